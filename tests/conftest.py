@@ -5,15 +5,14 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-# Before torch is imported, and for all processes that tests start: OpenMP's threads sleep while they wait. Two processes
-# on two cores have work for both, and a thread that spins keeps its core from the other process. (A call wants the next
-# frame soon instead: what the commands set for it, they leave to whoever has set this.)
+# Before torch is imported, and for all processes that tests start: OpenMP's threads sleep while they wait. `make test`
+# runs two processes on two cores, and a thread that spins keeps its core from the other process. (A call wants the next
+# frame soon instead; what the commands set for that, they leave to whoever has set this.)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Whoever has oneDNN take the processor for an older one means OpenVINO too, which has a limit of its own beside that of
 # its oneDNN, and fails where they differ.
@@ -31,13 +30,13 @@ def _measured_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `_compiled_once` keeps them."""
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `_compiled_once` keeps them, and where processes that tests start may (`tests/compiled.py`)."""
     return tmp_path_factory.mktemp("graphs")
 
 
 @pytest.fixture(scope="module")
-def _compiled_once(_graphs: Path) -> Iterator[None]:
+def _compiled_once(graphs: Path) -> Iterator[None]:
     """For files whose many tests only use a network: OpenVINO reads what it compiled for one of them before, which
     takes half as long. Those that are about the compiled network itself (`mcnet/engine`) compile it every time.
     """
@@ -45,14 +44,10 @@ def _compiled_once(_graphs: Path) -> Iterator[None]:
         yield
         return
     from mcnet.openvino_import import ov
-
-    def core(make: Callable[[], Any] = ov.Core) -> Any:
-        made = make()
-        made.set_property({"CACHE_DIR": str(_graphs)})
-        return made
+    from tests.compiled import core_that_keeps
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ov, "Core", core)
+        patch.setattr(ov, "Core", core_that_keeps(graphs))
         yield
 
 

@@ -28,8 +28,13 @@ ABSENT, PRESENT = "sys.modules['torch'] = None", "pass"
 """What a process does first: see to it that `import torch` fails, or leave torch to whoever wants it."""
 
 
-def run(first: str, then: str, home: Path) -> str:
-    """A process of its own with an empty home; what it says in the end."""
+def run(first: str, then: str, home: Path, graphs: Path | None = None) -> str:
+    """A process of its own with an empty home; what it says in the end.
+
+    With `graphs`, OpenVINO reads what another process compiled, and leaves there what it compiles.
+    """
+    if graphs is not None:
+        first += f"\nfrom pathlib import Path\nfrom tests.compiled import keep\nkeep(Path({str(graphs)!r}))"
     code = f"import sys\n{first}\n{then}\nloaded = sorted(n for n in sys.modules if n.split('.')[0] == 'torch')\n"
     code += "assert sys.modules.get('torch') is None, loaded"
     homes = {name: str(home) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
@@ -42,12 +47,15 @@ def run(first: str, then: str, home: Path) -> str:
 
 
 @pytest.mark.parametrize("torch", [ABSENT, PRESENT], ids=["absent", "present"])
-def test_animate(torch: str, tmp_path: Path) -> None:
+def test_animate(torch: str, tmp_path: Path, graphs: Path) -> None:
     output = tmp_path / "out.mp4"
     arguments = ["animate", "--source", "woman_1", "--driving", str(CLIP), "--output", str(output), "--max-frames", "5"]
     arguments += ["--background", "green"]
     said = run(
-        torch, f"from mcnet.__main__ import main\nassert main({[*arguments, '--device', 'cpu']!r}) == 0", tmp_path
+        torch,
+        f"from mcnet.__main__ import main\nassert main({[*arguments, '--device', 'cpu']!r}) == 0",
+        tmp_path,
+        graphs,
     )
     assert "with openvino" in said
     frames = list(open_driving(output))
@@ -57,16 +65,17 @@ def test_animate(torch: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torch", [ABSENT, PRESENT], ids=["absent", "present"])
-def test_the_app_without_a_window(torch: str, tmp_path: Path) -> None:
+def test_the_app_without_a_window(torch: str, tmp_path: Path, graphs: Path) -> None:
     output = tmp_path / "out.mp4"
     arguments = ["--headless", "--camera", str(CLIP), "--sink", f"file:{output}", "--frames", "5"]
     arguments += ["--device", "cpu", "--precision", "fp32", "--give-up-s", "250", "--background", "own"]
-    run(torch, f"from app.__main__ import main\nassert main({arguments!r}) == 0", tmp_path)
+    arguments += ["--size", "640x360", "--calibration-s", "0.2"]
+    run(torch, f"from app.__main__ import main\nassert main({arguments!r}) == 0", tmp_path, graphs)
     assert output.stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("torch", [ABSENT, PRESENT], ids=["absent", "present"])
-def test_the_window(torch: str, tmp_path: Path) -> None:
+def test_the_window(torch: str, tmp_path: Path, graphs: Path) -> None:
     code = f"""
 from pathlib import Path
 from PyQt6.QtCore import QTimer
@@ -82,7 +91,7 @@ MainWindow.showEvent = watch
 kept = Path({str(tmp_path / "s.toml")!r})
 assert run_window(WindowOptions(camera={str(CLIP)!r}, device='cpu', precision='fp32', settings_path=kept)) == 0
 """
-    run(torch, code, tmp_path)
+    run(torch, code, tmp_path, graphs)
 
 
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,13 +281,15 @@ def decode(path: Path) -> Iterator[NDArray[np.uint8]]:
     """
     try:
         import av
+        from av.video.reformatter import VideoReformatter
     except ImportError:
         yield from _decode_with_opencv(path)
         return
+    reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
-                yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                yield np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), np.uint8)
     except (av.FFmpegError, IndexError, OSError) as error:
         raise DataError(f"{path} cannot be decoded ({error}): it may be truncated, or no video") from error
 

@@ -30,8 +30,10 @@ class Columns(QWidget):
         turns: says which, and lets the user change it.
     """
 
-    def __init__(self, gallery: Gallery, centre: Centre, controls: Controls, statistics: StatisticsPanel) -> None:
-        super().__init__()
+    def __init__(
+        self, gallery: Gallery, centre: Centre, controls: Controls, statistics: StatisticsPanel, parent: QWidget
+    ) -> None:
+        super().__init__(parent)
         self.folded = False
         self.side: Side = "portraits"
         self._gallery, self._controls, self._statistics = gallery, controls, statistics

@@ -1,6 +1,7 @@
 """The window: portraits on the left, the output in the middle, controls on the right, one status line."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,9 +106,8 @@ class MainWindow(QMainWindow):
         self.performer.setParent(self.preview)
         self.preview.inset = self.performer
         self.crop_editor = CropEditor(session.desk)
-        self.keys_panel = KeysPanel()
         self.pages = QStackedWidget()
-        for page in (self.preview, self.crop_editor, self.keys_panel):
+        for page in (self.preview, self.crop_editor):
             self.pages.addWidget(page)
         self.checklist = Checklist(session)
         self.controls = Controls(session)
@@ -115,9 +115,11 @@ class MainWindow(QMainWindow):
         self.action_bar = ActionBar(session)
         self.status = StatusLine()
         self.centre = Centre(self.preview, self.pages, self.messages, self.action_bar, self.checklist, self.chain_row)
-        self.columns = Columns(self.gallery, self.centre, self.controls, self.statistics)
+        root = QWidget()
+        self.setCentralWidget(root)
+        self.columns = Columns(self.gallery, self.centre, self.controls, self.statistics, root)
         self.inspector = InspectorDock(session)
-        self._lay_out()
+        self._lay_out(root)
         self._connect()
         self._bind_keys()
         self._timer = QTimer(self)
@@ -128,15 +130,13 @@ class MainWindow(QMainWindow):
 
     # Making
 
-    def _lay_out(self) -> None:
-        root = QWidget()
+    def _lay_out(self, root: QWidget) -> None:
         root.setObjectName("Root")
         whole = QVBoxLayout(root)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(0)
         whole.addWidget(self.columns, 1)
         whole.addWidget(self.status)
-        self.setCentralWidget(root)
         self.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.inspector)
 
     def _connect(self) -> None:
@@ -168,7 +168,6 @@ class MainWindow(QMainWindow):
         self.checklist.portrait_wanted.connect(self.pick_portrait)
         self.checklist.put_away.connect(lambda: self.controls.checklist.click())
         self.performer.resized.connect(self.preview.lay_out)
-        self.keys_panel.closed.connect(self.toggle_keys)
         self.status.help_button.clicked.connect(self.toggle_keys)
         self.action_bar.live_button.clicked.connect(self.toggle_live)
         self.action_bar.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
@@ -243,9 +242,17 @@ class MainWindow(QMainWindow):
         else:
             self.session.go_live()
 
+    @cached_property
+    def keys_panel(self) -> KeysPanel:
+        """Made when it is asked for: it has a label per key and more, for which no start of the app should wait."""
+        made = KeysPanel()
+        made.closed.connect(self.toggle_keys)
+        self.pages.addWidget(made)
+        return made
+
     def toggle_keys(self) -> None:
         """Show the keys, or the preview again."""
-        if self.pages.currentWidget() is self.keys_panel:
+        if isinstance(self.pages.currentWidget(), KeysPanel):
             self.pages.setCurrentWidget(self.preview)
             self._show_page()
         else:
@@ -408,7 +415,7 @@ class MainWindow(QMainWindow):
         page = self.pages.currentWidget()
         if self.gallery.renaming:
             self.gallery.cancel_renaming()
-        elif page is self.keys_panel:
+        elif isinstance(page, KeysPanel):
             self.toggle_keys()
         elif page is self.crop_editor:
             self.session.desk.cancel_crop()

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -12,6 +12,8 @@ from mcnet.arrays import SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine.rewrites import rewrite
 from mcnet.generator import Mcnet, Warped
+
+_Result = TypeVar("_Result")
 
 
 class FrameMacs(NamedTuple):
@@ -58,30 +60,24 @@ def count_macs(config: McnetConfig) -> Macs:
     """Count on a network of that size; its weights do not matter."""
     with torch.device("meta"):  # shapes are enough
         model = Mcnet(config).eval().requires_grad_(False)
-    plain = _count_frame(model)
-    picture = _picture(config)
-    source = _gmac(lambda: model.encode_source(picture)) - plain.detector
+    plain, source = _count_frame(model)
+    rewritten, _ = _count_frame(rewrite(model))
     parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    return Macs(plain, _count_frame(rewrite(model)), source, parameters)
+    return Macs(plain, rewritten, source, parameters)
 
 
 @torch.no_grad()
-def _count_frame(model: Mcnet) -> FrameMacs:
+def _count_frame(model: Mcnet) -> tuple[FrameMacs, float]:
+    """Of a frame, and of its source without keypoints; what a part gives is what the next one takes."""
     generator = model.generator
-    picture = _picture(model.config)
-    cache = model.encode_source(picture)
-    warped = generator.warp(cache, generator.motion(cache, cache.keypoints))
-    memory = _gmac(lambda: _compensate(model, cache, warped))
-    return FrameMacs(
-        detector=_gmac(lambda: model.keypoint_detector(picture)),
-        motion=_gmac(lambda: generator.motion(cache, cache.keypoints)),
-        memory=memory,
-        decoder=_gmac(lambda: generator.decode(cache, warped)) - memory,
-    )
-
-
-def _picture(config: McnetConfig) -> torch.Tensor:
-    return torch.empty(1, 3, config.size_px, config.size_px, device="meta")
+    picture = torch.empty(1, 3, model.config.size_px, model.config.size_px, device="meta")
+    keypoints, detector = _counted(lambda: model.keypoint_detector(picture))
+    cache, source = _counted(lambda: generator.encode_source(picture, keypoints))
+    motion, of_motion = _counted(lambda: generator.motion(cache, keypoints))
+    warped = generator.warp(cache, motion)
+    _, memory = _counted(lambda: _compensate(model, cache, warped))
+    _, decoder = _counted(lambda: generator.decode(cache, warped))
+    return FrameMacs(detector, of_motion, memory, decoder - memory), source
 
 
 def _compensate(model: Mcnet, cache: SourceCache, warped: Warped) -> None:
@@ -91,8 +87,9 @@ def _compensate(model: Mcnet, cache: SourceCache, warped: Warped) -> None:
             memory(feature, cache.keypoints, cache.memory)
 
 
-def _gmac(run: Callable[[], object]) -> float:
+def _counted(run: Callable[[], _Result]) -> tuple[_Result, float]:
+    """What it returns, and its GMAC."""
     # The counter does not know every fused attention, but what that is made of.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        run()
-    return float(counter.get_total_flops()) / 2e9
+        result = run()
+    return result, float(counter.get_total_flops()) / 2e9

@@ -69,7 +69,7 @@ class OpenVinoBackend:
         weights = Weights(model.weights)
         self._detector = self._request(detector_graph(config, weights)) if model.detects else None
         self._sparse = self._request(sparse_graph(config))
-        self._mask = self._request(mask_graph(config, weights), dtype)
+        self._mask = self._request(mask_graph(config, weights, in_float32=dtype == "fp32"), dtype)
         self._warp = self._request(warp_graph(config))
         self._decoder = self._request(decoder_graph(config, weights, model.info.ranges if int8 else None), dtype)
         self._encoder: ov.InferRequest | None = None

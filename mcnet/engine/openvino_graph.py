@@ -36,6 +36,9 @@ MARGIN = 3
 BORDER_PX = 1
 """Pixels of zeros around the warped map of the full size."""
 
+_MANY_CHANNELS = 256
+"""From so many on, a doubling in float32 takes fewer products by differences, which cost as many sums per pixel."""
+
 _COLOURS = 4
 """Colours of a pixel while it is computed: red, green, blue, and a zero, since runs of four fill registers."""
 
@@ -121,7 +124,7 @@ def sparse_graph(config: McnetConfig) -> ov.Model:
     return ov.Model([_result("seen", seen)], [affine, driving, small, source_heatmaps], "sparse")
 
 
-def mask_graph(config: McnetConfig, weights: Weights) -> ov.Model:
+def mask_graph(config: McnetConfig, weights: Weights, *, in_float32: bool = True) -> ov.Model:
     """What the hourglass sees -> logits (1, K + 1, 64, 64), of the occlusion and then of the mask's motions 1 to K.
 
     A softmax does not change when all its logits are lowered alike: lowered by that of motion 0, which is then zero and
@@ -132,7 +135,9 @@ def mask_graph(config: McnetConfig, weights: Weights) -> ov.Model:
     # The background's heatmap is zero and left out; the plain network has heatmap, red, green, blue of each motion.
     order = [4 * k for k in range(1, motions)] + [4 * k + 1 + c for c in range(3) for k in range(motions)]
     seen = _parameter("seen", (side, side, len(order)))
-    features = _hourglass(_to_maps(seen, side), motion.part("hourglass"), config.motion_hourglass, order)
+    features = _hourglass(
+        _to_maps(seen, side), motion.part("hourglass"), config.motion_hourglass, order, in_float32=in_float32
+    )
     own = config.motion_hourglass.channels(0)
     order = [*range(own), *(own + channel for channel in order)]
     weight, bias = (
@@ -232,15 +237,19 @@ def decoder_graph(config: McnetConfig, weights: Weights, ranges: Ranges | None =
         else:
             maps = _picked(shown, range(width))
         level_order = channel_order(config, size_px)
+        seen = ranges.get(f"up_blocks.{level}")
         if x is None:
             x, order = maps, level_order
         else:
-            x, order = op.concat([x, maps], 1), [*range(width), *(width + channel for channel in level_order)]
+            # Where nothing comes before the next convolution, parts are clipped as they are made: in the convolution
+            # that makes them, and what takes its result apart moves bytes and not floats.
+            early = None if config.resblocks[level] else seen
+            x = op.concat([_unpaired(_clipped(x, early)), _clipped(maps, early)], 1)
+            order = [*range(width), *(width + channel for channel in level_order)]
         for name in (f"res_stages.{level}.{number}" for number in range(config.resblocks[level])):
             x = _res_block(x, generator.part(name), order, ranges, name)
-        x = _clipped(x, ranges.get(f"up_blocks.{level}"))
-        up = generator.part(f"up_blocks.{level}").folded()
-        x = _doubled(x, up, order) if 2 * size_px < config.size_px else _paired(x, up, order)
+        x = x if _is_clipped(x) else _clipped(x, seen)
+        x = _paired(x, generator.part(f"up_blocks.{level}").folded(), order)
     assert x is not None
     size_px, width = config.size_px, config.decoder_widths[-1]
     framed, pairs = size_px + 2 * BORDER_PX, size_px // 2 + 1
@@ -488,14 +497,23 @@ def _kernel_weights(memory: _Memory, pooled: Node) -> Node:
     return op.softmax(op.multiply(logits, _constant(1 / KERNEL_TEMPERATURE)), axis=1)
 
 
-def _hourglass(x: Node, weights: Weights, config: HourglassConfig, order: Sequence[int] | None = None) -> Node:
+def _hourglass(
+    x: Node,
+    weights: Weights,
+    config: HourglassConfig,
+    order: Sequence[int] | None = None,
+    *,
+    in_float32: bool = True,
+) -> Node:
     """`Hourglass`; `order` tells which of its input channels the node's channels are (others are zero)."""
     skips = []
     for depth, down in enumerate(weights.parts("down_blocks", config.blocks)):
         skips.append(x)
         x = _halved(op.relu(_conv(x, down.folded(), inputs=order if depth == 0 else None)))
     for up in weights.parts("up_blocks", config.blocks):
-        x = op.concat([_doubled(x, up.folded()), skips.pop()], 1)
+        by_differences = in_float32 and x.get_output_shape(0)[1] >= _MANY_CHANNELS
+        pairs = _paired_by_differences(x, up.folded()) if by_differences else _paired(x, up.folded())
+        x = op.concat([_unpaired(pairs), skips.pop()], 1)
     return x
 
 
@@ -514,18 +532,21 @@ def _res_block(x: Node, block: Weights, order: Sequence[int], ranges: Ranges, na
     return op.add(_conv(inner, block.conv("conv2"), outputs=index), x)
 
 
-def _doubled(x: Node, up: Conv, order: Sequence[int] | None = None) -> Node:
-    """A folded `UpBlock` as one 2x2 convolution with a channel for each of the 2x2 pixels that an input settles.
-
-    Output rows 2 i - 1 and 2 i read the input rows i - 1 and i, so that a convolution with one row of zeros around
-    gives all of them, and one row too many at each end. Transposed convolutions would stay in float32 here.
-    """
-    doubled = op.depth_to_space(_paired(x, up, order), "blocks_first", 2)
+def _unpaired(x: Node) -> Node:
+    """What `_paired` makes, taken apart into maps: (1, 4 C, side + 1, side + 1) -> (1, C, 2 side, 2 side)."""
+    doubled = op.depth_to_space(x, "blocks_first", 2)
     return op.slice(doubled, _axes(1, 1), _axes(-1, -1), _axes(1, 1), _axes(2, 3))
 
 
 def _paired(x: Node, up: Conv, order: Sequence[int] | None = None) -> Node:
-    """What `_doubled` takes apart: (1, 4 C, side + 1, side + 1), the 2x2 pixels of each place in order of rows."""
+    """A folded `UpBlock` as one 2x2 convolution with a channel for each of the 2x2 pixels that an input settles.
+
+    Output rows 2 i - 1 and 2 i read the input rows i - 1 and i, so that a convolution with one row of zeros around
+    gives all of them, and one row too many at each end. Transposed convolutions would stay in float32 here.
+
+    Returns:
+        (1, 4 C, side + 1, side + 1), the 2x2 pixels of each place in order of rows.
+    """
     weight = transposed_kernel(up.weight)
     weight = weight if order is None else weight[list(order)]
     inputs, outputs = weight.shape[:2]
@@ -533,6 +554,39 @@ def _paired(x: Node, up: Conv, order: Sequence[int] | None = None) -> Node:
     taps = np.flip(weight.reshape(inputs, outputs, 2, 2, 2, 2), (2, 4))  # (in, out, t, p, t', q)
     kernel = taps.transpose(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
     return op.relu(_convolution(x, kernel, np.tile(up.bias, 4), padding=1))
+
+
+def _paired_by_differences(x: Node, up: Conv) -> Node:
+    """What `_paired` gives, by 9 products for each of its 16.
+
+    Along an axis with taps a, b, c, the pixels between inputs p and q are (a + b) p + c q and a p + (b + c) q. The
+    second is the first and b (q - p), so that three products give both.
+    """
+    first, second = np.array([[1, 1, 0], [0, 0, 1]], np.float32), np.array([[0, 1, 0]], np.float32)
+
+    def part(maps: Node, along_y: Array, along_x: Array) -> Node:
+        """Differences have their border already; maps get it here."""
+        kernel = np.einsum("oiyx,sy,tx->oist", up.weight, along_y, along_x)
+        pads = [len(along_y) - 1, len(along_x) - 1]
+        return op.convolution(maps, _constant(kernel), [1, 1], pads, pads, [1, 1])
+
+    across_x, across_y = _differences(x, 3), _differences(x, 2)
+    upper_left = op.add(part(x, first, first), _constant(up.bias[None, :, None, None]))
+    to_right, down = part(across_x, first, second), part(across_y, second, first)
+    upper_right, lower_left = op.add(to_right, upper_left), op.add(down, upper_left)
+    lower_right = op.add(op.add(part(_differences(across_x, 2), second, second), upper_right), down)
+    return op.relu(op.concat([upper_left, upper_right, lower_left, lower_right], 1))
+
+
+def _differences(x: Node, axis: int) -> Node:
+    """Of neighbours along an axis of maps, which have zeros around them: one more than there are pixels."""
+    none, one = [0, 0, 0, 0], [0, 0, 0, 0]
+    one[axis] = 1
+    zero = op.constant(np.float32(0))
+    after, before = (
+        op.pad(x, _axes(*begin), _axes(*end), "constant", zero) for begin, end in ((none, one), (one, none))
+    )
+    return op.subtract(after, before)
 
 
 def _with_colours(conv: Conv) -> Conv:
@@ -619,10 +673,19 @@ def _clipped(x: Node, seen: tuple[float, float] | None) -> Node:
     return op.fake_quantize(x, *ends, *ends, 256)
 
 
+def _is_clipped(x: Node) -> bool:
+    """Whether a map is in 8 bits: clipped, or put together of such maps' places."""
+    kind = x.get_type_name()
+    if kind in ("Concat", "DepthToSpace", "Slice"):
+        parts = x.inputs() if kind == "Concat" else x.inputs()[:1]
+        return all(_is_clipped(part.get_source_output().get_node()) for part in parts)
+    return bool(kind == "FakeQuantize")
+
+
 def _convolution(x: Node, weight: Array, bias: Array | None, padding: int) -> Node:
     pads = [padding, padding]
     kernel = _constant(weight)
-    if x.get_type_name() == "FakeQuantize":
+    if _is_clipped(x):
         bound = np.maximum(np.abs(weight).max((1, 2, 3), keepdims=True), 1e-12)
         ends = _constant(-bound), _constant(bound)
         kernel = op.fake_quantize(kernel, *ends, *ends, 255)

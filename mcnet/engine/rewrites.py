@@ -4,7 +4,7 @@ Every class here has the signature of the plain one it stands in for, and a pari
 """
 
 import copy
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +21,18 @@ from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
 from mcnet.memory import LevelProjection, MemoryCompensation, interleave
 from mcnet.pose import affine_motions
 
+M = TypeVar("M", bound=nn.Module)
+
 SDPA_MAX_HEAD = 256
 """The GPU's fused attention kernels take no larger heads."""
 
 
 def rewrite(model: Mcnet) -> Mcnet:
-    """A rewritten copy of a plain model, in evaluation mode and without gradients; the model itself stays as it is."""
-    fast = copy.deepcopy(model).eval().requires_grad_(False)
+    """A rewritten copy of a plain model, in evaluation mode and without gradients; the model itself stays as it is.
+
+    Weights that no rewrite changes are shared, not copied: whoever goes on training the model rewrites a copy of it.
+    """
+    fast = _sharing_copy(model).eval()
     _replace_blocks(fast)
     fast.keypoint_detector = cast(Any, MergedKeypointDetector(fast.keypoint_detector))
     fast.generator.dense_motion = cast(Any, MergedDenseMotion(fast.generator.dense_motion))
@@ -52,7 +57,7 @@ def _replace_blocks(module: nn.Module) -> None:
 def fold_batchnorm(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
     """One convolution that does what a convolution and the BatchNorm after it do in evaluation."""
     assert conv.bias is not None
-    folded = copy.deepcopy(conv)
+    folded = _sharing_copy(conv)
     folded.weight, folded.bias = map(_frozen, fold(conv.weight, conv.bias, _affine(norm)))
     return folded
 
@@ -137,7 +142,7 @@ def merge_convs(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     """One convolution that gives the channels of two (of the same kernel and padding), one after the other."""
     assert first.bias is not None
     assert second.bias is not None
-    merged = copy.deepcopy(first)
+    merged = _sharing_copy(first)
     merged.out_channels = first.out_channels + second.out_channels
     merged.weight = _frozen(torch.cat((first.weight, second.weight)))
     merged.bias = _frozen(torch.cat((first.bias, second.bias)))
@@ -250,5 +255,12 @@ def attend_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(logits, dim=-1).to(value.dtype) @ value
 
 
+def _sharing_copy(module: M) -> M:
+    """A copy without gradients that has its weights where the module has them, until it is given others."""
+    own: dict[int, Any] = {id(weight): _frozen(weight) for weight in module.parameters()}
+    own |= {id(buffer): buffer.detach() for buffer in module.buffers()}
+    return copy.deepcopy(module, own)
+
+
 def _frozen(tensor: Tensor) -> nn.Parameter:
-    return nn.Parameter(tensor.detach().clone(), requires_grad=False)
+    return nn.Parameter(tensor.detach(), requires_grad=False)

@@ -73,7 +73,7 @@ class FaceFinder:
     ) -> None:
         self._detector: cv2.dnn.Net | None = cv2.dnn.readNetFromTFLite(read_bundle(bundle, "face_detector.tflite"))
         self._mesh: FaceMesh = mesh or AttentionMesh(runtime="auto" if tracking else "opencv")
-        self._judge: FaceMesh = self._mesh if isinstance(self._mesh, PlainMesh) else PlainMesh(bundle=bundle)
+        self._judge = self._mesh if isinstance(self._mesh, PlainMesh) else PlainMesh(bundle=bundle)
         self._anchors = _anchors()
         self._tracking = tracking
         self._max_faces = max_faces
@@ -133,7 +133,7 @@ class FaceFinder:
         Raises:
             MediaError: the finder is closed.
         """
-        return self._judge.measure(rgb, Region.around(face.landmarks_px)).presence
+        return self._judge.presence(rgb, Region.around(face.landmarks_px))
 
     def forget(self) -> None:
         """Drop the followed face: the next frame is searched anew, as after a cut or a change of camera."""
@@ -166,7 +166,7 @@ class FaceFinder:
         if unchanged and self._since_judged < _JUDGE_EVERY_FRAMES:
             return True
         self._judged, self._since_judged = light, 0
-        return self._judge.measure(rgb, Region.around(face.landmarks_px)).presence >= _MIN_PRESENCE_FOLLOWED
+        return self._judge.presence(rgb, Region.around(face.landmarks_px)) >= _MIN_PRESENCE_FOLLOWED
 
     def _search(self, rgb: NDArray[np.uint8]) -> list[Face]:
         """Look in ever smaller windows until one size of window shows a face.

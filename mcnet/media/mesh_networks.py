@@ -74,7 +74,7 @@ class OpenVinoNetwork:
     def run(self, picture: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         self._picture[:] = picture
         self._request.infer(share_outputs=True)
-        return list(self._answers)
+        return [_last_channels(answer) for answer in self._answers]
 
 
 @functools.cache
@@ -93,7 +93,23 @@ def _compiled(path: Path) -> Any:
         "ENABLE_CPU_PINNING": False,
     }
     core = ov.Core()
-    return core.compile_model(core.read_model(path), "CPU", settings)
+    model = core.read_model(path)
+    for result in model.get_results():
+        # A file's maps have channels last, which OpenVINO makes of its own order in two steps and `run` in one.
+        turn = result.input_value(0).get_node()
+        if turn.get_type_name() == "Transpose":
+            names = result.input_value(0).get_names()
+            turn.input_value(0).get_tensor().set_names(names)
+            result.input(0).replace_source_output(turn.input_value(0))
+    model.validate_nodes_and_infer_types()
+    return core.compile_model(model, "CPU", settings)
+
+
+def _last_channels(answer: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(c, h, w) -> (h, w, c)."""
+    channels, height, width = answer.shape
+    rows = np.asarray(cv2.transpose(answer.reshape(channels, height * width)), np.float32)
+    return rows.reshape(height, width, channels)
 
 
 def loader_of(runtime: Runtime) -> NetworkLoader:

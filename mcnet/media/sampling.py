@@ -39,13 +39,31 @@ def sample_square(
     to_picture = _map(center, side / size_px, size_px, angle_rad)
     matrix = _map(center, side / (size_px * finer), size_px * finer, angle_rad)
     matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # warpAffine counts from the first pixel's middle
-    how = cv2.INTER_CUBIC if finer == 1 else cv2.INTER_LINEAR
-    sampled = cv2.warpAffine(
-        rgb, matrix, (size_px * finer, size_px * finer), flags=how | cv2.WARP_INVERSE_MAP, borderMode=border
-    )
-    if finer > 1:
-        sampled = cv2.resize(sampled, (size_px, size_px), interpolation=cv2.INTER_AREA)
+    finer_px = (size_px * finer, size_px * finer)
+    if finer == 1:
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        sampled = cv2.warpAffine(rgb, matrix, finer_px, flags=flags, borderMode=border)
+    else:
+        # OpenCV samples four channels linearly in less than half the time of three.
+        part, corner = _around(rgb, matrix, finer_px[0])
+        matrix[:, 2] -= corner
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        four = cv2.warpAffine(cv2.cvtColor(part, cv2.COLOR_RGB2RGBA), matrix, finer_px, flags=flags, borderMode=border)
+        four = cv2.resize(four, (size_px, size_px), interpolation=cv2.INTER_AREA)
+        sampled = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
     return sampled.astype(np.uint8, copy=False), to_picture.astype(np.float32)
+
+
+def _around(
+    rgb: NDArray[np.uint8], matrix: NDArray[np.float64], side_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """What of a picture a square of that many samples sees: a view, and the xy where it begins."""
+    corners = matrix[:, :2] @ [[0, side_px, 0, side_px], [0, 0, side_px, side_px]] + matrix[:, 2:]
+    size = np.array((rgb.shape[1], rgb.shape[0]))
+    # Clipped before they are whole numbers: a square may lie anywhere.
+    first = np.clip(np.floor(corners.min(axis=1)) - 1, 0, size - 1).astype(np.int64)
+    last = np.clip(np.ceil(corners.max(axis=1)) + 2, first + 1, size).astype(np.int64)
+    return rgb[first[1] : last[1], first[0] : last[0]], first
 
 
 def _map(center: tuple[float, float], scale: float, size_px: int, angle_rad: float) -> NDArray[np.float64]:

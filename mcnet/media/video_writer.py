@@ -19,6 +19,7 @@ from av.filter import Graph
 from av.filter.context import FilterContext
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -288,6 +289,7 @@ class _VideoSink:
         if alpha:
             options["auto-alt-ref"] = "0"  # libvpx refuses alpha with it
         self._given, self._stored = ("rgba", "yuva420p") if alpha else ("rgb24", "yuv420p")
+        self._reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
         self._fps = fps
         self._odd = (frame_size_px[0] % 2, frame_size_px[1] % 2)
         self._end_s = 0.0
@@ -310,7 +312,7 @@ class _VideoSink:
         if any(self._odd):
             rgb = np.pad(rgb, ((0, self._odd[1]), (0, self._odd[0]), (0, 0)), mode="edge")
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format=self._given)
-        frame = frame.reformat(format=self._stored, dst_colorspace="ITU709")
+        frame = self._reformatter.reformat(frame, format=self._stored, dst_colorspace=_BT709)
         frame.pts, frame.time_base = index, 1 / self._fps
         self._muxer.mux(self._stream.encode(frame))
         self._end_s = float((index + 1) / self._fps)
@@ -339,6 +341,7 @@ class _GifSink:
     def __init__(self, path: Path, fps: Fraction, frame_size_px: tuple[int, int], words: "Words | None") -> None:
         self._path = path
         self._words = words
+        self._reformatter = VideoReformatter()  # as above
         self._step = max(Fraction(1), fps / _GIF_MAX_FPS)  # in frames
         self._fps = fps / self._step
         self._kept_path = _kept_beside(path)
@@ -352,7 +355,8 @@ class _GifSink:
         if slot == self._last_slot:
             return
         self._last_slot = slot
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(format="bgr0")
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        frame = self._reformatter.reformat(frame, format="bgr0")
         frame.pts, frame.time_base = slot, 1 / self._fps
         self._kept.mux(self._stream.encode(frame))
 

@@ -49,6 +49,8 @@ from tests.app.fakes import wait_until
 from tests.disks import full
 from tests.media.videos import GRID
 
+pytestmark = pytest.mark.usefixtures("_compiled_once")
+
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 
 

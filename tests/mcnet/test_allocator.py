@@ -7,16 +7,21 @@ import sys
 import pytest
 
 PROGRAM = """
-import resource, sys
-import torch
+import ctypes, resource, sys
 from mcnet.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory() and keep_freed_memory()
+libc = ctypes.CDLL(None)
+def use_and_free():
+    block = ctypes.c_void_p()
+    assert libc.posix_memalign(ctypes.byref(block), ctypes.c_size_t(64), ctypes.c_size_t(2**25)) == 0  # as torch asks
+    libc.memset(block, 1, ctypes.c_size_t(2**25))
+    libc.free(block)
 for _ in range(20):  # the heap grows until there is a piece that fits
-    torch.empty(2**23).fill_(1)
+    use_and_free()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
-    torch.empty(2**23).fill_(1)
+    use_and_free()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 

@@ -13,6 +13,7 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.filter import Graph
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -90,12 +91,13 @@ class Clip:
             if self.times_s:
                 pictures.codec_context.time_base = Fraction(1, 1000)
             sounds = [_add_sound(target, tone) for tone in self.tones]
+            reformatter = VideoReformatter()  # a frame's own has threads of its own
             for index, (frame, time_s) in enumerate(zip(test_pattern(self.flashed()), self.shown_s, strict=False)):
                 if self.times_s:
                     frame.pts, frame.time_base = round((time_s + self.starts_s) * 1000), Fraction(1, 1000)
                 else:
                     frame.pts, frame.time_base = index + round(self.starts_s * self.fps), 1 / self.fps
-                target.mux(pictures.encode(frame.reformat(format=self.pixels)))
+                target.mux(pictures.encode(reformatter.reformat(frame, format=self.pixels)))
             target.mux(pictures.encode(None))
             for sound, tone in zip(sounds, self.tones, strict=True):
                 for piece in self.pieces(tone):
@@ -155,10 +157,11 @@ def test_pattern(flashed: Iterable[bool]) -> Iterator[VideoFrame]:
     out = graph.add("buffersink")
     source.link_to(out)
     graph.configure()
+    reformatter = VideoReformatter()
     for flash in flashed:
         frame = out.pull()
         assert isinstance(frame, VideoFrame)
-        rgb = frame.to_ndarray(format="rgb24") // 3
+        rgb = reformatter.reformat(frame, format="rgb24").to_ndarray() // 3
         if flash:
             rgb[:, SIZE_PX[0] // 3 : 2 * SIZE_PX[0] // 3] = 255
         yield VideoFrame.from_ndarray(rgb, format="rgb24")
@@ -194,10 +197,13 @@ class Measured(NamedTuple):
 
 def measure(path: Path) -> Measured:
     """Decode a written video and look at it by FFmpeg alone."""
+    reformatter = VideoReformatter()
     with av.open(path) as container:
         rate = container.streams.video[0].average_rate
         assert rate is not None
-        pictures = [(frame.time, frame.to_ndarray(format="gray")) for frame in container.decode(video=0)]
+        pictures = [
+            (frame.time, reformatter.reformat(frame, format="gray").to_ndarray()) for frame in container.decode(video=0)
+        ]
     origin_s = pictures[0][0]
     third = pictures[0][1].shape[1] // 3
     bright = [bool(gray[:, third : 2 * third].mean() > 150) for _, gray in pictures]

@@ -26,6 +26,7 @@ from mcnet.media.face_mesh import (
     FaceMesh,
     PlainMesh,
     Region,
+    _resample,
 )
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb
@@ -285,6 +286,59 @@ def test_wider_spacing_is_quicker_only_where_that_is_hardly_seen(side: float, di
     off = np.abs(dense.astype(int) - sparse)
     assert off.any() == differs
     assert off.mean() < 1
+
+
+@pytest.mark.parametrize("border", [cv2.BORDER_CONSTANT, cv2.BORDER_REPLICATE])
+@pytest.mark.parametrize(
+    "center", [(256.3, 250.8), (30.5, 480.0), (500.0, -20.0), (256.0, 900.0), (-700.0, 100.0), (1e9, -1e9)]
+)
+def test_a_square_is_cut_as_from_the_whole_picture(center: tuple[float, float], border: int) -> None:
+    """What is cut away before sampling is not seen, wherever the square lies."""
+    rgb, side, angle = read_rgb(PORTRAITS[0]), 330.0, 0.4
+    square, _ = sample_square(rgb, center, side, 192, angle_rad=angle, border=border, spacing_px=1.25)
+    cos, sin = math.cos(angle) * side / 384, math.sin(angle) * side / 384
+    linear = np.array([[cos, -sin], [sin, cos]])
+    shift = np.array(center) - linear @ [192, 192] + linear.sum(axis=1) / 2 - 0.5
+    fine = cv2.warpAffine(
+        rgb,
+        np.column_stack((linear, shift)),
+        (384, 384),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=border,
+    )
+    expected = cv2.resize(fine, (192, 192), interpolation=cv2.INTER_AREA)
+    assert square.shape == (192, 192, 3)
+    assert np.abs(square.astype(int) - expected).max() <= 1
+    assert (square != expected).mean() < 0.01
+
+
+def test_the_plain_mesh_is_as_sure_without_points(found: list[tuple[Rgb, Face]]) -> None:
+    plain = PlainMesh()
+    rgb, face = found[0]
+    for region in (Region.around(face.landmarks_px), Region(40, 40, 60, 0.0)):
+        assert plain.presence(rgb, region) == plain.measure(rgb, region).presence
+    plain.close()
+    with pytest.raises(MediaError, match="was closed"):
+        plain.presence(rgb, region)
+
+
+def test_heads_see_the_features_bilinearly_and_nothing_outside() -> None:
+    features = np.random.default_rng(0).random((48, 48, 3), np.float32)
+    maps = np.array([[[1.5, 0.4, 8.2], [-0.3, 1.4, 12.7]], [[2.0, 0.1, 30.0], [0.2, 2.0, -9.0]]])
+    seen = _resample(features, maps)
+    for number, row, column in ((0, 0, 0), (0, 7, 11), (1, 15, 2), (1, 0, 15), (1, 8, 3)):
+        x, y = maps[number] @ (column + 0.5, row + 0.5, 1) - 0.5
+        expected = np.zeros(3)
+        if 0 <= x <= 47 and 0 <= y <= 47:
+            left, top = min(int(x), 46), min(int(y), 46)
+            along = (
+                features[top : top + 2, left]
+                + (x - left) * np.diff(features[top : top + 2, left : left + 2], axis=1)[:, 0]
+            )
+            expected = along[0] + (y - top) * (along[1] - along[0])
+        np.testing.assert_allclose(seen[number, row, column], expected, atol=1e-5)
+    assert not seen[1, 0, 0].any()
+    assert seen[0].all()
 
 
 def test_a_region_that_leaves_the_picture_is_measured(mesh: AttentionMesh, found: list[tuple[Rgb, Face]]) -> None:

@@ -170,15 +170,15 @@ def test_a_face_that_is_followed_is_judged_now_and_then(monkeypatch: pytest.Monk
     judged = []
     with FaceFinder(tracking=True) as follower:
         follower.find(frames[0])
-        measure = follower._judge.measure
+        measure = follower._judge.presence
 
-        def counted(rgb: NDArray[np.uint8], region: Region) -> Face:
+        def counted(rgb: NDArray[np.uint8], region: Region) -> float:
             judged.append(region)
             return measure(rgb, region)
 
-        monkeypatch.setattr(follower._judge, "measure", counted)
+        monkeypatch.setattr(follower._judge, "presence", counted)
         assert all(follower.find(rgb) for rgb in frames[1:])
-    assert len(judged) == 2  # every fifteenth frame: it costs half of what following does
+    assert len(judged) == 2  # every fifteenth frame: it costs as much as half of following
 
 
 def test_closing_twice_is_harmless_and_use_after_it_is_not() -> None:

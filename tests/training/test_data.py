@@ -153,10 +153,10 @@ def test_clips_that_cannot_be_used_are_left_out_and_counted(clips_folder: Path, 
 
 def test_a_clip_of_other_length_or_size_is_left_out(clips_folder: Path, tmp_path: Path) -> None:
     write_video(clips_folder / "clips/a.mp4", moving_head(1, 5))
-    write_jpeg(clips_folder / "clips/s.jpg", np.zeros((128, 128, 3), np.uint8))
+    write_jpeg(clips_folder / "clips/s.jpg", np.zeros((64, 64, 3), np.uint8))
     report = pack(clips_folder, tmp_path / "packed")
     assert "got 5 frames, expected 6" in report.skipped[0]
-    assert "got frames of 128x128, expected 256x256" in report.skipped[1]
+    assert "got frames of 64x64, expected 128x128" in report.skipped[1]
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_building_a_folder_of_clips_with_a_finder(tmp_path: Path) -> None:
         Entry(tmp_path / "blank.png", "eve", "train", still=True),
         Entry(tmp_path / "gone.mp4", "gil", "train", still=False),
     ]
-    report = build_clips_folder(entries, tmp_path / "out", finder)
+    report = build_clips_folder(entries, tmp_path / "out", finder, size_px=SIZE_PX)
     assert (report.clips, report.frames, len(report.skipped)) == (2, 4, 3)
     assert "got 64x64" in report.skipped[0]
     assert "no face is found" in report.skipped[1]
@@ -447,5 +447,5 @@ def test_a_still_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
         Image.new("RGB", (120, 90)).save(tmp_path / kind, kind, exif=exif.tobytes())
         entries.append(Entry(tmp_path / kind, "ann", "train", still=True))
     with pytest.raises(DataError, match="nothing can be used"):
-        build_clips_folder(entries, tmp_path / "out", finder)
+        build_clips_folder(entries, tmp_path / "out", finder, size_px=SIZE_PX)
     assert seen == [(120, 90, 3), (120, 90, 3)]

@@ -206,6 +206,8 @@ def test_steps_fill_the_minutes_by_their_shares() -> None:
 
 SMALL = (
     "model.base=tiny",
+    f"model.size_px={SIZE_PX}",
+    f"loss.warped_px={SIZE_PX}",
     "loss.guidance_points=[386, 159, 1, 291, 61]",
     "data.keypoint_points=[386, 159, 1, 291, 61]",
     "loss.scales=[2]",

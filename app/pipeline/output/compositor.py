@@ -268,12 +268,14 @@ class Compositor:
         return before, self._between(backdrop, self._end - self._edge, None)
 
     def _blurred(self, avatar: Rgb) -> tuple[Rgb, Rgb]:
-        """As `_strips`, of the avatar's own picture, enlarged until it covers the output, dimmed, without detail."""
+        """As `_strips`, of the avatar's own picture, enlarged until it covers the output, dimmed, without detail.
+
+        Where the output is wide they still are as low as the blurred picture: `_surround` heightens them in place.
+        """
         window = self._blurred_window(avatar)
         if not self._along_x:  # OpenCV widens each row that it is given: cheapest before there are many
             return self._strips(_resized(window, (self._width, self._height), cv2.INTER_LINEAR))
-        before, after = self._strips(_resized(window, (self._width, window.shape[0]), cv2.INTER_LINEAR))
-        return self._heightened(before), self._heightened(after)
+        return self._strips(_resized(window, (self._width, window.shape[0]), cv2.INTER_LINEAR))
 
     def _blurred_window(self, avatar: Rgb) -> cv2.typing.MatLike:
         """The same before it is enlarged: a few dozen pixels in the output's shape."""
@@ -283,9 +285,6 @@ class Compositor:
         top, left = (_BLUR_SIDE_PX - cut[0]) // 2, (_BLUR_SIDE_PX - cut[1]) // 2
         window = cv2.GaussianBlur(small, (0, 0), _BLUR_SIGMA)[top : top + cut[0], left : left + cut[1]]
         return cv2.convertScaleAbs(window, alpha=_DIM)
-
-    def _heightened(self, strip: Rgb) -> Rgb:
-        return _resized(strip, (strip.shape[1], self._height), cv2.INTER_LINEAR)
 
     def _backdrop_for(self, settings: LiveSettings) -> Rgb:
         """The whole background, where it is none of the portrait's; not to be written to."""
@@ -308,15 +307,17 @@ class Compositor:
 
     def _surround(self, picture: Rgb, before: Rgb, after: Rgb) -> None:
         """Draw the backdrop's strips around the square, whose edges there fade into them."""
-        self._between(picture, 0, self._begin)[:] = self._between(before, 0, self._begin)
-        self._between(picture, self._end, None)[:] = self._between(after, self._edge, None)
+        _put(self._between(before, 0, self._begin), self._between(picture, 0, self._begin))
+        _put(self._between(after, self._edge, None), self._between(picture, self._end, None))
         self._fade(picture, self._begin, self._between(before, self._begin, None), at_start=True)
         self._fade(picture, self._end - self._edge, self._between(after, 0, self._edge), at_start=False)
 
     def _fade(self, picture: Rgb, start: int, backdrop: Rgb, *, at_start: bool) -> None:
         edge = self._between(picture, start, start + self._edge)
+        behind = np.empty(edge.shape, np.uint8)
+        _put(backdrop, behind)
         share = _ramp(self._edge, self._side, at_start=at_start, along_x=self._along_x)
-        cv2.blendLinear(edge, backdrop, share, 1 - share, dst=edge)
+        cv2.blendLinear(edge, behind, share, 1 - share, dst=edge)
 
 
 class _Place(NamedTuple):
@@ -430,6 +431,14 @@ def _ramp(length: int, side: int, *, at_start: bool, along_x: bool) -> NDArray[n
 
 def _resized(rgb: cv2.typing.MatLike, size_px: tuple[int, int], interpolation: int) -> Rgb:
     return np.asarray(cv2.resize(rgb, size_px, interpolation=interpolation), np.uint8)
+
+
+def _put(part: Rgb, place: Rgb) -> None:
+    """Draw a part of a picture into a place, enlarged where that is larger."""
+    if part.shape == place.shape:
+        place[:] = part
+    elif place.size:
+        cv2.resize(part, (place.shape[1], place.shape[0]), dst=place, interpolation=cv2.INTER_LINEAR)
 
 
 def _sharpened(rgb: Rgb, sharpness: float) -> Rgb:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from mcnet.engine import Engine, EngineOptions, open_model
 from mcnet.generator import Mcnet
 from mcnet.inspection import LiveView
 from mcnet.model_file import ModelInfo, content_hash
+from tests.app.fakes import wait_until
 from tests.released import load_case
 
 VIEWS: tuple[LiveView, ...] = get_args(LiveView)
@@ -53,7 +55,9 @@ def process(model: str) -> Iterator[InspectorProcess]:
     made.close()
 
 
-def test_it_draws_what_the_plain_model_computes(process: InspectorProcess, model: str, posed: Posed) -> None:
+def test_it_draws_what_the_plain_model_computes_and_tells_when_its_process_is_gone(
+    process: InspectorProcess, model: str, posed: Posed
+) -> None:
     request = Request(posed, VIEWS, (0.5, 0.64), 96)
     pictures, busy_s = process.draw(request)
     assert busy_s > 0
@@ -68,6 +72,11 @@ def test_it_draws_what_the_plain_model_computes(process: InspectorProcess, model
     other = process.draw(request._replace(posed=posed._replace(square=255 - posed.square))).pictures
     warped = VIEWS.index("warped")
     assert np.abs(other[warped].astype(int) - pictures[warped]).mean() > 20
+    assert process._process is not None
+    process._process.kill()
+    process._process.join()
+    with pytest.raises(AppError, match="has ended"):
+        process.draw(request)
 
 
 def test_it_sees_the_portrait_as_the_engine_does(model: str, posed: Posed) -> None:
@@ -91,19 +100,39 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_it_stands_back_and_ends(process: InspectorProcess, posed: Posed) -> None:
-    process.draw(Request(posed, ("flow",), (0.5, 0.5), 64))
+def test_it_stands_back_and_ends_whoever_waits_for_it(process: InspectorProcess, posed: Posed) -> None:
+    """It is closed while it loads torch, which takes it seconds, and while somebody waits for its first picture."""
+    request = Request(posed, ("flow",), (0.5, 0.5), 64)
+    told: list[str] = []
+
+    def wait() -> None:
+        try:
+            process.draw(request)
+        except AppError as error:
+            told.append(str(error))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    wait_until(lambda: process._process is not None, "it is started", 60.0)
     assert process._process is not None
     pid = process._process.pid
     assert pid is not None
     if sys.platform == "linux":
-        assert os.sched_getscheduler(pid) == os.SCHED_IDLE or os.getpriority(os.PRIO_PROCESS, pid) == 19
+        wait_until(
+            lambda: os.sched_getscheduler(pid) == os.SCHED_IDLE or os.getpriority(os.PRIO_PROCESS, pid) == 19,
+            "it stands back",
+            60.0,
+        )
     with process._starting:  # whatever else goes on there, nobody waits for it
         process.close()
         process.close()
     assert gone(pid)
+    waiting.join(60.0)
+    assert not waiting.is_alive()
+    assert len(told) == 1
+    assert "has ended" in told[0]
     with pytest.raises(AppError, match="open it again"):
-        process.draw(Request(posed, ("flow",), (0.5, 0.5), 64))
+        process.draw(request)
 
 
 def test_a_model_that_is_not_there_is_told(posed: Posed) -> None:
@@ -113,16 +142,6 @@ def test_a_model_that_is_not_there_is_told(posed: Posed) -> None:
             process.draw(Request(posed, ("flow",), (0.5, 0.5), 64))
     finally:
         process.close()
-
-
-def test_a_process_that_is_gone_is_told(process: InspectorProcess, posed: Posed) -> None:
-    request = Request(posed, ("flow",), (0.5, 0.5), 64)
-    process.draw(request)
-    assert process._process is not None
-    process._process.kill()
-    process._process.join()
-    with pytest.raises(AppError, match="has ended"):
-        process.draw(request)
 
 
 def test_a_network_without_memory_shows_the_rest(tmp_path: Path, posed: Posed) -> None:

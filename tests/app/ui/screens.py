@@ -323,7 +323,8 @@ def _faults_in(top: QWidget, window: MainWindow) -> list[str]:
     common: dict[tuple[QWidget, QWidget], QRect] = {}
     for group in siblings.values():  # also where they are scrolled out of sight
         common |= _overlaps(group, [leaf.geometry() for leaf in group])
-    common |= _overlaps(leaves, [_visible(leaf, top) for leaf in leaves])
+    seen: dict[QWidget, QRect] = {}
+    common |= _overlaps(leaves, [_visible(leaf, top, seen) for leaf in leaves])
     for (one, other), place in common.items():
         if not one.isAncestorOf(other) and not other.isAncestorOf(one):
             found.append(f"{_name(one)} and {_name(other)} overlap by {place.width()} x {place.height()}")
@@ -355,14 +356,13 @@ def _scrolled_by(widget: QWidget) -> QScrollArea | None:
     return area if isinstance(area, QScrollArea) and area.widget() is widget else None
 
 
-def _visible(widget: QWidget, window: QWidget) -> QRect:
-    """What can be seen of a widget, in the window's points."""
-    seen = QRect(widget.mapTo(window, QPoint(0, 0)), widget.size())
-    parent = widget.parentWidget()
-    while parent is not None and parent is not window:
-        seen &= QRect(parent.mapTo(window, QPoint(0, 0)), parent.size())
-        parent = parent.parentWidget()
-    return seen
+def _visible(widget: QWidget, window: QWidget, seen: dict[QWidget, QRect]) -> QRect:
+    """What can be seen of a widget, in the window's points; `seen` keeps it for the widgets beside it and below."""
+    if widget not in seen:
+        whole = QRect(widget.mapTo(window, QPoint(0, 0)), widget.size())
+        parent = widget.parentWidget()
+        seen[widget] = whole if parent is None or parent is window else whole & _visible(parent, window, seen)
+    return seen[widget]
 
 
 def _outside(widget: QWidget, window: MainWindow) -> Iterator[str]:

@@ -43,6 +43,7 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help="the dock with the inside of the network only")
     parser.add_argument("--scene", action="store_true", help="the portrait cut out before a background only")
     parser.add_argument("--control", action="store_true", help="control from outside and the slate's key only")
+    parser.add_argument("--compiled", type=Path, help="where OpenVINO finds what it has compiled, and leaves it")
     parser.add_argument("--page", type=Path, help="also the pictures of docs/window.md, as JPEGs, into this folder")
     args = parser.parse_args()
     if not os.environ.get("DISPLAY"):
@@ -56,6 +57,10 @@ def main() -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.page is not None:
         args.page.mkdir(parents=True, exist_ok=True)
+    if args.compiled is not None:
+        from tests.compiled import keep
+
+        keep(args.compiled)
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home

@@ -5,21 +5,22 @@ import dataclasses
 import importlib.util
 import logging
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
-from mcnet.arrays import Keypoints
+from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model, open_model
+from mcnet.arrays import Array, Keypoints
 from mcnet.config import McnetConfig, range_names
 from mcnet.engine import DeviceChoice
 from mcnet.engine.quantization import note_ranges
+from mcnet.engine.weights import Weights
 from tests.mcnet.engine.test_engine import Pictures, difference, plain_picture, tensors
 from tests.released import to_tensor
-from tests.tolerance import PICTURE, PLACE, PROMISED, ROUNDED_OTHERWISE, largest_error
+from tests.tolerance import PICTURE, PLACE, PROMISED, ROUNDED_OTHERWISE, largest_error, of_sums
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="the extra `openvino` is not installed"
@@ -97,65 +98,67 @@ def test_the_whole_family_gives_the_plain_picture(name: str, pictures: Pictures)
     assert np.abs(rendered - plain.numpy()).max() <= 0.5 + 255 * PICTURE  # half a step is what rounding takes
 
 
-def test_starter_gives_the_plain_picture(pictures: Pictures) -> None:
+class Shown(NamedTuple):
+    """What the starter gives in float32, by a graph of its own; nothing that a test could change."""
+
+    model: Mcnet
+    keypoints: Keypoints[Array]
+    absolute: NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def in_full(pictures: Pictures) -> Shown:
     model = load_model("starter")
     engine = Engine(model, FP32)
     engine.set_source(pictures["source"])
-    wrong = difference(
-        engine.animate(pictures["driving"], relative=False),
-        plain_picture(model, pictures["source"], pictures["driving"]),
-    )
+    keypoints = engine.detect(pictures["driving"])
+    return Shown(model, keypoints, engine.render(keypoints))
+
+
+def test_starter_gives_the_plain_picture(in_full: Shown, pictures: Pictures) -> None:
+    wrong = difference(in_full.absolute, plain_picture(in_full.model, pictures["source"], pictures["driving"]))
     assert wrong.max() <= 1
     assert wrong.mean() < ROUNDED_OTHERWISE
 
 
-def test_bfloat16_leaves_keypoints_and_motion_alone(pictures: Pictures) -> None:
-    model = load_model("starter")
-    full, half = Engine(model, FP32), Engine(model, BF16)
-    for engine in (full, half):
-        engine.set_source(pictures["source"])
-    keypoints = full.detect(pictures["driving"])
-    np.testing.assert_equal(half.detect(pictures["driving"]), keypoints)
-    wrong = difference(half.render(keypoints), full.render(keypoints))
+def test_bfloat16_leaves_keypoints_and_motion_alone(in_full: Shown, pictures: Pictures) -> None:
+    half = Engine(in_full.model, BF16)
+    half.set_source(pictures["source"])
+    np.testing.assert_equal(half.detect(pictures["driving"]), in_full.keypoints)
+    wrong = difference(half.render(in_full.keypoints), in_full.absolute)
     assert wrong.max() <= PROMISED["bf16"].largest
     assert wrong.mean() <= PROMISED["bf16"].mean  # with the blend in bfloat16 it was 0.15
 
 
 @pytest.mark.parametrize("options", [BF16, INT8], ids=["bf16", "int8"])
-def test_one_thread_keeps_the_promise_too(options: EngineOptions, pictures: Pictures) -> None:
+def test_one_thread_keeps_the_promise_too(options: EngineOptions, in_full: Shown, pictures: Pictures) -> None:
     """OpenVINO fuses other operations then, down to ones that round what must not be."""
-    model = load_model("starter")
-    full, one = Engine(model, FP32), Engine(model, dataclasses.replace(options, threads=1))
-    for engine in (full, one):
-        engine.set_source(pictures["source"])
-    keypoints = full.detect(pictures["driving"])
-    wrong = difference(one.render(keypoints), full.render(keypoints))
+    one = Engine(in_full.model, dataclasses.replace(options, threads=1))
+    one.set_source(pictures["source"])
+    wrong = difference(one.render(in_full.keypoints), in_full.absolute)
     assert wrong.max() <= PROMISED[options.precision].largest
     assert wrong.mean() <= PROMISED[options.precision].mean
 
 
-def test_eight_bits_reach_the_decoder_alone(pictures: Pictures) -> None:
+def test_eight_bits_reach_the_decoder_alone(in_full: Shown, pictures: Pictures) -> None:
     """Convolutions really are computed in 8 bits, on ranges the file tells; the picture stays bf16's but for a step."""
-    model = load_model("starter")
-    full, eight = Engine(model, FP32), Engine(model, INT8)
+    eight = Engine(in_full.model, INT8)
     assert "int8 with OpenVINO" in eight.choice.reason
-    used = {name: convolutions_in_8_bits(eight, name) for name in ("_detector", "_mask", "_warp", "_decoder")}
+    used = {name: in_8_bits("Convolution", eight, name) for name in ("_detector", "_mask", "_warp", "_decoder")}
     # Three levels picked and two filled in, a ResBlock's two, three doublings; the last one is not.
     assert used == {"_detector": 0, "_mask": 0, "_warp": 0, "_decoder": 10}
-    for engine in (full, eight):
-        engine.set_source(pictures["source"])
-    keypoints = full.detect(pictures["driving"])
-    np.testing.assert_equal(eight.detect(pictures["driving"]), keypoints)
-    wrong = difference(eight.render(keypoints), full.render(keypoints))
+    eight.set_source(pictures["source"])
+    np.testing.assert_equal(eight.detect(pictures["driving"]), in_full.keypoints)
+    wrong = difference(eight.render(in_full.keypoints), in_full.absolute)
     assert 0 < wrong.max() <= PROMISED["int8"].largest
     assert wrong.mean() <= PROMISED["int8"].mean
 
 
-def convolutions_in_8_bits(engine: Engine, graph: str) -> int:
+def in_8_bits(layer: str, engine: Engine, graph: str) -> int:
     compiled = getattr(engine.backend, graph).get_compiled_model().get_runtime_model()
     facts = [operation.get_rt_info() for operation in compiled.get_ordered_ops()]
     kinds = [(str(fact["layerType"].astype(str)), str(fact["primitiveType"].astype(str))) for fact in facts]
-    return sum(layer == "Convolution" and kind.endswith("_I8") for layer, kind in kinds)
+    return sum(of == layer and kind.endswith("_I8") for of, kind in kinds)
 
 
 @pytest.mark.parametrize(
@@ -165,19 +168,59 @@ def test_the_family_in_eight_bits(name: str, pictures: Pictures) -> None:
     model = random_model(FAMILY[name])
     faces = np.stack([pictures["source"], pictures["driving"]])
     note_ranges(model, faces, faces)
-    engines = [Engine(model, FP32), Engine(model, INT8)]
+    engines = [Engine(model, INT8)]
     # One convolution reads each of the ranges.
-    assert convolutions_in_8_bits(engines[1], "_decoder") == len(range_names(model.config))
+    assert in_8_bits("Convolution", engines[0], "_decoder") == len(range_names(model.config))
+    # What doubles a level is clipped before it is taken apart, unless residual blocks read it first.
+    config = model.config
+    early = sum(not blocks for blocks in config.resblocks[1:])
+    assert in_8_bits("DepthToSpace", engines[0], "_decoder") == early
     nothing = dict.fromkeys(range_names(model.config), (0.0, 1e-6))
     model.info = dataclasses.replace(model.info, ranges=nothing)
     engines.append(Engine(model, INT8))
     for engine in engines:
         engine.set_source(pictures["source"])
-    plain, eight, clipped = (engine.animate(pictures["driving"], relative=False) for engine in engines)
+    eight, clipped = (engine.animate(pictures["driving"], relative=False) for engine in engines)
+    plain = plain_picture(model, pictures["source"], pictures["driving"])
     wrong = difference(eight, plain)
     assert wrong.max() <= PROMISED["int8"].largest
     assert wrong.mean() <= PROMISED["int8"].mean
     assert difference(clipped, plain).mean() > 2 * wrong.mean()  # ranges matter, or this would prove nothing
+
+
+def test_doubling_by_differences_is_doubling() -> None:
+    openvino_graph = pytest.importorskip("mcnet.engine.openvino_graph")
+    channels, outputs, shape = 256, 5, (4, 7)
+    random = np.random.default_rng(0)
+    maps = random.normal(size=(1, channels, *shape)).astype(np.float32)
+    weight = random.normal(size=(outputs, channels, 3, 3)).astype(np.float32)
+    up = openvino_graph.Conv(weight, random.normal(size=outputs).astype(np.float32))
+    parameter = openvino_graph._parameter("maps", maps.shape)
+    doubled = openvino_graph._unpaired(openvino_graph._paired_by_differences(parameter, up))
+    graph = openvino_graph.ov.Model([doubled], [parameter], "doubling")
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = openvino_graph.ov.Core().compile_model(graph, "CPU", settings)([maps])[0]
+    nearest = torch.from_numpy(maps).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    plainly = torch.conv2d(
+        nearest.double(), torch.from_numpy(weight).double(), torch.from_numpy(up.bias).double(), padding=1
+    )
+    expected = plainly.relu().numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=of_sums(16 * channels) * expected.max())
+    assert (found > 0).any()
+
+
+def test_only_float32_doubles_by_differences() -> None:
+    """Differences of what is rounded to bfloat16 would be rounded once more."""
+    openvino_graph = pytest.importorskip("mcnet.engine.openvino_graph")
+    starter = open_model("starter")
+    weights = Weights(starter.weights)
+    counts = [
+        sum(node.get_type_name() == "Subtract" for node in graph.get_ops())
+        for graph in (
+            openvino_graph.mask_graph(starter.config, weights, in_float32=in_float32) for in_float32 in (True, False)
+        )
+    ]
+    assert counts == [12, 0], "four doublings, three differences each"
 
 
 def test_logits_stay_float32_in_a_graph_in_bfloat16() -> None:

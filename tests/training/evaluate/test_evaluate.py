@@ -28,6 +28,7 @@ from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
 from mcnet.model_file import ModelInfo
+from tests.training.conftest import SIZE_PX, tiny_config
 from training.data import (
     CLIPS_FORMAT,
     PACKED_FORMAT,
@@ -126,7 +127,7 @@ def test_the_starter_on_a_real_clip(
     grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """End to end: table, JSON and sheet, with baselines and with what is missing named."""
-    monkeypatch.setattr(jitter, "JITTER_FRAMES", 3)  # how restless a still performer is takes a third of the time
+    monkeypatch.setattr(jitter, "JITTER_FRAMES", 2)  # how restless a still performer is takes long to see
     places = ["--json", str(tmp_path / "out.json"), "--sheet", str(tmp_path / "out.png")]
     some = ["--frames-per-clip", "3", "--precision", "fp32", "--reference", "first", "speaking"]
     assert run("starter", str(grid), *some, *places) == 0
@@ -363,7 +364,7 @@ def test_the_worst_clips_are_named(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told(heads: Path, grid: Path, tmp_path: Path) -> None:
-    model = tiny_model()
+    model = Mcnet(tiny_config(heads).model).eval()
     with pytest.raises(EvaluateError, match="no clip of two frames or more in split 'nil'; its splits: test, train"):
         evaluate(model, heads, EvaluateOptions(split="nil"))
     with pytest.raises(DataError, match=r"neither dataset\.json nor clips\.json"):
@@ -373,7 +374,7 @@ def test_mistakes_are_told(heads: Path, grid: Path, tmp_path: Path) -> None:
     large = tmp_path / "large"
     large.mkdir()
     write_table(large / "clips.json", CLIPS_FORMAT, ClipTable(512, (Clip("large.mp4", "a", "test", 9),)))
-    with pytest.raises(EvaluateError, match="pictures of 512 px, the model makes 256 px"):
+    with pytest.raises(EvaluateError, match=f"pictures of 512 px, the model makes {SIZE_PX} px"):
         evaluate(model, large)
     with pytest.raises(OutputError, match="there is no folder"):
         run("starter", str(grid), "--json", str(tmp_path / "nowhere" / "out.json"))
@@ -383,7 +384,7 @@ def test_mistakes_are_told(heads: Path, grid: Path, tmp_path: Path) -> None:
         run("starter", str(grid), "--sheet", str(tmp_path / "out.mp4"))
     torn = tmp_path / "torn"
     torn.mkdir()
-    write_table(torn / "clips.json", CLIPS_FORMAT, ClipTable(256, (Clip("gone.mp4", "a", "test", 9),)))
+    write_table(torn / "clips.json", CLIPS_FORMAT, ClipTable(SIZE_PX, (Clip("gone.mp4", "a", "test", 9),)))
     with pytest.raises(DataError, match=r"none of the 1 clips .* gone\.mp4 cannot be decoded"):
         evaluate(model, torn, EvaluateOptions(device="cpu"))
 
@@ -445,7 +446,7 @@ def test_cross_pairs_are_of_different_people_and_drawn_by_the_seed() -> None:
 
 def test_frames_of_a_packed_dataset(heads: Path) -> None:
     store = ClipStore(heads)
-    stored = np.fromfile(heads / "frames.u8", np.uint8).reshape(-1, 256, 256, 3)
+    stored = np.fromfile(heads / "frames.u8", np.uint8).reshape(-1, SIZE_PX, SIZE_PX, 3)
     read = store.read(2, [3, 0])
     assert list(read) == [0, 3]
     assert np.array_equal(read[3], stored[5 + 3 + 3])

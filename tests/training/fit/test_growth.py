@@ -12,13 +12,13 @@ from mcnet.config import Conditioning, McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.memory import MemoryCompensation
 from tests.tolerance import PICTURE, largest_error
-from tests.training.conftest import tiny_config
+from tests.training.conftest import SIZE_PX, tiny_config
 from training.fit.growth import can_grow, grown, nearest_points
 from training.fit.loop import fit
 from training.fit.state import CHECKPOINT, load_state
 from training.landmarks import TRAINING_POINTS
 
-TINY = McnetConfig.named("tiny")
+TINY = dataclasses.replace(McnetConfig.named("tiny"), size_px=SIZE_PX)
 
 
 def random_network(config: McnetConfig, seed: int) -> Mcnet:
@@ -48,7 +48,7 @@ def test_a_grown_network_gives_the_same_picture(
     parents = [1, 1, 4, 0][: keypoints - 5]  # one has two children
     generator = torch.Generator().manual_seed(2)
     source, driving = (
-        nn.functional.interpolate(torch.rand(2, 3, 8, 8, generator=generator), size=256, mode="bilinear")
+        nn.functional.interpolate(torch.rand(2, 3, 8, 8, generator=generator), size=SIZE_PX, mode="bilinear")
         for _ in range(2)
     )
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def test_what_is_new_learns() -> None:
     small = random_network(TINY, 0)
     large = random_network(dataclasses.replace(TINY, num_keypoints=6, resblocks=(1, 1, 1)), 1)
     large.load_state_dict(grown(small, large, [2]))
-    source, driving = torch.rand(2, 1, 3, 256, 256)
+    source, driving = torch.rand(2, 1, 3, SIZE_PX, SIZE_PX)
     large(source, driving).mean().backward()
     gradients = {name: parameter.grad for name, parameter in large.named_parameters()}
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import resource
@@ -23,7 +24,7 @@ from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
 from mcnet.model_file import CheckpointError
 from tests.tolerance import EPSILON, PICTURE, largest_error
-from tests.training.conftest import ASKED, TINY, one_thread, tiny_config, write_dataset
+from tests.training.conftest import ASKED, SIZE_PX, TINY, one_thread, tiny_config, write_dataset
 from training.data import Clip
 from training.fit.augment import Faces, augment
 from training.fit.config import AugmentConfig, FitConfig, StageConfig, format_config
@@ -192,7 +193,7 @@ def test_parts_whose_rate_is_0_stay_as_they_are(heads: Path, tmp_path: Path) -> 
 
 
 def test_the_motion_stage_compares_at_full_size_if_told(heads: Path, tmp_path: Path) -> None:
-    loss: dict[str, object] = {"warped_px": 256, "correspondence": 20.0, "openings": 40.0}
+    loss: dict[str, object] = {"warped_px": SIZE_PX, "correspondence": 20.0, "openings": 40.0}
     fit(tiny_config(heads, loss=loss, motion={"steps": 1}, full={"steps": 0}), tmp_path)
     line = stats(tmp_path)[0]
     assert line["correspondence"] > 0
@@ -208,6 +209,15 @@ def whole(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FitCon
     with one_thread():
         fit(config, folder)
     return config, folder
+
+
+@pytest.fixture(scope="module")
+def plain(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `tiny_config` as it is. It is read and never written."""
+    folder = tmp_path_factory.mktemp("plain")
+    with one_thread():
+        fit(tiny_config(heads), folder)
+    return folder
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -235,12 +245,12 @@ def test_stopped_by_a_signal_it_saves_and_resumes_bit_for_bit(
     assert stats(tmp_path / "parts") == stats(unstopped)
 
 
-def test_frames_in_memory_give_the_run_of_frames_on_disk(heads: Path, tmp_path: Path) -> None:
+def test_frames_in_memory_give_the_run_of_frames_on_disk(heads: Path, plain: Path, tmp_path: Path) -> None:
     config = tiny_config(heads)
-    fit(config, tmp_path / "memmap")
-    fit(dataclasses.replace(config, data=dataclasses.replace(config.data, frames="device")), tmp_path / "device")
-    assert stats(tmp_path / "memmap") == stats(tmp_path / "device")
-    same_state(*(load_state(tmp_path / where / CHECKPOINT) for where in ("memmap", "device")))
+    assert config.data.frames != "device"
+    fit(dataclasses.replace(config, data=dataclasses.replace(config.data, frames="device")), tmp_path)
+    assert stats(plain) == stats(tmp_path)
+    same_state(*(load_state(folder / CHECKPOINT) for folder in (plain, tmp_path)))
 
 
 def test_minutes_that_are_over_stop_it_cleanly(heads: Path, tmp_path: Path) -> None:
@@ -524,16 +534,15 @@ def test_stages_and_learning_rates(heads: Path, tmp_path: Path) -> None:
         resolve_stages(tiny_config(Path(), motion={"steps": 0}, full={"steps": 0}), 1, 1)
 
 
-def test_an_exported_model_gives_the_same_picture(heads: Path, tmp_path: Path) -> None:
+def test_an_exported_model_gives_the_same_picture(heads: Path, plain: Path, tmp_path: Path) -> None:
     config = tiny_config(heads)
-    fit(config, tmp_path / "run")
-    state = load_state(tmp_path / "run" / CHECKPOINT)
+    state = load_state(plain / CHECKPOINT)
     model = Mcnet(config.model).eval()
     model.load_state_dict(state.ema)
-    pictures = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(5))
+    pictures = torch.rand(2, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(5))
     # float16 rounds weights by up to 2^-11 of their size, which may be 5 steps of 255 after all the layers.
     for half, bar in ((False, PICTURE), (True, 5 / 255)):
-        info = export(tmp_path / "run", tmp_path / f"{half}.safetensors", name="mine", half=half)
+        info = export(plain, tmp_path / f"{half}.safetensors", name="mine", half=half)
         written = load_model(tmp_path / f"{half}.safetensors")
         with torch.inference_mode():
             assert largest_error(written(pictures[:1], pictures[1:]), model(pictures[:1], pictures[1:])) <= bar
@@ -574,6 +583,7 @@ _WORKER = """
     torch.randn_like = torch.zeros_like  # the memory's noise is each process's own, so it is silenced here and there
     from training.fit.config import load_config
     from training.fit.loop import fit
+    print("begins", flush=True)
     fit(load_config(sys.argv[1]), Path(sys.argv[2]))
 """
 
@@ -597,21 +607,32 @@ def test_two_processes_are_one_with_twice_the_batch(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
-    def start(rank: int) -> "subprocess.Popen[str]":
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-        folders = [str(tmp_path / "two.toml"), str(tmp_path / "run of 2")]
-        arguments = [sys.executable, "-c", textwrap.dedent(_WORKER), *folders]
-        return subprocess.Popen(
-            arguments, env={**os.environ, **place}, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-
-    workers = [start(rank) for rank in range(2)]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    first = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_WORKER), str(tmp_path / "two.toml"), str(tmp_path / "run of 2")],
+        env={**os.environ, **place, "RANK": "0", "LOCAL_RANK": "0", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
     fit(alone, tmp_path / "run of 1")
-    for worker in workers:
-        _, errors = worker.communicate(timeout=120)
-        assert worker.returncode == 0, errors
+    assert first.stdout is not None
+    assert first.stderr is not None
+    if first.stdout.readline() != "begins\n":
+        pytest.fail(first.stderr.read())
+    # The second process is this one: it has imported all that a process of its own would import once more.
+    level = logging.getLogger("training").level
+    with monkeypatch.context() as patch:
+        for name, value in {**place, "RANK": "1", "LOCAL_RANK": "1"}.items():
+            patch.setenv(name, value)
+        try:
+            fit(config, tmp_path / "run of 2")
+        finally:
+            logging.getLogger("training").setLevel(level)
+            _, errors = first.communicate(timeout=120)
+    assert first.returncode == 0, errors
     two, one = stats(tmp_path / "run of 2"), stats(tmp_path / "run of 1")
     assert len(two) == len(one) == 4
     for ours, theirs in zip(two, one, strict=True):

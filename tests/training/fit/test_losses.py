@@ -299,21 +299,21 @@ def test_occlusion_judge_trusts_a_good_warp_only() -> None:
 
 
 def test_occlusion_by_both_errors_trusts_the_better_picture_by_its_share() -> None:
-    target = torch.zeros(1, 3, 256, 256)
+    target = torch.zeros(1, 3, 32, 256)
     warped, generated = torch.full_like(target, 0.1), torch.full_like(target, 0.3)
     warped[..., 128:], generated[..., 128:] = 0.4, 0.1
     pictures = warped.requires_grad_(), generated.requires_grad_()
-    logits = torch.zeros(1, 1, 64, 64, requires_grad=True)
+    logits = torch.zeros(1, 1, 8, 64, requires_grad=True)
     for _ in range(200):
         loss = losses.occlusion_by_both_errors(torch.sigmoid(logits), warped, generated, target)
         (gradient,) = torch.autograd.grad(loss, logits)
-        logits = (logits - 64 * 64 * gradient).detach().requires_grad_()
+        logits = (logits - 8 * 64 * gradient).detach().requires_grad_()
     losses.occlusion_by_both_errors(torch.sigmoid(logits), warped, generated, target).backward()  # type: ignore[no-untyped-call]
     assert all(picture.grad is None for picture in pictures)
     learned = torch.sigmoid(logits.detach())[0, 0]
     # e_g / (e_g + e_w), each with its 1e-3; within the 9x9 pixels about the edge both sides are seen.
-    assert largest_error(learned[:, :31], torch.full((64, 31), 0.301 / 0.402)) < PICTURE
-    assert largest_error(learned[:, 33:], torch.full((64, 31), 0.101 / 0.502)) < PICTURE
+    assert largest_error(learned[:, :31], torch.full((8, 31), 0.301 / 0.402)) < PICTURE
+    assert largest_error(learned[:, 33:], torch.full((8, 31), 0.101 / 0.502)) < PICTURE
 
 
 def test_an_adversarial_gradient_gets_its_share() -> None:

@@ -19,7 +19,7 @@ from mcnet.generator import Mcnet
 from mcnet.model_file import ModelInfo
 from mcnet.pose import linear_jacobians, squeezed_by_lids
 from tests.tolerance import largest_error
-from tests.training.conftest import tiny_config
+from tests.training.conftest import SIZE_PX, tiny_config
 from training.data import DataError, Dataset, open_dataset
 from training.draws import Draws
 from training.fit.augment import Faces
@@ -44,7 +44,8 @@ RUN: dict[str, object] = {"keypoints": "measured", "keypoint_points": list(POINT
 def faces(count: int, seed: int) -> Faces:
     generator = torch.Generator().manual_seed(seed)
     landmarks = 2 * torch.rand((count, len(TRAINING_POINTS), 2), generator=generator) - 1
-    return Faces(torch.rand((count, 3, 256, 256), generator=generator), landmarks, torch.ones(count, dtype=torch.bool))
+    pictures = torch.rand((count, 3, SIZE_PX, SIZE_PX), generator=generator)
+    return Faces(pictures, landmarks, torch.ones(count, dtype=torch.bool))
 
 
 def keypoints(count: int, seed: int) -> Keypoints:
@@ -239,7 +240,7 @@ def test_the_dense_motion_gets_them_and_the_detector_no_gradient_by_them(
 def first_model(folder: Path) -> Path:
     """Whose detector has jacobians that depend on what it sees."""
     torch.manual_seed(4)
-    model = Mcnet(dataclasses.replace(McnetConfig.named("tiny"), num_keypoints=len(POINTS)))
+    model = Mcnet(dataclasses.replace(tiny_config(Path()).model, num_keypoints=len(POINTS)))
     torch.nn.init.normal_(model.keypoint_detector.jacobians.weight, std=0.05)
     save_model(model, folder / "first.safetensors")
     return folder / "first.safetensors"
@@ -268,7 +269,7 @@ def test_each_kind_trains_exports_and_opens_in_the_engine_with_places(
     config = tiny_config(
         heads_in_space,
         data=data,
-        model={"base": "tiny", "num_keypoints": len(points)},
+        model={"num_keypoints": len(points)},
         loss={"guidance_points": list(points)},
         augment={"moved_stills": 1.0, "moved_clips": 0.3},
         log={"sheet_every": 4},
@@ -289,7 +290,7 @@ def test_each_kind_trains_exports_and_opens_in_the_engine_with_places(
     driving = engine.detect(other, places[1])
     assert np.array_equal(cache.keypoints.value[0], places[0])
     shown = engine.animate(other, places[1], relative=False)
-    assert shown.shape == (256, 256, 3)
+    assert shown.shape == (SIZE_PX, SIZE_PX, 3)
     if model.info.keypoint_jacobians == "detected":
         np.testing.assert_array_equal(driving.jacobian, engine.detect(other).jacobian)
     else:
@@ -430,7 +431,7 @@ def test_new_keypoints_begin_between_their_neighbours(heads: Path) -> None:
     assert [set(row) for row in facts["neighbours"]] == [set(row) for row in nearest.tolist()]
     generator = torch.Generator().manual_seed(2)
     coarse = torch.rand((1, 3, 4, 4), generator=generator)
-    picture = torch.nn.functional.interpolate(coarse, size=(256, 256), mode="bicubic").clamp(0, 1)
+    picture = torch.nn.functional.interpolate(coarse, size=(SIZE_PX, SIZE_PX), mode="bicubic").clamp(0, 1)
     value = torch.rand((2, 1, 7, 2), generator=generator) - 0.5
     source, driving = (Keypoints(each, torch.eye(2).expand(1, 7, 2, 2)) for each in value)
 

@@ -126,7 +126,7 @@ def weights(made: Trainer) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", ["motion", "full"])
 def test_a_recorded_step_is_the_same_step(heads: Path, name: str) -> None:
-    stage_table: dict[str, object] = {"steps": EAGER_STEPS + 3, "batch": 2, "warmup_steps": 9}
+    stage_table: dict[str, object] = {"steps": EAGER_STEPS + 2, "batch": 1, "warmup_steps": 9}
     config = all_stages(heads, **{name: stage_table})
     recordings: list[Callable[[], None]] = []
 
@@ -244,8 +244,8 @@ def test_the_average_leaves_bad_steps_out() -> None:
 
 
 def test_a_profile_names_operations_and_saves_nothing(heads: Path, tmp_path: Path) -> None:
-    config = tiny_config(heads)
-    stages = profile(config, tmp_path / "run", 2)
+    config = tiny_config(heads, motion={"steps": 1}, full={"steps": 1})
+    stages = profile(config, tmp_path / "run", 1)
     assert [stage.stage for stage in stages] == ["motion", "full"]
     for stage in stages:
         assert stage.step_ms > 0

@@ -43,6 +43,8 @@ from mcnet.pictures import to_rgb
 from tests.app.fakes import FakeEngine, FakeFinder, keypoints, marked_picture, wait_until
 from tests.media.videos import GRID
 
+pytestmark = pytest.mark.usefixtures("_compiled_once")
+
 SETTINGS = LiveSettings(calibration_s=0.2, hold_s=0.5, ease_s=0.5, idle_s=1.0, smoothing=0.0)
 DT_S = 0.04
 

@@ -11,6 +11,8 @@ from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.media.matte import Matte
 
+pytestmark = pytest.mark.usefixtures("_compiled_once")
+
 SQUARE = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
 
 

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,19 +12,20 @@ from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
 from tests.app.fakes import Cameras, FakeCamera, StuckCamera, wait_until
 
-TIMES = CameraTimes(open_s=0.3, stall_s=0.3, frozen_s=0.4, first_retry_s=0.05, longest_retry_s=0.1, release_s=0.3)
+PATIENT = CameraTimes(open_s=60, stall_s=60, frozen_s=60, first_retry_s=0.05, longest_retry_s=0.1, release_s=0.3)
+"""Fails only cameras that fail: on a busy machine a thread may well not be run for half a second."""
 ONE, TWO = CameraSpec("device", 1), CameraSpec("device", 2)
 
 
 class Desk:
     """A camera control on a thread of its own, and what it told."""
 
-    def __init__(self, cameras: Cameras) -> None:
+    def __init__(self, cameras: Cameras, times: CameraTimes = PATIENT) -> None:
         self.cameras = cameras
         self.frames: list[CameraFrame] = []
         self.events: list[Event] = []
         self.wishes = 0
-        self.control = CameraControl(self.frames.append, self.events.append, cameras, TIMES)
+        self.control = CameraControl(self.frames.append, self.events.append, cameras, times)
         self.thread = threading.Thread(target=self.control.run, name="camera control")
         self.thread.start()
 
@@ -54,8 +56,14 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    desk = Desk(Cameras())
+def times() -> CameraTimes:
+    """Of the fixture `desk`; a test says which of them it is about."""
+    return PATIENT
+
+
+@pytest.fixture
+def desk(times: CameraTimes) -> Iterator[Desk]:
+    desk = Desk(Cameras(), times)
     yield desk
     desk.close()
 
@@ -122,7 +130,7 @@ def test_a_closed_shutter_is_told_once_and_the_camera_goes_on() -> None:
             rgb: NDArray[np.uint8] = np.zeros_like(super().read())
             return rgb
 
-    desk = Desk(Cameras(Shut))
+    desk = Desk(Cameras(Shut), replace(PATIENT, frozen_s=0.4))
     try:
         desk.wish(ONE)
         wait_until(lambda: CameraDark(ONE, 1, "camera 1") in desk.events, "it is told")
@@ -178,6 +186,7 @@ def test_what_failed_long_ago_is_no_way_back(desk: Desk) -> None:
     assert {failure.kept for failure in desk.failures()} == {None}
 
 
+@pytest.mark.parametrize("times", [replace(PATIENT, open_s=0.3)])
 def test_an_opening_that_blocks_blocks_nobody_and_is_given_up(desk: Desk) -> None:
     desk.cameras.slow_s = 1.0
     desk.wish(ONE)
@@ -196,19 +205,20 @@ def test_an_unplugged_camera_comes_back_by_itself(desk: Desk) -> None:
     desk.flowing()
 
 
+@pytest.mark.parametrize("times", [replace(PATIENT, stall_s=0.3)])
 def test_a_read_that_hangs_counts_as_stalled(desk: Desk) -> None:
     desk.wish(ONE)
     desk.flowing()
     desk.cameras.opened[0].block.set()
     wait_until(lambda: bool(desk.failures()), "the stall is told")
     assert "no frame for 0.3 s" in desk.failures()[0].message
-    wait_until(lambda: len(desk.opened()) == 2, "it is opened again")
+    wait_until(lambda: len(desk.opened()) >= 2, "it is opened again")
 
 
 def test_a_read_that_never_returns_is_opened_beside_and_told_again_and_again() -> None:
     """A few times, for each keeps a thread; after that it is only told, until one returns."""
     cameras = Cameras(StuckCamera)
-    desk = Desk(cameras)
+    desk = Desk(cameras, replace(PATIENT, stall_s=0.3))
     try:
         desk.wish(ONE)
         desk.flowing()
@@ -227,7 +237,7 @@ def test_a_read_that_never_returns_is_opened_beside_and_told_again_and_again() -
 
 def test_another_camera_need_not_wait_for_one_that_hangs() -> None:
     cameras = Cameras(StuckCamera)
-    desk = Desk(cameras)
+    desk = Desk(cameras, replace(PATIENT, stall_s=0.3))
     try:
         desk.wish(ONE)
         desk.flowing()
@@ -239,6 +249,7 @@ def test_another_camera_need_not_wait_for_one_that_hangs() -> None:
         desk.close()
 
 
+@pytest.mark.parametrize("times", [replace(PATIENT, frozen_s=0.4)])
 def test_a_device_that_repeats_one_picture_counts_as_frozen(desk: Desk) -> None:
     desk.wish(ONE)
     desk.flowing()
@@ -252,7 +263,7 @@ def test_a_file_may_stand_still() -> None:
         is_device = False
 
     cameras = Cameras(StillFile)
-    desk = Desk(cameras)
+    desk = Desk(cameras, replace(PATIENT, frozen_s=0.4))
     try:
         desk.wish(ONE)
         desk.flowing()
