@@ -24,9 +24,11 @@ from mcnet.pose import (
     Jacobians,
     LinearMap,
     TensorOrArray,
+    invert_2x2,
+    irises_have_lids,
     jacobians_of_places,
     namespace,
-    squeezed_by_lids,
+    squeezes,
     tells_rotation,
 )
 from mcnet.weight_shapes import weight_shapes
@@ -39,6 +41,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 LINEAR_JACOBIANS = "linear_jacobians"
 """What the training facts call the map of that name, beside what else they say of keypoints."""
+IRISES, SQUEEZED = "irises", "squeezed"
+"""What they say of irises that lids squeeze."""
 Ranges = Mapping[str, tuple[float, float]]
 """Least and largest value that may go into a convolution, by its name in the rewritten generator; `warped_N` is what
 the motion shows of the source at N px."""
@@ -83,6 +87,13 @@ class ModelInfo:
         if kind == "rotation" and tells_rotation(self.keypoint_landmarks):
             return "rotation"
         return "identity" if kind == "identity" and self.keypoint_landmarks else "detected"
+
+    @functools.cached_property
+    def squeezes_irises(self) -> bool:
+        """Whether the network was trained with irises that lids squeeze (`mcnet.pose.squeezes`)."""
+        stated = self.training.get("keypoints")
+        squeezed = isinstance(stated, Mapping) and stated.get(IRISES) == SQUEEZED
+        return squeezed and irises_have_lids(self.keypoint_landmarks)
 
     @functools.cached_property
     def linear_jacobians(self) -> LinearMap:
@@ -152,19 +163,27 @@ def with_own_jacobians(info: ModelInfo, keypoints: Keypoints[TensorOrArray]) -> 
     return keypoints._replace(jacobian=jacobians_of_places(keypoints.value, info.keypoint_landmarks, kind))
 
 
-def at_measured_places(
-    info: ModelInfo, detected: Keypoints[TensorOrArray], places: TensorOrArray
+def driven_as_trained(
+    info: ModelInfo, driving: Keypoints[TensorOrArray], source: Keypoints[TensorOrArray]
 ) -> Keypoints[TensorOrArray]:
-    """What a detector found, with measured places in the place of its own, as a model was trained.
+    """Driving keypoints at their last places, all of them measured, as the model was trained to see them.
+
+    Jacobians that follow from the places do so. Where lids squeeze the irises, they do it in both pictures; here both
+    squeezes are in the driving jacobians, so that relative motion knows nothing of them: with S of `squeezes`,
+    J = S_d J_d J_s^-1 S_s^-1 J_s, and the motion (paper eq. 1) is J_s J^-1 = S_s J_s (S_d J_d)^-1.
 
     Args:
         info: of the model.
-        detected: in the same pictures.
-        places: (B, K, 2).
+        driving: (B, K, 2) places, (B, K, 2, 2) jacobians.
+        source: likewise, batch 1.
     """
-    if info.keypoint_jacobians != "detected":
-        return with_own_jacobians(info, detected._replace(value=places))
-    return Keypoints(places, squeezed_by_lids(detected.jacobian, places, info.keypoint_landmarks))
+    driving = with_own_jacobians(info, driving)
+    if not info.squeezes_irises:
+        return driving
+    points = info.keypoint_landmarks
+    own = source.jacobian
+    jacobian = squeezes(driving.value, points) @ driving.jacobian @ invert_2x2(own)
+    return driving._replace(jacobian=jacobian @ invert_2x2(squeezes(source.value, points)) @ own)
 
 
 class Described(Protocol):

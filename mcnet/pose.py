@@ -71,14 +71,14 @@ def jacobians_of_places(places: TensorOrArray, points: Sequence[int], kind: Jaco
         kind: `identity` or `rotation`.
 
     Returns:
-        (B, K, 2, 2); on irises squeezed by the lids.
+        (B, K, 2, 2).
     """
     xp = namespace(places)
     sets, points_each = places.shape[:2]
     identity = _constant(((1.0, 0.0), (0.0, 1.0)), places)
     if kind == "identity":
         same: TensorOrArray = xp.tile(identity, (sets, points_each, 1, 1))
-        return squeezed_by_lids(same, places, points)
+        return same
     fit = _constant(_rigid_fit(tuple(points)), places)  # (3, K)
     affine = (fit @ places).mT  # (B, 2, 3)
     gram = affine @ affine.mT
@@ -89,7 +89,7 @@ def jacobians_of_places(places: TensorOrArray, points: Sequence[int], kind: Jaco
     rotation = invert_2x2(square_root) @ affine
     scale = xp.sqrt(trace / 2) / _FACE_SIZE
     turned: TensorOrArray = xp.tile((scale[:, None, None] * rotation[:, :, :2])[:, None], (1, points_each, 1, 1))
-    return squeezed_by_lids(turned, places, points)
+    return turned
 
 
 LinearMap = tuple[tuple[float, ...], ...]
@@ -116,45 +116,42 @@ def linear_jacobians(places: TensorOrArray, linear: LinearMap) -> TensorOrArray:
 LIDS_OF_IRISES = ((468, 159, 145), (473, 386, 374))
 """The middle of the person's right and left iris, and of the upper and the lower lid before it."""
 _OPEN_EYES = 0.12
-"""The gap of open lids over the distance of the irises: a common factor, so that an open eye changes nothing."""
-_SHUTTING = (0.1, 2.0)
-"""The least and the most that lids do to what lies between them; at 0 it could not be told where a point came from."""
+"""The gap of open lids over the distance of the irises, as it is seen: 0.1 to 0.17 on faces that look into the camera.
+A common factor only, as squeezes count against one another."""
+_SQUEEZES = (0.1, 2.0)
+"""The least and the most of a squeeze: at 0 no motion could be told, and in profile the distance of irises is none."""
 
 
-def squeezed_by_lids(
-    jacobian: TensorOrArray, places: TensorOrArray, points: Sequence[int], opened: TensorOrArray | None = None
-) -> TensorOrArray:
-    """Jacobians of measured keypoints, of which those on the irises are squeezed as far as the lids are shut.
+def irises_have_lids(points: Sequence[int]) -> bool:
+    """Whether both irises are among these points of the face mesh, and the lids before them."""
+    return bool(_irises_among(tuple(points)))
+
+
+def squeezes(places: TensorOrArray, points: Sequence[int]) -> TensorOrArray:
+    """How far lids have come together over irises, as matrices from the left for the jacobians of keypoints.
 
     An iris stays as it is behind its lids. The motion of a keypoint there would show an open eye where a shut one is to
-    be seen; squeezed, it takes what lies just above the line where lids meet from above the eye.
+    be seen; with squeezed jacobians, it takes what lies just above the line where lids meet from above the eye.
 
     Args:
-        jacobian: (B, K, 2, 2).
         places: (B, K, 2) xy in [-1, 1].
-        points: which of the face mesh's points they are. Without both irises and the lids before them, nothing changes.
-        opened: (B, 2), how far the right and the left eye are open, 1 where nothing is to be squeezed; None: as far as
-            the places say.
+        points: which of the face mesh's points they are: `irises_have_lids`.
 
     Returns:
-        (B, K, 2, 2).
+        (B, K, 2, 2): the identity but for the irises, which are scaled across the eyes.
     """
+    xp = namespace(places)
     found = _irises_among(tuple(points))
-    if not found:
-        return jacobian
-    xp = namespace(jacobian)
     along = places[:, found[1][0]] - places[:, found[0][0]]
     apart = xp.sqrt((along * along).sum(-1) + 1e-12)  # (B,)
     down = xp.stack((-along[:, 1], along[:, 0]), -1) / apart[:, None]
-    if opened is None:
-        gaps = [((places[:, lower] - places[:, upper]) * down).sum(-1) / apart for _, upper, lower in found]
-        opened = xp.stack(gaps, -1) / _OPEN_EYES
+    gaps = [((places[:, lower] - places[:, upper]) * down).sum(-1) / apart for _, upper, lower in found]
+    share = xp.clip(xp.stack(gaps, -1) / _OPEN_EYES, *_SQUEEZES)  # (B, 2)
     chosen = tuple(tuple(float(point == iris) for point in points) for iris, _, _ in LIDS_OF_IRISES)
-    less = (xp.clip(opened, *_SHUTTING) - 1) @ _constant(chosen, jacobian)  # (B, K)
+    less = (share - 1) @ _constant(chosen, places)  # (B, K)
     across = down[:, None, :, None] * down[:, None, None, :]  # (B, 1, 2, 2)
-    identity = _constant(((1.0, 0.0), (0.0, 1.0)), jacobian)
-    squeezed: TensorOrArray = (identity + less[..., None, None] * across) @ jacobian
-    return squeezed
+    matrices: TensorOrArray = _constant(((1.0, 0.0), (0.0, 1.0)), places) + less[..., None, None] * across
+    return matrices
 
 
 @functools.lru_cache(maxsize=8)

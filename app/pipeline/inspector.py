@@ -233,7 +233,7 @@ class Artist:
 
         from mcnet.arrays import Keypoints
         from mcnet.inspection.seen import see
-        from mcnet.model_file import with_own_jacobians
+        from mcnet.model_file import driven_as_trained
         from mcnet.pictures import to_picture
 
         def keypoints(value: NDArray[np.float64], jacobian: NDArray[np.float64]) -> Keypoints:
@@ -248,7 +248,7 @@ class Artist:
                 self._source = posed
             driving = keypoints(posed.driving_value, posed.driving_jacobian)
             if posed.measured:
-                driving = with_own_jacobians(self._model.info, driving)
+                driving = driven_as_trained(self._model.info, driving, self._cache.keypoints)
             return see(self._model, self._cache, driving)
 
 

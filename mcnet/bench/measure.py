@@ -35,7 +35,7 @@ from mcnet.engine.quantization import note_ranges
 from mcnet.engine.torch_backend import TorchBackend
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet, blend
-from mcnet.model_file import bundled_models, find_model, with_own_jacobians
+from mcnet.model_file import bundled_models, driven_as_trained, find_model, with_own_jacobians
 from mcnet.pictures import to_picture, to_rgb
 from mcnet.pose import relative_keypoints
 
@@ -419,7 +419,7 @@ def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner
             cache = model.generator.encode_source(upload(pictures[0]), cache.keypoints)
         keypoints = relative_keypoints(cache.keypoints, find(performer), reference)
         if measured:
-            keypoints = with_own_jacobians(model.info, keypoints)
+            keypoints = driven_as_trained(model.info, keypoints, cache.keypoints)
         shown: Rgb = to_rgb(model.generator(cache, keypoints))[0].cpu().numpy()
         return shown
 

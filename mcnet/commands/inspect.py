@@ -251,11 +251,11 @@ class Inspector:
         """At the source, driven by a frame."""
         from mcnet.inspection.figures import Performer
         from mcnet.inspection.seen import see
-        from mcnet.model_file import with_own_jacobians
+        from mcnet.model_file import driven_as_trained
 
         driving = self._tensors(self.drive.keypoints([shot]))
         if self._measured:
-            driving = with_own_jacobians(self.model.info, driving)
+            driving = driven_as_trained(self.model.info, driving, self._cache.keypoints)
         own = self._engine.detect(shot.square, self._places(shot))
         return Look(see(self.model, self._cache, driving), Performer(shot.square, self._tensors(own)))
 

@@ -27,7 +27,7 @@ from mcnet.engine.device import (
     why_no_openvino,
     why_no_torch,
 )
-from mcnet.model_file import ModelFile, at_measured_places, refuse_wrong_shapes, with_own_jacobians
+from mcnet.model_file import ModelFile, driven_as_trained, refuse_wrong_shapes, with_own_jacobians
 from mcnet.phrases import listed, phrase
 from mcnet.pose import adapted_scale, relative_keypoints
 
@@ -223,7 +223,7 @@ class Engine:
         if places is not None:
             measured = self._places(places, len(places) if pictures is None else len(pictures))
             if self.places_suffice:
-                return self._with_own_jacobians(Keypoints(measured, np.empty(0, np.float32)))
+                return with_own_jacobians(self._model.info, Keypoints(measured, np.empty(0, np.float32)))
         elif not self.detects:
             raise EngineError(f"places: got none: {self._why_measured}")
         if pictures is None:
@@ -233,7 +233,7 @@ class Engine:
             )
         rgb = np.stack([self._picture(picture) for picture in pictures])
         detected = self._compute(lambda backend: backend.detect(rgb))
-        return detected if measured is None else at_measured_places(self._model.info, detected, measured)
+        return detected if measured is None else detected._replace(value=measured)
 
     @property
     def _why_measured(self) -> str:
@@ -242,9 +242,6 @@ class Engine:
             f"places of {self.config.num_keypoints} points of the face mesh: take a picture that shows a face, or "
             "another model"
         )
-
-    def _with_own_jacobians(self, measured: Keypoints[Array]) -> Keypoints[Array]:
-        return with_own_jacobians(self._model.info, measured)
 
     def _places(self, places: Sequence[Places], pictures: int) -> NDArray[np.float32]:
         """Check measured places: (B, K, 2)."""
@@ -285,7 +282,8 @@ class Engine:
     def render_batch(self, driving: Keypoints[Array]) -> NDArray[np.uint8]:
         """Likewise for several frames at once: (B, K, 2) and (B, K, 2, 2) -> (B, size_px, size_px, 3).
 
-        Where the source was measured and the model's jacobians follow from the places, those given count for nothing.
+        Where the source was measured and the model's jacobians follow from the places, those given count for nothing;
+        and lids squeeze the irises of a model that was trained so.
         """
         return self._rendered(driving, with_flow=False).rgb
 
@@ -307,8 +305,8 @@ class Engine:
         if self.source is None:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
         source = self.source
-        if source.measured and self.places_suffice:
-            driving = self._with_own_jacobians(driving)
+        if source.measured:
+            driving = driven_as_trained(self._model.info, driving, source.keypoints)
         rendered = self._compute(lambda backend: backend.render(source, driving, with_flow=with_flow))
         if not math.isfinite(rendered.witness):
             raise EngineError(

@@ -18,7 +18,7 @@ from mcnet.config import range_names
 from mcnet.engine.rewrites import rewrite
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
-from mcnet.model_file import at_measured_places, with_own_jacobians
+from mcnet.model_file import driven_as_trained, with_own_jacobians
 from mcnet.pictures import to_picture
 from mcnet.pose import relative_keypoints
 
@@ -82,7 +82,7 @@ def measure_ranges(
         for frame in frames:
             pose = relative_keypoints(cache.keypoints, frame, frames[0])
             if places is not None:
-                pose = with_own_jacobians(model.info, pose)
+                pose = driven_as_trained(model.info, pose, cache.keypoints)
             warped = generator.warp(cache, generator.motion(cache, pose))
             for feature in warped.features[:-1]:
                 see(f"warped_{feature.shape[-1]}", feature)
@@ -106,7 +106,7 @@ def _keypoints(model: Mcnet, rgb: NDArray[np.uint8], places: NDArray[np.floating
             continue
         value = torch.from_numpy(places[index : index + 1].astype(np.float32))
         if model.info.keypoint_jacobians == "detected":
-            found.append(at_measured_places(model.info, model.keypoint_detector(picture[None]), value))
+            found.append(model.keypoint_detector(picture[None])._replace(value=value))
         else:
             found.append(with_own_jacobians(model.info, Keypoints(value, torch.empty(0))))
     return found

@@ -34,7 +34,7 @@ from mcnet.media.expressions import (
     rotation_between,
 )
 from mcnet.media.face_mesh import LANDMARK_COUNT
-from mcnet.pose import LIDS_OF_IRISES, LinearMap, invert_2x2, linear_jacobians, squeezed_by_lids
+from mcnet.pose import LinearMap, invert_2x2, linear_jacobians
 
 Array = NDArray[np.float64]
 
@@ -299,7 +299,7 @@ class PortraitInSpace:
             (K, 2) places, and (K, 2, 2) affine maps: how the face around each keypoint is turned and stretched against
             the portrait as it is. A map times the jacobian of the portrait's keypoint is the driving one. By the
             model's linear map where it has one, whose network knows such jacobians; else as the mesh around each
-            keypoint says. A shut lid's are squeezed, and those of an iris behind it.
+            keypoint says. A shut lid's are squeezed.
         """
         mesh = head.mesh
         places = mesh[self._points, :2]
@@ -312,15 +312,7 @@ class PortraitInSpace:
             own = self.head.shape[lower, 1] - self.head.shape[upper, 1]
             share = (head.shape[lower, 1] - head.shape[upper, 1]) / max(own, 1e-6)
             maps[index, :, 1] *= 1 - _LID_SQUEEZE * (1 - min(max(float(share), 0.0), 1.0))
-        return places, squeezed_by_lids(maps[None], places[None], self._points, self._opened(head))[0]
-
-    def _opened(self, head: Head) -> Array:
-        """(1, 2): by what share of the portrait's own opening the right and the left eye are open."""
-        gaps = [
-            [shape[lower, 1] - shape[upper, 1] for _, upper, lower in LIDS_OF_IRISES]
-            for shape in (head.shape, self.head.shape)
-        ]
-        return np.array([[now / max(own, 1e-6) for now, own in zip(*gaps, strict=True)]])
+        return places, maps
 
     def keypoints(self, heads: Sequence[Head], source: Keypoints[NDArray[Any]]) -> Keypoints[NDArray[Any]]:
         """Driving keypoints of a batch of frames.

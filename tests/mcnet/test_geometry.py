@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from mcnet.arrays import Keypoints
 from mcnet.geometry import coordinate_grid, gaussian_heatmaps, sample, sparse_motions
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
+from mcnet.model_file import ModelInfo, driven_as_trained
 from mcnet.pose import (
     adapted_scale,
     hull_area,
     invert_2x2,
+    irises_have_lids,
     jacobians_of_places,
     linear_jacobians,
     relative_keypoints,
-    squeezed_by_lids,
+    squeezes,
     tells_rotation,
 )
 
@@ -169,26 +171,48 @@ def eyes(gap: float, other_gap: float, turned_deg: float = 0.0) -> NDArray[np.fl
 def test_irises_are_squeezed_across_the_eyes_as_lids_shut(turned_deg: float) -> None:
     along = np.array([math.cos(math.radians(turned_deg)), math.sin(math.radians(turned_deg))])
     down = np.array([-along[1], along[0]])
-    jacobian = np.random.default_rng(0).normal(size=(1, 7, 2, 2))
-    found = squeezed_by_lids(jacobian, eyes(0.12, 0.06, turned_deg), EYES)
-    np.testing.assert_allclose(found[:, [0, 1, 2, 3, 4, 6]], jacobian[:, [0, 1, 2, 3, 4, 6]], atol=1e-9)
-    np.testing.assert_allclose(along @ found[0, 5], along @ jacobian[0, 5], atol=1e-6)
-    np.testing.assert_allclose(down @ found[0, 5], down @ jacobian[0, 5] / 2, atol=1e-6)
+    found = squeezes(eyes(0.12, 0.06, turned_deg), EYES)
+    np.testing.assert_allclose(found[0, [0, 1, 2, 3, 4, 6]], np.tile(np.eye(2), (6, 1, 1)), atol=1e-6)
+    np.testing.assert_allclose(found[0, 5] @ along, along, atol=1e-6)
+    np.testing.assert_allclose(found[0, 5] @ down, down / 2, atol=1e-6)
     # A tensor likewise; in another size of the face nothing is different.
-    same = squeezed_by_lids(torch.from_numpy(jacobian), torch.from_numpy(1.7 * eyes(0.12, 0.06, turned_deg)), EYES)
+    same = squeezes(torch.from_numpy(1.7 * eyes(0.12, 0.06, turned_deg)), EYES)
     np.testing.assert_allclose(same.numpy(), found, atol=1e-6)
 
 
 def test_a_shut_eye_leaves_an_iris_a_motion() -> None:
     """Lids that cross or meet squeeze to a tenth, not to nothing: motions have to be inverted."""
-    identity = np.tile(np.eye(2), (1, 7, 1, 1))
-    for gap in (0.0, -0.1):
-        found = squeezed_by_lids(identity, eyes(0.12, gap), EYES)
-        np.testing.assert_allclose(found[0, 5], [[1, 0], [0, 0.1]], atol=1e-9)
-    told = squeezed_by_lids(identity, eyes(0.12, 0.12), EYES, np.array([[0.5, 7.0]]))
-    np.testing.assert_allclose(told[0, [1, 5], 1, 1], [0.5, 2.0])
-    # Without irises, or without the lids before one of them, nothing is squeezed.
-    for points in ((159, 4, 145, 1, 386, 473, 374), (159, 468, 5, 1, 386, 473, 374)):
-        assert squeezed_by_lids(identity, eyes(0.0, 0.0), points) is identity
-    shut = jacobians_of_places(eyes(0.0, 0.12), EYES, "identity")
-    np.testing.assert_allclose(shut[0, :, 1, 1], [1, 0.1, 1, 1, 1, 1, 1], atol=1e-9)
+    for gap, share in ((0.0, 0.1), (-0.1, 0.1), (0.9, 2.0)):
+        np.testing.assert_allclose(squeezes(eyes(gap, 0.12), EYES)[0, 1], [[1, 0], [0, share]], atol=1e-9)
+    assert irises_have_lids(EYES)
+    # Not without irises, nor without the lids before one of them.
+    assert not irises_have_lids((159, 4, 145, 1, 386, 473, 374))
+    assert not irises_have_lids((159, 468, 5, 1, 386, 473, 374))
+
+
+@pytest.mark.parametrize("kind", ["detected", "identity"])
+def test_what_drives_has_both_squeezes(kind: str) -> None:
+    """The motion of an iris is squeezed as lids are against the source's; relative motion is the same as absolute."""
+    made = np.random.default_rng(1)
+    told = {"points": list(EYES), "jacobians": kind}
+    info, plain = (ModelInfo(training={"keypoints": {**told, **more}}) for more in ({"irises": "squeezed"}, {}))
+    jacobians = np.eye(2) + 0.2 * made.normal(size=(2, 1, 7, 2, 2))
+    if kind == "identity":
+        jacobians[:] = np.eye(2)
+    source, driving = (
+        Keypoints(places, jacobian)
+        for places, jacobian in zip((eyes(0.1, 0.1, 10), eyes(0.05, 0.11, -5)), jacobians, strict=True)
+    )
+    np.testing.assert_allclose(driven_as_trained(plain, driving, source).jacobian, driving.jacobian)
+    squeezed_source = squeezes(source.value, EYES) @ source.jacobian
+    expected = squeezed_source @ np.linalg.inv(squeezes(driving.value, EYES) @ driving.jacobian)
+    got = driven_as_trained(info, driving, source)
+    np.testing.assert_allclose(source.jacobian @ np.linalg.inv(got.jacobian), expected, atol=1e-9)
+    still = driven_as_trained(info, source, source)
+    np.testing.assert_allclose(still.jacobian, source.jacobian, atol=1e-9)
+    # A performer whose lids were shut in the reference opens them: nothing is torn.
+    reference = driving._replace(value=eyes(0.0, 0.0, -5))
+    moved = relative_keypoints(source, driving, reference)
+    got = driven_as_trained(info, moved, source)
+    motion = source.jacobian @ np.linalg.inv(got.jacobian)
+    assert 0.3 < np.linalg.det(motion[0, 1]) / np.linalg.det(motion[0, 0]) < 1

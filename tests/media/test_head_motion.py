@@ -385,7 +385,7 @@ def test_irises_follow_the_performers_gaze(with_irises: list[Array]) -> None:
     assert 0 <= shut < half < moved(looking(rest, 0.05))[0] + 1e-9
 
 
-def test_an_iris_goes_with_its_lids_and_is_squeezed_behind_them(with_irises: list[Array]) -> None:
+def test_an_iris_goes_with_its_lids(with_irises: list[Array]) -> None:
     portrait = PortraitInSpace(with_irises[0], (*POINTS, *PUPILS))
     own, rest = portrait.head, Head.of(with_irises[1])
     upper, lower = (list(points) for points in RIGHT_LID_PAIRS)
@@ -394,12 +394,6 @@ def test_an_iris_goes_with_its_lids_and_is_squeezed_behind_them(with_irises: lis
     assert winking.shape[468, 1] > own.shape[468, 1], "the line where lids meet is below an open eye's middle"
     np.testing.assert_allclose(winking.shape[468] - own.shape[468], middle - own.shape[[*upper, *lower]].mean(0))
     np.testing.assert_allclose(winking.shape[473], own.shape[473], atol=1e-9)
-    right, left = (len(POINTS) + number for number in range(2))
-    open_maps, maps = (portrait.driving(head)[1] for head in (portrait.head, winking))
-    np.testing.assert_allclose(open_maps[[right, left]], np.tile(np.eye(2), (2, 1, 1)), atol=5e-3)
-    before = portrait.driving(portrait.follow(rest, rest))[1]  # the performer's pose turns all of them
-    np.testing.assert_allclose(maps[left], before[left], atol=5e-3)
-    assert np.linalg.det(maps[right]) == pytest.approx(0.1 * np.linalg.det(before[right]), rel=0.05)
     # A performer's iris that goes with its lids looks nowhere else.
     half = with_lids(rest, 0.5)
     lids = [*upper, *lower]

@@ -59,6 +59,8 @@ def measure_jitter(
     predictions = [shown.rgb.astype(np.float32) for shown in runner.perform(method, source, None, noisy)]
     cache = plain.encode(source, measured=measured)
     driving = [plain.keypoints(shot, measured=measured) for shot in noisy]
+    if measured:
+        driving = [plain.as_trained(keypoints, cache) for keypoints in driving]
     deformations = [plain.deformation(cache, keypoints) for keypoints in driving]
     places = np.stack([keypoints.value[0].cpu().numpy() for keypoints in driving])
     moved = np.stack([plain.keypoints(shot, measured=measured).value[0].cpu().numpy() for shot in shifted])

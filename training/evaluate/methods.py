@@ -18,7 +18,7 @@ from mcnet.arrays import Keypoints, Rgb, SourceCache
 from mcnet.commands.drives import Drive, PlaneDrive, Shot, SpaceDrive
 from mcnet.engine import Engine
 from mcnet.generator import Mcnet, blend
-from mcnet.model_file import at_measured_places, with_own_jacobians
+from mcnet.model_file import driven_as_trained, with_own_jacobians
 from mcnet.pictures import to_picture, to_rgb
 from mcnet.pose import adapted_scale, relative_keypoints
 from training.evaluate.blending import BlendL1, Composition, blend_l1
@@ -115,16 +115,16 @@ class MethodRunner:
         """
         plain, measured = self.plain, self.measures and source.face is not None
         cache = plain.encode(source, measured=measured)
-        return [
-            None
-            if measured and performer.face is None
-            else blend_l1(
-                plain.compose(cache, plain.keypoints(performer, measured=measured)),
-                cache.picture,
-                plain.picture(performer),
-            )
-            for performer in performers
-        ]
+
+        def blend_of(performer: Shot) -> BlendL1 | None:
+            if measured and performer.face is None:
+                return None
+            driving = plain.keypoints(performer, measured=measured)
+            if measured:
+                driving = plain.as_trained(driving, cache)
+            return blend_l1(plain.compose(cache, driving), cache.picture, plain.picture(performer))
+
+        return [blend_of(performer) for performer in performers]
 
     def _drive(self, method: str, source: Shot, reference: Shot | None) -> Drive:
         if method == COPY:
@@ -163,11 +163,11 @@ class PlainModel:
         if not measured:
             return keypoints
         value = torch.from_numpy(shot.mesh()[None, self._points, :2]).to(keypoints.value)
-        return at_measured_places(self._model.info, keypoints, value)
+        return with_own_jacobians(self._model.info, keypoints._replace(value=value))
 
-    def as_trained(self, measured: Keypoints) -> Keypoints:
-        """Measured keypoints, with jacobians that follow from the places where the model was trained so."""
-        return with_own_jacobians(self._model.info, measured)
+    def as_trained(self, driving: Keypoints, source: SourceCache) -> Keypoints:
+        """Measured driving keypoints, their jacobians as the model was trained to see them."""
+        return driven_as_trained(self._model.info, driving, source.keypoints)
 
     @torch.inference_mode()
     def encode(self, source: Shot, *, measured: bool) -> SourceCache:
@@ -219,8 +219,8 @@ class _WarpDrive:
         own, reference = self._source.keypoints, self._reference
         if reference is not None:
             driving = relative_keypoints(own, driving, reference, adapted_scale(own, reference))
-            if self.measures:
-                driving = self._plain.as_trained(driving)
+        if self.measures:
+            driving = self._plain.as_trained(driving, self._source)
         return self._plain.warp(self._source, driving)
 
 

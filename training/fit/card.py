@@ -4,7 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mcnet.model_file import LINEAR_JACOBIANS
+from mcnet.model_file import IRISES, LINEAR_JACOBIANS, SQUEEZED
+from mcnet.pose import irises_have_lids
 from training.fit.config import STAGES, FitConfig
 
 _FOR_A_RESUME = ("time_share", LINEAR_JACOBIANS)
@@ -45,6 +46,8 @@ def _keypoints(config: FitConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
         "jitter_px": data.keypoint_jitter_px,
         "detected_share": data.detected_share,
     }
+    if irises_have_lids(data.keypoint_points):
+        stated[IRISES] = SQUEEZED
     if LINEAR_JACOBIANS in facts:
         stated |= {"linear_share": data.linear_share, LINEAR_JACOBIANS: [list(row) for row in facts[LINEAR_JACOBIANS]]}
     return {"keypoints": stated}

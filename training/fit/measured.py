@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from mcnet.arrays import Keypoints
-from mcnet.pose import Jacobians, LinearMap, invert_2x2, jacobians_of_places, linear_jacobians, squeezed_by_lids
+from mcnet.pose import (
+    Jacobians,
+    LinearMap,
+    invert_2x2,
+    irises_have_lids,
+    jacobians_of_places,
+    linear_jacobians,
+    squeezes,
+)
 from training.draws import Draws
 from training.fit.augment import Faces
 from training.fit.config import DataConfig
@@ -63,10 +71,11 @@ class Measured(NamedTuple):
         )
 
     def _in_place_of(self, detected: Keypoints, places: Tensor) -> Keypoints:
-        if self.jacobians == "detected":
-            own = squeezed_by_lids(detected.jacobian, places, self.points)
-        else:
+        own = detected.jacobian
+        if self.jacobians != "detected":
             own = jacobians_of_places(places, self.points, self.jacobians)
+        if irises_have_lids(self.points):
+            own = squeezes(places, self.points) @ own
         return Keypoints(
             torch.where(self.used[:, None, None], places, detected.value),
             torch.where(self.used[:, None, None, None], own, detected.jacobian),

@@ -17,7 +17,7 @@ from mcnet.dense_motion import Motion
 from mcnet.engine import Engine, EngineOptions
 from mcnet.generator import Mcnet
 from mcnet.model_file import ModelInfo
-from mcnet.pose import linear_jacobians, squeezed_by_lids
+from mcnet.pose import linear_jacobians, squeezes
 from tests.tolerance import largest_error
 from tests.training.conftest import SIZE_PX, tiny_config
 from training.data import DataError, Dataset, open_dataset
@@ -397,23 +397,29 @@ def test_pupils_are_asked_for_only_where_they_are_keypoints(heads: Path) -> None
         LandmarkStore(older, cpu, (*PUPILS, 1))
 
 
-def test_irises_are_squeezed_where_they_are_measured() -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_irises_are_squeezed_where_they_are_measured(mapped: bool) -> None:
     points = (*GUIDANCE_POINTS, *PUPILS)
     config = dataclasses.replace(MEASURED, keypoint_points=points)
-    found, source, _ = made(config)
+    found, source, driving = made(config)
     found = found._replace(used=torch.tensor([True, True, False, False]))
     generator = torch.Generator().manual_seed(3)
     detected = [
         Keypoints(*(torch.rand((4, 17, *shape), generator=generator) for shape in ((2,), (2, 2)))) for _ in range(2)
     ]
+    before = [each.jacobian for each in detected]
+    if mapped:
+        rows = torch.rand((35, 68), generator=generator)
+        found = found._replace(linear=tuple(map(tuple, rows.tolist())), moved=torch.tensor([True, False, True, False]))
+        one, other = (linear_jacobians(places, found.linear) for places in (found.source, found.driving))
+        before[1] = torch.where(torch.arange(4)[:, None, None, None] == 0, other @ one.inverse() @ before[0], before[1])
     network = [keypoints.jacobian for keypoints in found.keypoints(*detected)]
-    places = source.landmarks[:, [TRAINING_POINTS.index(point) for point in points]]
-    expected = squeezed_by_lids(detected[0].jacobian, places, points)
-    assert not torch.equal(expected[:2, 15:], detected[0].jacobian[:2, 15:])
-    assert torch.equal(network[0][:2], expected[:2])
-    for got, before in zip(network, detected, strict=True):
-        assert torch.equal(got[2:], before.jacobian[2:])
-        assert largest_error(got[:2, :15], before.jacobian[:2, :15]) < 1e-6
+    for got, faces_, jacobian, plain in zip(network, (source, driving), before, detected, strict=True):
+        places = faces_.landmarks[:, [TRAINING_POINTS.index(point) for point in points]]
+        expected = squeezes(places, points) @ jacobian
+        assert largest_error(expected[:2, 15:], jacobian[:2, 15:]) > 0.01
+        assert largest_error(got[:2], expected[:2]) < 1e-3 * expected[:2].abs().max()
+        assert torch.equal(got[2:], plain.jacobian[2:])
 
 
 def test_new_keypoints_begin_between_their_neighbours(heads: Path) -> None:
