@@ -70,8 +70,8 @@ class DataConfig:
     stills_share: float = 0.0
     """The share of pairs that are made from stills, in [0, 1]; 0 leaves stills out."""
     lively_share: float = 0.0
-    """The share of the pairs from clips whose driving frame is, of four drawn, the one whose mouth and eyes differ the
-    most from the source's: wide mouths and closed eyes are rare in talking heads."""
+    """The share of the pairs from clips whose driving frame is, of four drawn, the one whose mouth, eyes and gaze
+    differ the most from the source's: wide mouths, closed eyes and looks aside are rare in talking heads."""
     photos_share: float = 0.1
     """The share of the pairs of two frames that are two photographs of one person's pack, where the data has packs."""
     keypoints: Places = "detected"
@@ -624,6 +624,9 @@ def _check_measured(config: FitConfig, require: Callable[[bool, str, object, str
     if data.linear_share:
         detected = "detected where data.linear_share is above 0"
         require(data.keypoint_jacobians == "detected", "data.keypoint_jacobians", data.keypoint_jacobians, detected)
+        rests = not config.detector.steps
+        at_rest = "0 where data.linear_share is above 0: the map is fitted to the detector that the run begins with"
+        require(rests, "detector.steps", config.detector.steps, at_rest)
         initial = "a model whose detector the map of data.linear_share is fitted to"
         require(bool(config.run.initial), "run.initial", config.run.initial, initial)
     if data.keypoint_jacobians == "rotation":

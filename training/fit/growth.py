@@ -1,7 +1,8 @@
 """Larger networks out of trained ones: more ResBlocks and more keypoints, and at first the same picture.
 
 What is added does nothing yet, but has a gradient (Net2Net: Chen, Goodfellow and Shlens 2016): a new ResBlock's last
-convolution is zero, and a new keypoint is a second copy of one that is there, with which it shares the motion mask.
+convolution is zero, and a new keypoint that is detected is a second copy of one that is there, with which it shares the
+motion mask. One that is measured has a place of its own, and begins between its neighbours.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.pose import LinearMap
 from training.fit.stores import columns_on
-from training.landmarks import TRAINING_POINTS
+from training.landmarks import PUPILS, TRAINING_POINTS
 
 _BLOCK = re.compile(r"generator\.res_stages\.(\d+)\.(\d+)\.(\w+)\.\w+")
 
@@ -79,11 +80,12 @@ def neighbouring_points(landmarks: Tensor, points: Sequence[int], count: int) ->
         count: of keypoints that are there already.
 
     Returns:
-        For each new keypoint `NEIGHBOURS` old ones, or all where there are fewer.
+        For each new keypoint `NEIGHBOURS` old ones that are not on irises, or all where there are fewer.
     """
     places = landmarks.mean(0)[columns_on(tuple(map(TRAINING_POINTS.index, points)), landmarks.device)]
-    nearest = torch.cdist(places[count:], places[:count]).topk(min(NEIGHBOURS, count), largest=False).indices
-    return tuple(tuple(sorted(row)) for row in nearest.tolist())
+    candidates = [number for number in range(count) if points[number] not in PUPILS]  # they move within the face
+    nearest = torch.cdist(places[count:], places[candidates]).topk(min(NEIGHBOURS, len(candidates)), largest=False)
+    return tuple(tuple(sorted(candidates[place] for place in row)) for row in nearest.indices.tolist())
 
 
 def with_measured_keypoints(key: str, given: Tensor, fresh: Tensor, neighbours: Sequence[Sequence[int]]) -> Tensor:

@@ -397,7 +397,7 @@ def take_weights(
 ) -> dict[str, Any]:
     """Take another model's weights, and log what was taken and what was not.
 
-    Where the network is that model with further ResBlocks or keypoints, it begins as the same function, or nearly (see
+    Where the network is that model with further ResBlocks or keypoints, it begins as the same function, or near it (see
     `training.fit.growth`). Otherwise weights are copied wherever name and shape agree.
 
     Args:

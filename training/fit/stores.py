@@ -82,7 +82,8 @@ class LandmarkStore:
         if lacking & set(wanted):
             raise DataError(
                 f"{dataset.folder / 'landmarks.npz'} has no pupils, expected them, as they are keypoints or loss.gaze "
-                "counts: label the data anew (mcnet-train relabel), or leave the group pupils and loss.gaze out"
+                "counts: label the data anew (mcnet-train relabel), or leave the group pupils out of "
+                "data.keypoint_points and loss.guidance_points, two out of model.num_keypoints, and loss.gaze at 0"
             )
         chosen = torch.from_numpy(training_points(kept.points, kept.landmarks))
         usable = kept.valid & np.isfinite(kept.landmarks).all((1, 2))

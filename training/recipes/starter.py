@@ -28,7 +28,6 @@ STARTER = recipe.Recipe(
     # Batches and steps that two cores can carry in two hours.
     on_a_cpu=(
         *journey.ON_A_CPU,
-        "detector.steps=2800",
         "motion.steps=1200",
         "full.steps=450",
         "full.warmup_steps=20",

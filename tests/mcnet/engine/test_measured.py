@@ -19,7 +19,7 @@ from mcnet.config import McnetConfig
 from mcnet.engine.cuda_graph import CudaGraphBackend
 from mcnet.engine.quantization import measure_ranges, note_ranges
 from mcnet.model_file import CheckpointError, ModelFile, ModelInfo
-from mcnet.pose import adapted_scale, jacobians_of_places, relative_keypoints
+from mcnet.pose import adapted_scale, jacobians_of_places, relative_keypoints, squeezes
 from tests.mcnet.engine.test_cuda_graph import compute_again
 from tests.mcnet.engine.test_engine import Pictures, difference
 from tests.released import to_tensor
@@ -48,6 +48,49 @@ def places(seed: int) -> NDArray[np.float64]:
 
 def with_jacobians(kind: Any, value: torch.Tensor) -> Keypoints:
     return Keypoints(value, jacobians_of_places(value, POINTS, kind))
+
+
+EYES = (*POINTS, 159, 145, 386, 374)
+
+
+def eyes(gap: float, seed: int) -> NDArray[np.float64]:
+    """(13, 2): as `places`, with irises half a unit apart and lids so far apart of it about each."""
+    face = np.concatenate((places(seed), np.zeros((4, 2))))
+    for iris, first, x in ((7, 9, -0.25), (8, 11, 0.25)):
+        face[[iris, first, first + 1]] = (x, 0), (x, -gap / 4), (x, gap / 4)
+    return face
+
+
+@pytest.mark.parametrize("kind", ["detected", "identity"])
+@pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend != "int8"])
+def test_lids_squeeze_the_irises_of_a_model_that_was_trained_so(backend: str, kind: str, pictures: Pictures) -> None:
+    """The picture is that of squeezed source and driving keypoints; what callers hold and move is not squeezed."""
+    model = model_of(kind, detected_share=0.15, points=EYES)
+    plain = model.info
+    facts = {**plain.training["keypoints"], "irises": "squeezed"}
+    model.info = dataclasses.replace(plain, training={"keypoints": facts})
+    opened, shut = eyes(0.12, 1), eyes(0.02, 2)
+    engine = engine_on(backend, model)
+    engine.set_source(pictures["source"], opened)
+    driving = engine.detect(pictures["driving"], shut)
+    with torch.inference_mode():
+        found = [
+            Keypoints(tensor(each), torch.eye(2).expand(1, 13, 2, 2))
+            if kind == "identity"
+            else model.keypoint_detector(to_tensor(pictures[name]))._replace(value=tensor(each))
+            for name, each in (("source", opened), ("driving", shut))
+        ]
+        np.testing.assert_allclose(driving.jacobian, found[1].jacobian.numpy(), atol=1e-3)
+        one, other = (each._replace(jacobian=squeezes(each.value, EYES) @ each.jacobian) for each in found)
+        cache = model.generator.encode_source(to_tensor(pictures["source"]), one)
+        expected = (model.generator(cache, other)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        open_eyed = model.generator(model.generator.encode_source(to_tensor(pictures["source"]), found[0]), found[1])
+    promised = PROMISED["fp32"]
+    wrong = difference(engine.render(driving), expected)
+    assert wrong.max() <= promised.largest
+    assert wrong.mean() <= promised.mean
+    unsqueezed = (open_eyed[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    assert difference(unsqueezed, expected).max() > 2 * promised.largest
 
 
 def tensor(one: NDArray[np.float64]) -> torch.Tensor:

@@ -270,6 +270,11 @@ def test_the_gaze_counts_of_eyes_that_are_open_in_both() -> None:
     left = [TRAINING_POINTS.index(point) for opening in EYE_OPENINGS[:5] for point in opening]
     winking[:, left] = shut[:, left]
     assert losses.gaze(grid, source, winking, valid).item() == pytest.approx(0.005, abs=FEW)
+    # Each pupil counts by its own eye.
+    for pupil, expected in zip(PUPILS, (0.005, 0.0), strict=True):
+        aside = driving.clone()
+        aside[:, TRAINING_POINTS.index(pupil), 0] += 0.02
+        assert losses.gaze(grid, aside, winking, valid).item() == pytest.approx(expected, abs=FEW)
 
 
 def test_places_outside_a_closed_eye_are_apart_and_turn_with_it() -> None:
