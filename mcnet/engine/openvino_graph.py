@@ -128,7 +128,7 @@ def mask_graph(config: McnetConfig, weights: Weights, *, in_float32: bool = True
     """What the hourglass sees -> logits (1, K + 1, 64, 64), of the occlusion and then of the mask's motions 1 to K.
 
     A softmax does not change when all its logits are lowered alike: lowered by that of motion 0, which is then zero and
-    left out, as many maps remain as there are motions, 16 for the usual 15 keypoints, which fill registers.
+    left out, as many maps remain as there are motions, 18 for the starter's 17 keypoints.
     """
     motion = weights.part("generator.dense_motion")
     motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
