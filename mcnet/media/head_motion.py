@@ -60,10 +60,10 @@ _WIDEST_LIDS = 1.6
 """How far lids open at most, over the portrait's own opening."""
 _IRISES = ("right_eye", (33, 133), slice(468, 473)), ("left_eye", (362, 263), slice(473, 478))
 """Of each eye its corners, and the points of its iris behind the 468 of the mesh."""
-_GAZE_ASKED = 2.0
+_GAZE_ASKED = 1.5
 """By so much more than the performer's an iris is moved. Lids have a share in what lies between them, so that the
-bundled model shows a quarter of what it is asked for, and half of twice as much; correlations do not change."""
-_FARTHEST_GAZE = 0.3
+bundled model shows a quarter of what it is asked for; twice as much, or farther, smears irises of wide-open eyes."""
+_FARTHEST_GAZE = 0.2
 """How far an iris is moved within its eye at most, over the distance of the eye's corners; approached softly."""
 _LOWER_LID = 0.3
 """Share of a lid's motion that the lower one makes; were the upper one to make it all, it would drag the brow along."""
@@ -195,8 +195,8 @@ class Gains:
     """To the camera: the head's size."""
     lids: float = 1.0
     gaze: float = 1.0
-    """Of the irises within their eyes, for models with keypoints on them; at 1 they move twice as far as the
-    performer's, of which the bundled model shows half."""
+    """Of the irises within their eyes, for models with keypoints on them; at 1 they move half as far again
+    as the performer's, of which the bundled model shows a third."""
     mouth: float = 1.0
     """Lips, jaw and chin."""
     brows: float = 1.0
