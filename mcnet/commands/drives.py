@@ -13,7 +13,7 @@ from mcnet.arrays import Array, Flow, Keypoints, Rgb
 from mcnet.media.crop import SquareBox, crop
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face
-from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
+from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square, places_on
 from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Shot:
 
     def places(self, points: Sequence[int]) -> NDArray[np.float64]:
         """(n, 2): where some points of the face's mesh are in the square's coordinates."""
-        return self.mesh()[list(points), :2]
+        return places_on(self.mesh(), points)
 
 
 def split(batch: Keypoints[Array]) -> list[Keypoints[Array]]:

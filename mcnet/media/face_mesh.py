@@ -27,6 +27,8 @@ from mcnet.media.sampling import sample_square
 from mcnet.phrases import phrase
 
 LANDMARK_COUNT = 468
+IRIS_POINTS = 10
+"""Behind them, five on each iris."""
 REGION_FACTOR = 1.5
 """A mesh network looks at a square of so many times the face's longer side."""
 

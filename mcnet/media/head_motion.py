@@ -33,7 +33,7 @@ from mcnet.media.expressions import (
     openings,
     rotation_between,
 )
-from mcnet.media.face_mesh import LANDMARK_COUNT
+from mcnet.media.face_mesh import IRIS_POINTS, LANDMARK_COUNT
 from mcnet.pose import LinearMap, invert_2x2, linear_jacobians
 
 Array = NDArray[np.float64]
@@ -103,6 +103,22 @@ def mesh_in_square(landmarks_px: NDArray[np.float32], box: SquareBox, size_px: i
     mesh *= 2 / (size_px - 1)
     mesh[:, :2] -= 1
     return mesh
+
+
+def with_irises(mesh: Array) -> Array:
+    """(478, 3): a mesh with its irises; one of 468 points, as older motion files have it, looks straight ahead."""
+    if len(mesh) > LANDMARK_COUNT:
+        return mesh
+    middles = [_between(mesh, pairs) for pairs in _LIDS]
+    irises = [np.tile(middle, (IRIS_POINTS // len(middles), 1)) for middle in middles]
+    return np.concatenate((mesh[:LANDMARK_COUNT], *irises))
+
+
+def places_on(mesh: Array, points: Sequence[int]) -> Array:
+    """(K, 2): where some of a mesh's points are; irises that it has not are in the middle of their lids."""
+    if max(points) >= LANDMARK_COUNT:
+        mesh = with_irises(mesh)
+    return mesh[list(points), :2]
 
 
 class Head(NamedTuple):
@@ -237,11 +253,11 @@ class PortraitInSpace:
         Args:
             mesh: of the portrait.
             points: which of the mesh's points the model's keypoints are, in their order. Only where some are on the
-                irises do irises count, which performers' meshes then have to have as well.
+                irises do irises count; a mesh that has none looks straight ahead.
             limits: of the pose.
             linear: the model's map from places to jacobians, if it has one.
         """
-        self._mesh = mesh = mesh if max(points) >= LANDMARK_COUNT else mesh[:LANDMARK_COUNT]
+        self._mesh = mesh = with_irises(mesh) if max(points) >= LANDMARK_COUNT else mesh[:LANDMARK_COUNT]
         self.head = Head.of(mesh)
         self._points = list(points)
         self._limits = limits or PoseLimits()
@@ -344,7 +360,9 @@ class PortraitInSpace:
         closed, neutral = self._neutral(reference)
         now = performer.openings
         gain = gains.brows * self._brows + gains.mouth * self._mouth
-        change = gain[:, None] * (performer.shape[: len(own)] - closed[: len(own)])
+        change = np.zeros_like(own)  # irises follow their lids and the gaze
+        rest = slice(LANDMARK_COUNT)
+        change[rest] = gain[rest, None] * (performer.shape[rest] - closed[rest])
         # Lips that meet are to meet in the portrait too, whatever its own mouth does: from there on the mouth is moved.
         change += min(gains.mouth, 1.0) * self._closing
         size = math.sqrt(float(np.square(change).sum()) / self._spread)
@@ -375,7 +393,7 @@ class PortraitInSpace:
         for (eye, corners, iris), pairs in zip(_IRISES, _LIDS, strict=True):
             opening = min(getattr(performer.openings, eye), getattr(self._neutral(reference)[1], eye))
             seen = min(max(opening / _SEEN_EYE, 0.0), 1.0)
-            there = [_gaze(head.shape, corners, iris, pairs) for head in (performer, reference)]
+            there = [_gaze(with_irises(head.shape), corners, iris, pairs) for head in (performer, reference)]
             width, own_width = (
                 float(np.linalg.norm(np.subtract(*of[list(corners)]))) for of in (performer.shape, self.head.shape)
             )

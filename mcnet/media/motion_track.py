@@ -19,7 +19,7 @@ from mcnet.files import cause_and_remedy, replacing
 from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.crop import SquareBox
 from mcnet.media.errors import MediaError
-from mcnet.media.face_mesh import LANDMARK_COUNT, Face
+from mcnet.media.face_mesh import IRIS_POINTS, LANDMARK_COUNT, Face
 from mcnet.phrases import phrase
 
 FORMAT, VERSION = "mcnet-motion", 1
@@ -27,7 +27,6 @@ MOST_FRAMES = 18_000
 """Ten minutes at 30 frames per second, 52 to 60 MB."""
 LONGEST_S = 24 * 3600.0
 """From the first frame to the last one."""
-IRIS_POINTS = 10
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST_FPS_HZ = 120.0
 _LONGEST_PAUSE_S = 1.0

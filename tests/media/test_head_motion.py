@@ -22,6 +22,7 @@ from mcnet.media.head_motion import (
     PoseLimits,
     mesh_in_square,
     most_neutral,
+    places_on,
     rotation_power,
 )
 from mcnet.pose import linear_jacobians
@@ -402,6 +403,30 @@ def test_an_iris_goes_with_its_lids(with_irises: list[Array]) -> None:
     np.testing.assert_allclose(
         shown[468, 1] - own.shape[468, 1], shown[lids, 1].mean() - own.shape[lids, 1].mean(), atol=1e-9
     )
+
+
+def test_a_mesh_without_irises_looks_straight_ahead(with_irises: list[Array]) -> None:
+    """As older motion files and references have them, and a portrait that was found by an older mesh."""
+    points = (*POINTS, *PUPILS)
+    portrait = PortraitInSpace(with_irises[0], points)
+    whole, bare = Head.of(with_irises[1]), Head.of(with_irises[1][:468])
+    winking = with_lids(whole, 0.3)
+    expected = portrait.follow(winking, winking._replace(shape=whole.shape))
+    for performer, reference in (
+        (winking._replace(shape=winking.shape[:468]), bare),
+        (winking._replace(shape=winking.shape[:468]), whole),
+        (winking, bare),
+    ):
+        found = portrait.follow(performer, reference)
+        assert found.shape.shape == (478, 3)
+        np.testing.assert_allclose(found.shape[:468], expected.shape[:468], atol=1e-9)
+    straight = portrait.follow(bare, bare).shape - portrait.head.shape
+    np.testing.assert_allclose(straight[468:], 0, atol=1e-9)
+    older = PortraitInSpace(with_irises[0][:468], points)
+    lids = [point for pairs in RIGHT_LID_PAIRS for point in pairs]
+    np.testing.assert_allclose(older.places[len(POINTS)], with_irises[0][lids, :2].mean(0), atol=1e-9)
+    np.testing.assert_allclose(places_on(with_irises[0][:468], points), older.places, atol=1e-9)
+    np.testing.assert_array_equal(places_on(with_irises[0], points), portrait.places)
 
 
 def test_irises_change_nothing_for_a_model_without_keypoints_on_them(with_irises: list[Array]) -> None:

@@ -190,13 +190,13 @@ def test_the_stand_in_reads_and_writes_what_the_library_does(tmp_path: Path) -> 
 
 
 def test_steps_fill_the_minutes_by_their_shares() -> None:
-    config = load_config("starter", ["detector.steps=9", "motion.steps=9", "full.steps=9"])
+    config = load_config("starter", ["data.linear_share=0", "detector.steps=9", "motion.steps=9", "full.steps=9"])
     planned = journey.scheduled(config, {"detector": 0.1, "motion": 0.2, "full": 0.5}, 500)
     assert [getattr(planned, name).steps for name in ("detector", "motion", "full")] == [1000, 500, 600]
     assert planned.full.warmup_steps == 60
     assert planned.optim.ema_decay == pytest.approx(1 - 10 / 500, abs=EPSILON)
     # Discriminators join after the same share of their stage.
-    late = load_config("starter", ["full.steps=9", "loss.gan=1", "loss.gan_after=6"])
+    late = load_config("starter", ["data.linear_share=0", "full.steps=9", "loss.gan=1", "loss.gan_after=6"])
     assert journey.scheduled(late, {"detector": 0.1, "motion": 0.2, "full": 0.5}, 500).loss.gan_after == 400
     # A stage without steps has no share, and no time at all still makes one step.
     two = journey.scheduled(config, {"motion": 0.2, "full": 0.5}, 500)
@@ -210,6 +210,7 @@ SMALL = (
     f"loss.warped_px={SIZE_PX}",
     "loss.guidance_points=[386, 159, 1, 291, 61]",
     "data.keypoint_points=[386, 159, 1, 291, 61]",
+    "data.linear_share=0",  # the detector learns here
     "loss.scales=[2]",
     "loss.picture_openings=0",
     "run.precision=fp32",
@@ -234,7 +235,7 @@ def command(*arguments: object, small: bool = True) -> int:
 
 def test_a_training_travels_and_comes_back(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there, run = tmp_path / "there", tmp_path / "run"
-    assert command("travel", there, clips) == 0
+    assert command("travel", there, clips, "--set", "detector.steps=100") == 0
     assert "there: sh run.sh MINUTES" in capsys.readouterr().out
     assert sum(file.stat().st_size for file in there.rglob("*") if file.is_file()) < journey.LARGEST_FOLDER
     # A Python that has torch, NumPy and OpenCV, and none of the others; run.sh calls it by PYTHON.

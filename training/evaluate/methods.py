@@ -162,7 +162,7 @@ class PlainModel:
         keypoints: Keypoints = self._model.keypoint_detector(self.picture(shot))
         if not measured:
             return keypoints
-        value = torch.from_numpy(shot.mesh()[None, self._points, :2]).to(keypoints.value)
+        value = torch.from_numpy(shot.places(self._points)[None]).to(keypoints.value)
         return with_own_jacobians(self._model.info, keypoints._replace(value=value))
 
     def as_trained(self, driving: Keypoints, source: SourceCache) -> Keypoints:

@@ -45,7 +45,7 @@ from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
 from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face
-from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
+from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square, places_on
 from mcnet.media.light import Light
 from mcnet.media.matte import cut_frame
 from mcnet.phrases import phrase
@@ -529,7 +529,7 @@ class Animator:
 
     def _places_of(self, head: Head | None) -> NDArray[np.float64]:
         assert head is not None
-        return head.mesh[list(self._engine.keypoint_landmarks), :2]
+        return places_on(head.mesh, self._engine.keypoint_landmarks)
 
     def follow(self, view: PerformerView) -> PerformerView:
         """Search a step's frame for the performer's face if it is time, for the frames to come.

@@ -333,7 +333,7 @@ def test_a_batch_of_a_network_whose_memory_sees_the_frame(pictures: Pictures) ->
 def test_measured_places_stand_in_for_detected_ones(pictures: Pictures) -> None:
     model = load_model("starter")
     engine = Engine(model, FP32)
-    assert engine.keypoint_landmarks == (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
+    assert engine.keypoint_landmarks == (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10, 468, 473)
     source, driving = pictures["source"], pictures["driving"]
     found = {name: engine.detect(picture) for name, picture in (("source", source), ("driving", driving))}
     moved = {name: keypoints.value[0] + np.float32(0.02) for name, keypoints in found.items()}
@@ -373,9 +373,9 @@ def of_starter() -> Engine:
     return Engine(load_model("starter"), FP32)
 
 
-@pytest.mark.parametrize("strange", [np.zeros((14, 2)), np.zeros(30), np.full((15, 2), np.nan)])
+@pytest.mark.parametrize("strange", [np.zeros((16, 2)), np.zeros(34), np.full((17, 2), np.nan)])
 def test_places_that_cannot_be(of_starter: Engine, pictures: Pictures, strange: NDArray[Any]) -> None:
-    with pytest.raises(EngineError, match=r"expected 1 of shape \(15, 2\), finite"):
+    with pytest.raises(EngineError, match=r"expected 1 of shape \(17, 2\), finite"):
         of_starter.set_source(pictures["source"], strange)
 
 
