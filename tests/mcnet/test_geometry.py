@@ -164,7 +164,8 @@ def eyes(gap: float, other_gap: float, turned_deg: float = 0.0) -> NDArray[np.fl
     places[3] = 0, 0.2
     angle = math.radians(turned_deg)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    return (places @ turn.T)[None]
+    turned: NDArray[np.float64] = (places @ turn.T)[None]
+    return turned
 
 
 @pytest.mark.parametrize("turned_deg", [0.0, 30.0, -75.0])
@@ -183,7 +184,7 @@ def test_irises_are_squeezed_across_the_eyes_as_lids_shut(turned_deg: float) -> 
 def test_a_shut_eye_leaves_an_iris_a_motion() -> None:
     """Lids that cross or meet squeeze to a tenth, not to nothing: motions have to be inverted."""
     for gap, share in ((0.0, 0.1), (-0.1, 0.1), (0.9, 2.0)):
-        np.testing.assert_allclose(squeezes(eyes(gap, 0.12), EYES)[0, 1], [[1, 0], [0, share]], atol=1e-9)
+        np.testing.assert_allclose(squeezes(eyes(gap, 0.12), EYES)[0, 1], np.diag([1, share]), atol=1e-9)
     assert irises_have_lids(EYES)
     # Not without irises, nor without the lids before one of them.
     assert not irises_have_lids((159, 4, 145, 1, 386, 473, 374))

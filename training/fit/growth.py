@@ -132,7 +132,7 @@ def with_more_places(linear: LinearMap, neighbours: Sequence[Sequence[int]]) -> 
         linear: of the smaller network, (2 K + 1, 4 K).
         neighbours: of each new keypoint, the old ones that it is a mean of.
     """
-    old = torch.tensor(linear, dtype=torch.float64).unflatten(1, (-1, 4))
+    old = torch.tensor(linear, dtype=torch.float64).view(len(linear), -1, 4)
     new = [old[:, list(nearest)].mean(1, keepdim=True) for nearest in neighbours]
     every = torch.cat((old, *new), 1).flatten(1)
     places = torch.zeros((2 * len(neighbours), every.shape[1]), dtype=every.dtype)

@@ -332,9 +332,12 @@ def _taken_there(deformation: Tensor, source: Tensor, driving: Tensor, counts: T
 def _eye_openings(landmarks: Tensor) -> Tensor:
     """(B, P, 2) TRAINING_POINTS -> (B, 2), in the order of PUPILS: the lids' mean gap over the corners' distance."""
     upper, lower, right, left = (
-        landmarks[:, columns_on(each, landmarks.device)].unflatten(1, (len(PUPILS), -1)) for each in _LID_COLUMNS
+        landmarks[:, columns_on(each, landmarks.device)].view(len(landmarks), len(PUPILS), -1, 2)
+        for each in _LID_COLUMNS
     )
-    return (upper - lower).norm(dim=-1).mean(-1) / (right - left).norm(dim=-1).mean(-1).clamp(min=1e-3)
+    gaps, widths = ((one - other).square().sum(-1).sqrt().mean(-1) for one, other in ((upper, lower), (right, left)))
+    openings: Tensor = gaps / widths.clamp(min=1e-3)
+    return openings
 
 
 def outside_openings(landmarks: Tensor) -> Tensor:
