@@ -41,6 +41,7 @@ class Strengths:
     shift_strength: float = 1.0
     nearness_strength: float = 1.0
     lids_strength: float = 1.0
+    gaze_strength: float = 1.0
     mouth_strength: float = 1.0
     brows_strength: float = 1.0
 

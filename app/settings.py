@@ -23,7 +23,7 @@ VirtualCameraKind = Literal["driver", "pipewire"]
 
 
 MOTION_PARTS = ("turn", "nod", "tilt", "shift", "nearness")
-EXPRESSION_PARTS = ("lids", "mouth", "brows")
+EXPRESSION_PARTS = ("lids", "gaze", "mouth", "brows")
 """What has a gain of its own in motion in space."""
 
 
@@ -83,6 +83,8 @@ class LiveSettings:
     """Likewise: the head moved towards the camera."""
     lids_strength: float = 1.0
     """Of motion in space, 0 to 2, times `expression_strength`: the eyelids."""
+    gaze_strength: float = 1.0
+    """Likewise: where the eyes look, for models with keypoints on the irises."""
     mouth_strength: float = 1.0
     """Likewise: lips, jaw and chin."""
     brows_strength: float = 1.0

@@ -63,6 +63,7 @@ _PARTS = {
     "shift": (phrase("Shift"), phrase("The head moved in the picture.")),
     "nearness": (phrase("Nearness"), phrase("The head moved towards the camera and away from it.")),
     "lids": (phrase("Lids"), phrase("Blinks, and eyes wide open.")),
+    "gaze": (phrase("Gaze"), phrase("Where the eyes look.")),
     "mouth": (phrase("Mouth"), phrase("Lips, jaw and chin.")),
     "brows": (phrase("Brows"), phrase("The brows raised and knit.")),
 }

@@ -118,7 +118,7 @@ def gains_of(settings: LiveSettings) -> Gains:
         shift=motion * settings.shift_strength,
         nearness=motion * settings.nearness_strength,
         lids=expression * settings.lids_strength,
-        gaze=expression,
+        gaze=expression * settings.gaze_strength,
         mouth=expression * settings.mouth_strength,
         brows=expression * settings.brows_strength,
     )

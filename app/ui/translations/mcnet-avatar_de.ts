@@ -479,6 +479,10 @@
             <translation>Bildausschnitt</translation>
         </message>
         <message>
+            <source>Gaze</source>
+            <translation>Blick</translation>
+        </message>
+        <message>
             <source>Generated</source>
             <translation>Erzeugt</translation>
         </message>
@@ -2131,6 +2135,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
             <translation>Wo andere Programme anfragen; die Eingabetaste übernimmt es. 0: irgendein freier Port.</translation>
+        </message>
+        <message>
+            <source>Where the eyes look.</source>
+            <translation>Wohin die Augen sehen.</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>

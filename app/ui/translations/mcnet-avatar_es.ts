@@ -479,6 +479,10 @@
             <translation>Encuadre</translation>
         </message>
         <message>
+            <source>Gaze</source>
+            <translation>Mirada</translation>
+        </message>
+        <message>
             <source>Generated</source>
             <translation>Generado</translation>
         </message>
@@ -2131,6 +2135,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
             <translation>Adónde se dirigen otros programas; Intro lo conserva. 0: cualquier puerto libre.</translation>
+        </message>
+        <message>
+            <source>Where the eyes look.</source>
+            <translation>Hacia dónde miran los ojos.</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>

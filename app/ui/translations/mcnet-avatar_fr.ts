@@ -479,6 +479,10 @@
             <translation>Cadrage</translation>
         </message>
         <message>
+            <source>Gaze</source>
+            <translation>Regard</translation>
+        </message>
+        <message>
             <source>Generated</source>
             <translation>Généré</translation>
         </message>
@@ -2131,6 +2135,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
             <translation>Où les autres programmes s'adressent ; Entrée le garde. 0 : n'importe quel port libre.</translation>
+        </message>
+        <message>
+            <source>Where the eyes look.</source>
+            <translation>Où se portent les yeux.</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>

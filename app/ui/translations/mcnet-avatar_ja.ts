@@ -478,6 +478,10 @@
             <translation>フレーミング</translation>
         </message>
         <message>
+            <source>Gaze</source>
+            <translation>視線</translation>
+        </message>
+        <message>
             <source>Generated</source>
             <translation>生成</translation>
         </message>
@@ -2130,6 +2134,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
             <translation>ほかのプログラムの接続先。Enter で確定します。0：空いている任意のポート。</translation>
+        </message>
+        <message>
+            <source>Where the eyes look.</source>
+            <translation>目がどこを見るか。</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>

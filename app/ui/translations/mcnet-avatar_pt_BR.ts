@@ -479,6 +479,10 @@
             <translation>Enquadramento</translation>
         </message>
         <message>
+            <source>Gaze</source>
+            <translation>Olhar</translation>
+        </message>
+        <message>
             <source>Generated</source>
             <translation>Gerado</translation>
         </message>
@@ -2131,6 +2135,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
             <translation>Onde outros programas pedem; Enter mantém. 0: qualquer porta livre.</translation>
+        </message>
+        <message>
+            <source>Where the eyes look.</source>
+            <translation>Para onde os olhos olham.</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>

@@ -478,6 +478,10 @@
             <translation>取景</translation>
         </message>
         <message>
+            <source>Gaze</source>
+            <translation>视线</translation>
+        </message>
+        <message>
             <source>Generated</source>
             <translation>生成</translation>
         </message>
@@ -2130,6 +2134,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
             <translation>其他程序连接的端口；按 Enter 保存。0：任意空闲端口。</translation>
+        </message>
+        <message>
+            <source>Where the eyes look.</source>
+            <translation>眼睛看向哪里。</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>

@@ -194,7 +194,11 @@ def test_a_blink_is_not_held_back_by_the_stillness_of_the_head() -> None:
 
 
 def test_parts_of_the_face_are_gained_by_their_own_and_their_groups_strength() -> None:
-    gains = gains_of(LiveSettings(motion_strength=0.5, nod_strength=2.0, expression_strength=2.0, lids_strength=0.25))
+    gains = gains_of(
+        LiveSettings(
+            motion_strength=0.5, nod_strength=2.0, expression_strength=2.0, lids_strength=0.25, gaze_strength=0.5
+        )
+    )
     assert gains == Gains(
-        turn=0.5, nod=1.0, tilt=0.5, shift=0.5, nearness=0.5, lids=0.5, gaze=2.0, mouth=2.0, brows=2.0
+        turn=0.5, nod=1.0, tilt=0.5, shift=0.5, nearness=0.5, lids=0.5, gaze=1.0, mouth=2.0, brows=2.0
     )
