@@ -33,7 +33,12 @@ def sample_square(
 
     Returns:
         The (size_px, size_px, 3) uint8 square, and the (2, 3) float32 map from its coordinates to the picture's.
+
+    Raises:
+        ValueError: it is no picture of three channels, as a camera's driver may give one.
     """
+    if rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"got a picture of shape {rgb.shape}, expected (height, width, 3)")
     finer = math.ceil(side / size_px - 1e-6)
     finer = max(1, min(finer, 2), math.ceil(side / (size_px * spacing_px) - 1e-6))
     to_picture = _map(center, side / size_px, size_px, angle_rad)

@@ -73,6 +73,13 @@ def _off_px(one: Face, other: Face) -> float:
     )
 
 
+@pytest.mark.parametrize("shape", [(480, 640), (480, 640, 1), (480, 640, 4)])
+def test_what_is_no_colour_picture_is_not_sampled(shape: tuple[int, ...]) -> None:
+    for side in (100.0, 400.0):
+        with pytest.raises(ValueError, match=r"got a picture of shape \(480, 640.*, expected \(height, width, 3\)"):
+            sample_square(np.zeros(shape, np.uint8), (300, 200), side, 192)
+
+
 def test_the_lists_name_each_point_once() -> None:
     assert [len(points) for points in HEADS] == [71, 71, 80]
     every = [point for points in HEADS for point in points]

@@ -59,10 +59,10 @@ class TestDiagnosis:
         assert "Not measured on this machine yet: the first start does it." in text
 
     def test_what_was_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        tier = Tier(Timing(Way("cpu", "bf16", "torch"), 43.2))
+        tier = Tier(Timing(Way("cpu", "bf16", "torch"), 43.2), (Timing(Way("cpu", "fp32", "torch"), 61.0),))
         monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: tier)
         text = diagnose()
-        assert "Measured: a frame of the model takes 43.2 ms on cpu in bf16 with torch." in text
+        assert "Measured: a frame of the model takes 43.2 ms on cpu in bf16 with torch (" in text
         assert "in bf16 (measured to be the fastest here)" in text
 
     def test_what_is_missing_comes_with_the_fix(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

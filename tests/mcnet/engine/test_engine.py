@@ -15,6 +15,7 @@ from mcnet.commands.arguments import PRECISIONS
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, Precision, Way
 from mcnet.engine.device import automatic_backend
+from mcnet.model_file import driven_as_trained
 from mcnet.phrases import Phrase
 from mcnet.pose import adapted_scale, relative_keypoints
 from tests.released import to_tensor
@@ -345,7 +346,7 @@ def test_measured_places_stand_in_for_detected_ones(pictures: Pictures) -> None:
     np.testing.assert_array_equal(cache.keypoints.value[0], moved["source"])
     with torch.inference_mode():
         encoded = model.generator.encode_source(to_tensor(source), tensors(cache.keypoints))
-        plain = model.generator(encoded, tensors(measured))
+        plain = model.generator(encoded, tensors(driven_as_trained(model.info, measured, cache.keypoints)))
     expected = (plain[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     got = engine.animate(driving, moved["driving"], relative=False)
     assert difference(got, expected).max() <= 1
