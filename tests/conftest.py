@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 # Before torch is imported, and for all processes that tests start: OpenMP's threads sleep while they wait. `make test`
-# runs two processes on two cores, and a thread that spins keeps its core from the other process. (A call wants the next
+# runs three processes on two cores, and a thread that spins keeps its core from the others. (A call wants the next
 # frame soon instead; what the commands set for that, they leave to whoever has set this.)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Whoever has oneDNN take the processor for an older one means OpenVINO too, which has a limit of its own beside that of
