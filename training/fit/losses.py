@@ -22,6 +22,7 @@ from training.landmarks import (
     LEFT_EYE_POINTS,
     MOUTH_OPENINGS,
     MOUTH_POINTS,
+    OPEN_EYE,
     PUPILS,
     RIGHT_EYE_POINTS,
     TRAINING_POINTS,
@@ -43,9 +44,6 @@ _LID_COLUMNS = [
     for column in zip(*sorted(EYE_OPENINGS, key=lambda opening: opening[2:] == EYE_OPENINGS[0][2:]), strict=True)
 ]
 _PUPIL_COLUMNS = tuple(TRAINING_POINTS.index(point) for point in PUPILS)
-OPEN_EYE = 0.12
-"""Pupils are seen of eyes that are open so far, as a share of the distance of their corners. The mesh finds 0.02 of
-shut eyes, 0.14 of half open ones and 0.21 of open ones."""
 
 
 PLAIN_COLUMNS = tuple(

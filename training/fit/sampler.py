@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.data import CLIP, PHOTOS, Clip, DataError, Dataset, Landmarks
 from training.draws import Draws
-from training.landmarks import EYE_CORNERS, EYE_OPENINGS, MOUTH_OPENINGS, PUPILS, Opening
+from training.landmarks import EYE_CORNERS, EYE_OPENINGS, MOUTH_OPENINGS, OPEN_EYE, PUPILS, Opening
 
 
 class PairPlan(NamedTuple):
@@ -42,10 +42,6 @@ LIVELY_DRAWS = 4
 """Of so many frames a lively pair takes the one with the most different expression."""
 
 
-_OPEN_EYES = 0.12
-"""In smaller openings a mesh guesses the pupils, whose gaze counts as the usual one."""
-
-
 def expressions(landmarks: Landmarks) -> NDArray[np.float64]:
     """What makes an expression, in standard deviations; 0 where no face was found.
 
@@ -63,17 +59,15 @@ def expressions(landmarks: Landmarks) -> NDArray[np.float64]:
 
     eyes = np.mean([opening(EYE_OPENINGS[0]), opening(EYE_OPENINGS[len(EYE_OPENINGS) // 2])], axis=0)
     parts = [opening(MOUTH_OPENINGS[0]), eyes]
-    seen = np.ones_like(eyes, bool)
     if set(PUPILS) <= set(columns):
         parts.append(_gaze(places, columns))
-        seen = eyes > _OPEN_EYES
     every = np.stack(parts, axis=-1)
     good = landmarks.valid & np.isfinite(every).all(-1)
     if not good.any():
         return np.zeros_like(every)
     every = np.where(good[:, None], every, 0.0)
     scores = np.where(good[:, None], (every - every[good].mean(0)) / (every[good].std(0) + 1e-9), 0.0)
-    scores[~seen, 2:] = 0.0
+    scores[eyes <= OPEN_EYE, 2:] = 0.0  # the gaze of hidden pupils counts as the usual one
     return scores
 
 
