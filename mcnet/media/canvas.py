@@ -81,9 +81,10 @@ class Canvas:
         width, height = self.size_px
         self.colours: Maps = np.empty((height * factor, width * factor, 3), np.float32)
 
-    def fill(self, outline_px: Array, colour: Colour) -> None:
-        """Fill a polygon that is given in the picture's pixels."""
-        cv2.fillPoly(self.colours, [self._drawable(outline_px)], colour.tolist(), cv2.LINE_AA, _SHIFT)
+    def fill(self, outlines_px: Array, colours: NDArray[np.float32]) -> None:
+        """Fill (n, p, 2) polygons, given in the picture's pixels, one after the other with (n, 3) colours."""
+        for outline, colour in zip(self._drawable(outlines_px), colours.tolist(), strict=True):
+            cv2.fillPoly(self.colours, [outline], colour, cv2.LINE_AA, _SHIFT)
 
     def polygon(self, outline_px: Array) -> Maps:
         """(h, w): 1 in a polygon, 0 elsewhere."""
@@ -91,11 +92,13 @@ class Canvas:
         cv2.fillPoly(drawn, [self._drawable(outline_px)], (255,), cv2.LINE_AA, _SHIFT)
         return drawn.astype(np.float32) / np.float32(255)
 
-    def numbered(self, polygons_px: list[Array]) -> NDArray[np.uint8]:
-        """(h, w): 1 in the first of up to 255 convex polygons, 2 in the second, and so on; 0 elsewhere."""
+    def numbered(self, outlines_px: Array) -> NDArray[np.uint8]:
+        """(h, w): 1 in the first of (n, p, 2) convex polygons, of which there are 255 at most, 2 in the second, and so
+        on; 0 elsewhere.
+        """
         drawn = np.zeros(self.colours.shape[:2], np.uint8)
-        for number, polygon_px in enumerate(polygons_px, start=1):
-            cv2.fillConvexPoly(drawn, self._drawable(polygon_px), (number,), cv2.LINE_8, _SHIFT)
+        for number, outline in enumerate(self._drawable(outlines_px), start=1):
+            cv2.fillConvexPoly(drawn, outline, (number,), cv2.LINE_8, _SHIFT)
         return drawn
 
     def line(self, places_px: Array, width_px: float) -> Maps:

@@ -185,7 +185,7 @@ def _warp(places: Array, own: Array, orientations: Array, canvas: Canvas) -> tup
     """
     corners = places[_TRIANGLES]
     (there,) = np.nonzero(_areas(corners) * orientations > _LEAST_AREA_PX2)
-    triangle = canvas.numbered(list(corners[there]))
+    triangle = canvas.numbered(corners[there])
     affine = np.zeros((len(there) + 1, 3, 2))
     rows = np.concatenate((corners[there], np.ones((len(there), 3, 1))), 2)  # x, y, 1
     affine[1:] = np.linalg.solve(rows, own[_TRIANGLES[there]])

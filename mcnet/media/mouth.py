@@ -178,8 +178,7 @@ class MouthInterior:
         )
         for (outlines, shades), origin in ((_LOWER_TEETH, lower), (_UPPER_TEETH, self._seam)):
             places = seen((outlines + origin).reshape(-1, 3)).reshape(*outlines.shape[:2], 2)
-            for outline, shade in zip(places, shades, strict=True):
-                canvas.fill(outline, self._teeth * shade)
+            canvas.fill(places, shades[:, None] * self._teeth)
         canvas.colours = blurred(canvas.colours, _BLUR * wide)
 
 
