@@ -121,8 +121,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retouch",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="draw what the portrait cannot show into the pictures of motion in space, as the inside of a mouth that "
-        "it keeps shut; --no-retouch leaves them as the network makes them (default: --retouch)",
+        help="draw what the portrait cannot show into the pictures of motion in space: the inside of a mouth that it "
+        "keeps shut, lids that shut; --no-retouch leaves them as the network makes them (default: --retouch)",
     )
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
