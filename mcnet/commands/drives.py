@@ -202,25 +202,26 @@ class SpaceDrive(KeypointDrive):
         self._retouch = Retouch(source.square, source.mesh()) if retouch else None
 
     def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
-        return self._portrait.keypoints(self._heads(shots), self._source)
+        return self._posed(self._heads(shots))
 
     def pictures(self, shots: Sequence[Shot]) -> Rgb:
-        return self.before_and_after(shots)[1]
-
-    def before_and_after(self, shots: Sequence[Shot]) -> tuple[Rgb, Rgb]:
-        """As `pictures`, but first what the network alone makes of the shots, and then those, retouched."""
         heads = self._heads(shots)
-        made = self._engine.render_batch(self._portrait.keypoints(heads, self._source))
-        return made, self._retouched(made, heads)
+        return self._retouched(self._engine.render_batch(self._posed(heads)), heads)
 
     def pictures_with_flow(self, shots: Sequence[Shot]) -> tuple[Rgb, Flow]:
         heads = self._heads(shots)
-        made, flow = self._engine.render_with_flow(self._portrait.keypoints(heads, self._source))
+        made, flow = self._engine.render_with_flow(self._posed(heads))
         return self._retouched(made, heads), flow
 
     def _heads(self, shots: Sequence[Shot]) -> list[Head]:
-        """The portrait's, posed as it is shown."""
+        """The portrait's, as it is to be shown."""
         return [self._portrait.follow(Head.of(shot.mesh()), self._reference) for shot in shots]
+
+    def _posed(self, heads: Sequence[Head]) -> Keypoints[Array]:
+        """The keypoints by which the network poses the portrait."""
+        if self._retouch is not None:
+            heads = [self._retouch.posed(head) for head in heads]
+        return self._portrait.keypoints(heads, self._source)
 
     def _retouched(self, made: Rgb, heads: Sequence[Head]) -> Rgb:
         if self._retouch is None:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.canvas import Array, Canvas, Colour, Maps, blurred, brightness, part_around, pixels, ramp
+from mcnet.media.canvas import Canvas, Colour, Maps, blurred, brightness, facing, part_around, pixels, ramp
 from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
-from mcnet.media.head_motion import Head
+from mcnet.media.face_mesh import LANDMARK_COUNT
+from mcnet.media.head_motion import Array, Head
 
 _RINGS = (
     (
@@ -41,6 +42,9 @@ _TRIANGLES = np.array(
     ]
 )
 """Between one ring and the next; points of all rings are counted through."""
+_ORIENTATIONS = -1, 1
+"""Of each eye's triangles where they are seen: the sign of their areas in a picture."""
+_IRISES = slice(LANDMARK_COUNT, LANDMARK_COUNT + 5), slice(LANDMARK_COUNT + 5, LANDMARK_COUNT + 10)
 _SEEN_FROM, _SEEN_WHOLE = 0.85, 0.5
 """Shares of its own opening at which drawn lids begin to be seen over an eye, and at which they are seen whole."""
 _OPEN, _SHUT = 0.45, 0.08
@@ -83,7 +87,6 @@ class DrawnLids:
             shape[list(lower), 1] - shape[list(upper), 1] for upper, lower in (RIGHT_LID_PAIRS, LEFT_LID_PAIRS)
         ]
         self._rings = [_ring_pixels(mesh, rings, square) for rings in _RINGS]
-        self._orientations = [np.sign(_areas(ring[_TRIANGLES])) for ring in self._rings]
         self._lashes = [_lashes(square, ring) for ring in self._rings]
 
     def opened(self, head: Head) -> Head:
@@ -96,16 +99,17 @@ class DrawnLids:
             The same where no lid is shut so far.
         """
         shape = head.shape
-        for eye, lids in enumerate((RIGHT_LID_PAIRS, LEFT_LID_PAIRS)):
+        for eye, (lids, iris) in enumerate(zip((RIGHT_LID_PAIRS, LEFT_LID_PAIRS), _IRISES, strict=True)):
             if self._openings[eye] < _LEAST_OPENING:
                 continue
             upper, lower = (list(points) for points in lids)
-            gap = shape[lower, 1] - shape[upper, 1]
-            more = np.maximum(_LEAST_POSED * self._gaps[eye] - gap, 0)
+            least = _LEAST_POSED * facing(head, *_corners(eye)) * np.maximum(self._gaps[eye], 0)
+            more = np.where(least > 0, np.maximum(least - (shape[lower, 1] - shape[upper, 1]), 0), 0)
             if more.any():
                 shape = shape.copy() if shape is head.shape else shape
                 shape[upper, 1] -= _MEETING * more
                 shape[lower, 1] += (1 - _MEETING) * more
+                shape[iris, 1] += (0.5 - _MEETING) * more.mean()  # with the middle of the lids, as it came
         return head if shape is head.shape else head._replace(shape=shape)
 
     def drawn(self, rgb: Rgb, head: Head) -> Rgb:
@@ -113,7 +117,7 @@ class DrawnLids:
 
         Args:
             rgb: (S, S, 3), what the network made of it.
-            head: of the portrait, moved as it is shown in that picture.
+            head: of the portrait, as it is to be shown, not as `opened` had it posed; all of it finite.
 
         Returns:
             Another picture; `rgb` itself where there is nothing to draw.
@@ -123,7 +127,7 @@ class DrawnLids:
             if self._openings[eye] < _LEAST_OPENING:
                 continue
             share = _opening(head.shape, rings[0]) / self._openings[eye]
-            shown = ramp(share, _SEEN_FROM, _SEEN_WHOLE)
+            shown = ramp(share, _SEEN_FROM, _SEEN_WHOLE) * facing(head, *_corners(eye))
             places = _ring_pixels(head.mesh, rings, rgb)
             part = part_around(places, rgb, _MARGIN_PX)
             if shown and part is not None:
@@ -132,49 +136,62 @@ class DrawnLids:
         return made
 
     def _draw(
-        self, rgb: Rgb, where: tuple[slice, slice], eye: int, places: Array, open_share: float, shown: float
+        self, rgb: Rgb, part: tuple[slice, slice], eye: int, places: Array, open_share: float, shown: float
     ) -> None:
         """Draw one eye's lids.
 
         Args:
             rgb: the picture, changed in place.
-            where: its rows and columns around the eye.
+            part: its rows and columns around the eye.
             eye: 0 or 1.
             places: (3 * 16, 2), of the rings in the picture.
-            open_share: 0 where the lids shall meet, 1 where they are where they are.
+            open_share: 0 where the lids shall meet, 1 where they stay as the mesh has them.
             shown: how much of the drawn lids is seen.
         """
-        part, canvas = rgb[where], Canvas(where, 1)
-        edge, fold, brow = places[:_COUNT], places[_COUNT : 2 * _COUNT], places[2 * _COUNT :]
+        under, canvas = rgb[part], Canvas(*part)
+        edge, fold, brow = (ring.copy() for ring in np.split(places, len(_RINGS[eye])))
         width = max(float(np.linalg.norm(edge[_OUTER] - edge[_INNER])), 1.0)
         meeting = (1 - _MEETING) * edge[_UPPER] + _MEETING * edge[_LOWER]
         for lid in (_UPPER, _LOWER):
             edge[lid] = meeting + open_share * (edge[lid] - meeting)
-        own = self._rings[eye].copy()
+        own_edge, own_fold, own_brow = (ring.copy() for ring in np.split(self._rings[eye], len(_RINGS[eye])))
         for lid, from_outside in ((_UPPER, _FROM_UPPER), (_LOWER, _FROM_LOWER)):
-            own[:_COUNT][lid] += shown * from_outside * (own[_COUNT : 2 * _COUNT][lid] - own[:_COUNT][lid])
-        x, y, within = _warp(places, own, self._orientations[eye], canvas)
+            own_edge[lid] += shown * from_outside * (own_fold[lid] - own_edge[lid])
+        own = np.concatenate((own_edge, own_fold, own_brow))
+        x, y, within = _warp(np.concatenate((edge, fold, brow)), own, _ORIENTATIONS[eye], canvas)
         skin = cv2.remap(self._square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-        over = canvas.polygon(fold + _REACH * (brow - fold)) * within
-        over = blurred(np.asarray(cv2.erode(over, np.ones((3, 3))), np.float32), _FEATHER * width)[..., None]
-        tone = (part * over).sum(axis=(0, 1)) / np.maximum((skin * over).sum(axis=(0, 1)), 1)
-        skin *= np.clip(tone, *_TONE).astype(np.float32)
+        around = canvas.polygon(fold + _REACH * (brow - fold)) * within
+        skin *= _tone(under, skin, around * (1 - canvas.polygon(fold)))
         line = np.concatenate((edge[_OUTER : _OUTER + 1], (edge[_UPPER] + edge[_LOWER]) / 2, edge[_INNER : _INNER + 1]))
-        lashes = _LASHES_SHARE * (1 - open_share) * _soft_line(line, width, where)
+        lashes = _LASHES_SHARE * (1 - open_share) * _soft_line(line, width, part)
         skin += lashes[..., None] * (self._lashes[eye] - skin)
-        part[:] = np.clip(part + shown * over * (skin - part) + 0.5, 0, 255)
+        over = shown * blurred(around * (1 - canvas.polygon(edge)), _FEATHER * width)[..., None]
+        under[:] = np.clip(under + over * (skin - under) + 0.5, 0, 255)
 
 
-def _soft_line(places: Array, width: float, where: tuple[slice, slice]) -> Maps:
+def _tone(under: Rgb, skin: Maps, around: Maps) -> Colour:
+    """What the drawn skin is to be multiplied by to be like what is around the eye, where there is any of that."""
+    wanted, drawn = ((colours * around[..., None]).sum(axis=(0, 1)) for colours in (under, skin))
+    tone = np.divide(wanted, drawn, out=np.ones_like(drawn), where=drawn > 0)
+    return np.asarray(np.clip(tone, *_TONE), np.float32)
+
+
+def _corners(eye: int) -> tuple[int, int]:
+    """The points of an eye's corners."""
+    edge = _RINGS[eye][0]
+    return edge[_OUTER], edge[_INNER]
+
+
+def _soft_line(places: Array, width: float, part: tuple[slice, slice]) -> Maps:
     """(h, w) of a part of a picture: where the lids of an eye of that width meet."""
-    fine = Canvas(where, _LINE_FACTOR)
+    fine = Canvas(*part, _LINE_FACTOR)
     return fine.small(blurred(fine.line(places, _LASHES_WIDTH * width), _LASHES_BLUR * width * _LINE_FACTOR))
 
 
 def _lashes(square: Rgb, ring: Array) -> Colour:
     """The colour of an upper lid's edge: the darkest of it."""
     side = slice(0, square.shape[0])
-    found = square[Canvas((side, side), 1).line(ring[: _INNER + 1], 1) > 0].astype(np.float32)
+    found = square[Canvas(side, side).line(ring[: _INNER + 1], 1) > 0].astype(np.float32)
     if not len(found):
         return np.zeros(3, np.float32)
     dark: Colour = found[brightness(found) <= np.quantile(brightness(found), 0.3)].mean(axis=0)
@@ -199,29 +216,31 @@ def _areas(triangles: Array) -> Array:
     return np.asarray(along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0])
 
 
-def _warp(places: Array, own: Array, orientations: Array, canvas: Canvas) -> tuple[Maps, Maps, NDArray[np.bool_]]:
+def _warp(places: Array, own: Array, orientation: int, canvas: Canvas) -> tuple[Maps, Maps, NDArray[np.bool_]]:
     """Where in the portrait each pixel of a part of a picture looks, affine in each triangle between the rings.
 
     Args:
         places: (3 * 16, 2), of the rings in the picture.
         own: likewise, in the portrait.
-        orientations: (T,), of the triangles in the portrait: those that lie the other way around are hidden.
+        orientation: of the triangles that are seen; those that lie the other way around are hidden.
         canvas: of the part.
 
     Returns:
         x and y in the portrait's pixels, (h, w) each, and whether a pixel lies in a triangle.
     """
     corners = places[_TRIANGLES]
-    (there,) = np.nonzero(_areas(corners) * orientations > _LEAST_AREA_PX2)
-    triangle = canvas.numbered(corners[there])
-    affine = np.zeros((len(there) + 1, 3, 2))
-    rows = np.concatenate((corners[there], np.ones((len(there), 3, 1))), 2)  # x, y, 1
-    affine[1:] = np.linalg.solve(rows, own[_TRIANGLES[there]])
+    (visible,) = np.nonzero(_areas(corners) * orientation > _LEAST_AREA_PX2)
+    triangle = canvas.numbered(corners[visible])
+    affine = np.zeros((len(visible) + 1, 3, 2))
+    rows = np.concatenate((corners[visible], np.ones((len(visible), 3, 1))), 2)  # x, y, 1
+    affine[1:] = np.linalg.solve(rows, own[_TRIANGLES[visible]])
     affine = affine.astype(np.float32)
     left, top = canvas.origin_px
     width, height = canvas.size_px
     x = np.arange(left, left + width, dtype=np.float32)
     y = np.arange(top, top + height, dtype=np.float32)[:, None]
     by_x, by_y, shift = affine[triangle].transpose(2, 3, 0, 1)  # each (2, h, w)
-    looks_x, looks_y = by_x * x + by_y * y + shift
-    return looks_x, looks_y, triangle > 0
+    # In a thin triangle places run far away.
+    least, most = (bound.astype(np.float32)[:, None, None] for bound in (own.min(axis=0), own.max(axis=0)))
+    looks = np.clip(by_x * x + by_y * y + shift, least, most)
+    return looks[0], looks[1], triangle > 0

@@ -16,13 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.canvas import Array, Canvas, Colour, blurred, brightness, colours_inside, part_around, pixels, ramp
+from mcnet.media.canvas import (
+    Canvas,
+    Colour,
+    Maps,
+    blurred,
+    brightness,
+    colours_inside,
+    facing,
+    part_around,
+    pixels,
+    ramp,
+)
 from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
-from mcnet.media.head_motion import Head
+from mcnet.media.head_motion import Array, Head
 
 INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
 """The ring of the inner lips, from the right corner along the lower lip to the left one and back."""
-_RIGHT_CORNER, _LEFT_CORNER = INNER_LIPS.index(78), INNER_LIPS.index(308)
+_CORNERS = 78, 308
 _UPPER_LIP, _LOWER_LIP, _CHIN = 13, 14, 152
 _LOWER_LIP_RED = (91, 181, 84, 17, 314, 405, 321, 402, 317, 14, 87, 178, 88)
 _CHEEKS = ((50, 205, 187, 123), (280, 425, 411, 352))
@@ -35,8 +46,9 @@ teeth, which the warp stretches well for a while."""
 _FADE = 0.05
 """And by so much further until nothing else is seen."""
 _DRAWN_WIDTH_PX = 150
-_LARGEST_FACTOR = 8
-"""A mouth is drawn in about this width and then made smaller, so that edges are smooth."""
+_LEAST_FACTOR, _LARGEST_FACTOR = 2, 8
+"""A portrait's mouth is drawn in about this width and then made smaller, so that edges are smooth; always by the same
+factor, since another one draws a little otherwise."""
 _MARGIN_PX = 3
 _TONGUE = np.array((0.0, 0.04, 0.25))
 """Its middle, from that of the seam of closed lips."""
@@ -48,8 +60,10 @@ _CAVITY, _TONGUE_COLOUR = (0.24, 0.16, 0.16), (0.55, 0.45, 0.45)
 """Of the lips' red, green and blue."""
 _IVORY = np.array((1.02, 1.0, 0.94), np.float32)
 _DARKEST_TEETH, _BRIGHTEST_TEETH = 90.0, 225.0
-_GREYEST_LIPS = 12
-"""The least difference of red, green and blue in a portrait with colours; else it is a drawing, or black and white."""
+_OVER_SKIN = 1.6
+"""No brighter than the skin by so much, teeth are to be that bright at least: where light is dim they would glow."""
+_GREYEST_LIPS = 0.08
+"""The least that red, green and blue differ by in a portrait with colours, over its lips' brightness."""
 
 
 class _Row(NamedTuple):
@@ -127,6 +141,8 @@ class MouthInterior:
         self._chin: Array = closed[_CHIN]
         own = head.openings.mouth
         self._begin = max(own, 0) + (_FROM_SHUT if own < _SHUT else _FROM_OPEN)
+        width_px = float(np.linalg.norm(np.subtract(*pixels(mesh[list(_CORNERS)], square))))
+        self._factor = min(max(round(_DRAWN_WIDTH_PX / max(width_px, 1)), _LEAST_FACTOR), _LARGEST_FACTOR)
         lips, self._teeth = _colours(square, mesh)
         self._cavity, self._tongue = (_tinted(lips, factors) for factors in (_CAVITY, _TONGUE_COLOUR))
 
@@ -135,41 +151,43 @@ class MouthInterior:
 
         Args:
             rgb: (S, S, 3), what the network made of it.
-            head: of the portrait, moved as it is shown in that picture.
+            head: of the portrait, as it is to be shown in that picture; all of it finite.
 
         Returns:
             Another picture; `rgb` itself where there is nothing to draw.
         """
-        shown = ramp(head.openings.mouth, self._begin, self._begin + _FADE)
+        shown = ramp(head.openings.mouth, self._begin, self._begin + _FADE) * facing(head, *_CORNERS)
         lips_px = pixels(head.mesh[list(INNER_LIPS)], rgb)
         part = part_around(lips_px, rgb, _MARGIN_PX)
         if not shown or part is None:
             return rgb
         made = rgb.copy()
         behind = made[part]
-        width_px = max(float(np.linalg.norm(lips_px[_RIGHT_CORNER] - lips_px[_LEFT_CORNER])), 1.0)
-        canvas = Canvas(part, _factor(width_px))
+        canvas = Canvas(*part, self._factor)
+        corners_px = pixels(head.mesh[list(_CORNERS)], rgb)
+        width = canvas.factor * max(float(np.linalg.norm(corners_px[1] - corners_px[0])), 1.0)
         inside = canvas.polygon(lips_px)
-        self._draw(canvas, head, rgb, wide := width_px * canvas.factor)
+        colours = self._behind_lips(canvas, head, rgb, width)
         # What lies behind the lips is in their shadow.
-        depth = cv2.distanceTransform((inside > 0.5).astype(np.uint8), cv2.DIST_L2, 3) / wide
-        colours = canvas.colours * (_SHADOW + (1 - _SHADOW) * np.minimum(depth / _SHADOW_WIDTH, 1))[..., None]
-        share = shown * canvas.small(blurred(inside, _FEATHER * wide))[..., None]
+        depth = cv2.distanceTransform((inside > 0.5).astype(np.uint8), cv2.DIST_L2, 3) / width
+        colours *= (_SHADOW + (1 - _SHADOW) * np.minimum(depth / _SHADOW_WIDTH, 1))[..., None]
+        share = shown * canvas.small(blurred(inside, _FEATHER * width))[..., None]
         behind[:] = np.clip(behind + share * (canvas.small(colours) - behind) + 0.5, 0, 255)
         return made
 
-    def _draw(self, canvas: Canvas, head: Head, rgb: Rgb, wide: float) -> None:
-        """Fill a canvas, on which the mouth is so wide, with all that is behind the lips."""
+    def _behind_lips(self, canvas: Canvas, head: Head, rgb: Rgb, width: float) -> Maps:
+        """(h, w, 3) on a canvas, where the mouth is so wide: all that lips may leave to be seen."""
 
         def seen(places: Array) -> Array:
             return pixels(places @ head.rotation.T * head.scale + head.shift, rgb)
 
         jaw = head.shape[_CHIN] - self._chin
-        canvas.colours[:] = self._cavity
+        colours = np.empty((*canvas.shape, 3), np.float32)
+        colours[:] = self._cavity
         angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
         tongue = self._seam + jaw + _TONGUE + np.stack((0.33 * np.cos(angles), 0.16 * np.sin(angles), 0 * angles), 1)
-        share = blurred(canvas.polygon(seen(tongue)), 0.05 * wide)[..., None]
-        canvas.colours += share * (self._tongue - canvas.colours)
+        share = blurred(canvas.polygon(seen(tongue)), 0.05 * width)[..., None]
+        colours += share * (self._tongue - colours)
         # The lower lip covers the lower teeth, also where it moves without the chin.
         lower = (
             self._seam[0] + jaw[0],
@@ -178,12 +196,8 @@ class MouthInterior:
         )
         for (outlines, shades), origin in ((_LOWER_TEETH, lower), (_UPPER_TEETH, self._seam)):
             places = seen((outlines + origin).reshape(-1, 3)).reshape(*outlines.shape[:2], 2)
-            canvas.fill(places, shades[:, None] * self._teeth)
-        canvas.colours = blurred(canvas.colours, _BLUR * wide)
-
-
-def _factor(width_px: float) -> int:
-    return min(max(round(_DRAWN_WIDTH_PX / width_px), 1), _LARGEST_FACTOR)
+            canvas.fill(colours, places, shades[:, None] * self._teeth)
+        return blurred(colours, _BLUR * width)
 
 
 def _colours(square: Rgb, mesh: Array) -> tuple[Colour, Colour]:
@@ -200,7 +214,8 @@ def _colours(square: Rgb, mesh: Array) -> tuple[Colour, Colour]:
         eye = inside((*upper, *lower[::-1]))
         whites.append(eye[brightness(eye) >= np.quantile(brightness(eye), 0.9)].mean(axis=0))
     white = max(whites, key=lambda colour: float(brightness(colour)))
-    bright = min(max(1.15 * float(brightness(white)), 1.05 * skin, _DARKEST_TEETH), _BRIGHTEST_TEETH)
+    darkest = min(_DARKEST_TEETH, _OVER_SKIN * skin)
+    bright = min(max(1.15 * float(brightness(white)), 1.05 * skin, darkest), _BRIGHTEST_TEETH)
     if _is_grey(lips):
         return lips, np.full(3, bright, np.float32)
     tint = white / max(float(brightness(white)), 1.0)
@@ -213,4 +228,4 @@ def _tinted(lips: Colour, factors: tuple[float, float, float]) -> Colour:
 
 
 def _is_grey(lips: Colour) -> bool:
-    return float(np.ptp(lips)) < _GREYEST_LIPS
+    return float(np.ptp(lips)) <= _GREYEST_LIPS * float(brightness(lips))

@@ -1,5 +1,7 @@
 """What is drawn into a network's picture of a portrait, where its face moves further than the portrait can show."""
 
+import numpy as np
+
 from mcnet.arrays import Rgb
 from mcnet.media.head_motion import Array, Head
 from mcnet.media.lids import DrawnLids
@@ -33,9 +35,11 @@ class Retouch:
 
         Args:
             rgb: (S, S, 3), what the network made of the portrait; it stays as it is.
-            head: of the portrait, as it is to be shown in that picture.
+            head: of the portrait, as it is to be shown in that picture, not as `posed` gave it.
 
         Returns:
-            (S, S, 3); `rgb` itself where there was nothing to do.
+            (S, S, 3); `rgb` itself where there was nothing to do, or where the head is nowhere (NaN or infinite).
         """
+        if not np.isfinite(head.mesh).all():
+            return rgb
         return self._lids.drawn(self._mouth.drawn(rgb, head), head)

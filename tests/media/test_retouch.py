@@ -10,11 +10,11 @@ import pytest
 
 from mcnet.arrays import Rgb
 from mcnet.media.bundled import bundled_faces
-from mcnet.media.canvas import Array, brightness, pixels
+from mcnet.media.canvas import brightness, pixels
 from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.faces import FaceFinder
-from mcnet.media.head_motion import Head, mesh_in_square
+from mcnet.media.head_motion import Array, Head, mesh_in_square
 from mcnet.media.mouth import INNER_LIPS
 from mcnet.media.retouch import Retouch
 
@@ -166,8 +166,12 @@ def test_a_network_shuts_lids_half_way_and_the_rest_is_drawn(portrait: Portrait)
                 shape[list(lower), 1] - shape[list(upper), 1] for shape in (portrait.head.shape, posed.shape)
             )
             np.testing.assert_allclose(after, expected * before, atol=1e-9)
+            # What lies between lids has come down with their middle, and goes back with it.
+            iris = slice(468, 473) if upper == RIGHT_LID_PAIRS[0] else slice(473, 478)
+            middles = [shape[[*upper, *lower], 1].mean() for shape in (head.shape, posed.shape)]
+            np.testing.assert_allclose(posed.shape[iris, 1] - head.shape[iris, 1], middles[1] - middles[0], atol=1e-9)
         lids = [point for pairs in (*RIGHT_LID_PAIRS, *LEFT_LID_PAIRS) for point in pairs]
-        others = np.delete(np.arange(len(head.shape)), lids)
+        others = np.delete(np.arange(468), lids)
         np.testing.assert_array_equal(posed.shape[others], head.shape[others])
     head = portrait.head
     assert retouch.posed(head) is head
@@ -197,12 +201,13 @@ def test_a_larger_portrait_is_drawn_alike(portrait: Portrait) -> None:
     assert np.abs(small.astype(int) - expected)[drawn].mean() < 10
 
 
-@pytest.mark.parametrize("yaw_deg", [-100, -50, 50, 100])
+@pytest.mark.parametrize("yaw_deg", [-100, -40, 40, 100])
 def test_turned_heads_are_drawn(portrait: Portrait, yaw_deg: float) -> None:
     busy = turned(with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0), yaw_deg)
     shown = Retouch(*portrait).applied(portrait.square, busy)
     hull = around(pixels(busy.mesh[:468], shown), 4)
     assert not changed(shown, portrait.square)[~hull].any()
+    assert changed(shown, portrait.square).any() == (abs(yaw_deg) < 90)
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.8), (0.9, 0.0), (-3.0, 0.0), (1e7, 1e7), (math.nan, 0.0)])
@@ -213,3 +218,112 @@ def test_a_face_that_leaves_the_picture_ends_nothing(portrait: Portrait, shift: 
     assert shown.shape == portrait.square.shape
     if abs(shift[0]) > 2 or math.isnan(shift[0]):
         assert shown is portrait.square
+    else:
+        assert changed(shown, portrait.square).any()
+
+
+@pytest.mark.parametrize("point", [152, 14, 159, 10])
+def test_a_mesh_with_a_point_that_is_nowhere_is_left_alone(portrait: Portrait, point: int) -> None:
+    busy = with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    busy.shape[point] = math.nan
+    assert Retouch(*portrait).applied(portrait.square, busy) is portrait.square
+
+
+def test_the_same_is_drawn_whenever_it_is_asked_for(portrait: Portrait) -> None:
+    retouch, busy = Retouch(*portrait), with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    first = retouch.applied(portrait.square, busy)
+    retouch.applied(first, with_lids_at(turned(busy, 20), 0.4))
+    np.testing.assert_array_equal(retouch.applied(portrait.square, busy), first)
+
+
+def test_an_eye_that_is_half_open_stays_the_network_s(portrait: Portrait) -> None:
+    """What is seen between the lids is not drawn."""
+    made = portrait.square.copy()
+    made[around(pixels(portrait.mesh[list(LEFT_EYE)], made), 3)] = (0, 255, 0)
+    half = with_lids_at(portrait.head, 0.5)
+    shown = Retouch(*portrait).applied(made, half)
+    places = pixels(half.mesh[[386, 374]], made)  # the middles of the lids
+    x, y = places.mean(axis=0).round().astype(int)
+    np.testing.assert_allclose(shown[y, x], (0, 255, 0), atol=15)  # soft edges come near
+    assert changed(shown, made).any()
+
+
+def test_lids_are_as_bright_as_what_is_around_the_eye_whatever_is_in_it(portrait: Portrait) -> None:
+    shut = with_lids_at(portrait.head, 0.0)
+    retouch = Retouch(*portrait)
+    folds = []
+    for colour in (0, 255):
+        made = portrait.square.copy()
+        made[around(pixels(portrait.mesh[list(LEFT_EYE)], made), 0)] = colour
+        shown = retouch.applied(made, shut)
+        x, y = pixels(shut.mesh[[257]], made)[0].round().astype(int)  # the fold of the upper lid
+        folds.append(shown[y - 1 : y + 2, x - 1 : x + 2].astype(float).mean())
+    assert abs(folds[0] - folds[1]) < 3
+    darker = (portrait.square * 0.9).astype(np.uint8)
+    x, y = pixels(shut.mesh[[257]], darker)[0].round().astype(int)
+    dark, bright = (
+        retouch.applied(made, shut)[y - 1 : y + 2, x - 1 : x + 2].astype(float).mean()
+        for made in (darker, portrait.square)
+    )
+    assert 0.85 < dark / bright < 0.95
+
+
+def test_each_eye_has_its_own_skin_and_shuts_by_itself(portrait: Portrait) -> None:
+    square = portrait.square.copy()
+    square[around(pixels(portrait.mesh[[257, 259, 258]], square), 3)] = (0, 0, 255)  # on the left lid's fold
+    wink = portrait.head.shape.copy()
+    for upper, lower in zip(*LEFT_LID_PAIRS, strict=True):
+        wink[upper] = wink[lower]
+    shown = Retouch(square, portrait.mesh).applied(portrait.square, portrait.head._replace(shape=wink))
+    blue = (shown[..., 2].astype(int) - shown[..., 0] > 60).astype(bool)
+    left = around(pixels(portrait.mesh[list(LEFT_EYE)], shown), 20)
+    assert blue[left].any()
+    assert not blue[~left].any()
+    assert not changed(shown, portrait.square)[~left].any()
+    narrow = portrait.mesh.copy()
+    narrow[list(RIGHT_LID_PAIRS[0])] = narrow[list(RIGHT_LID_PAIRS[1])]
+    shown = Retouch(portrait.square, narrow).applied(portrait.square, portrait.head._replace(shape=wink))
+    assert changed(shown, portrait.square)[left].any()
+
+
+def test_shut_lids_meet_in_a_dark_line(portrait: Portrait) -> None:
+    shut = with_lids_at(portrait.head, 0.0)
+    shown = Retouch(*portrait).applied(portrait.square, shut)
+    x, y = pixels(shut.mesh[[386]], shown)[0].round().astype(int)
+    column = brightness(shown[y - 6 : y + 7, x].astype(np.float32))
+    assert 4 <= int(column.argmin()) <= 8
+    assert column.min() < 0.75 * np.median(column)
+
+
+def test_what_is_drawn_turns_with_the_head(portrait: Portrait) -> None:
+    quarter = np.array(((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))  # as np.rot90 turns pictures
+    busy = with_lids_at(with_mouth_open(portrait.head, 0.5), 0.0)
+    aside = busy._replace(rotation=quarter @ busy.rotation, shift=quarter @ busy.shift)
+    retouch = Retouch(*portrait)
+    upright = np.rot90(retouch.applied(portrait.square, busy))
+    turned_aside = retouch.applied(np.ascontiguousarray(np.rot90(portrait.square)), aside)
+    drawn = changed(upright, np.rot90(portrait.square))
+    assert np.abs(turned_aside.astype(int) - upright)[drawn].mean() < 4
+
+
+@pytest.mark.parametrize("gap", [0.4, 0.6])
+def test_lower_teeth_show_above_the_lower_lip(portrait: Portrait, gap: float) -> None:
+    opened = with_mouth_open(portrait.head, gap)
+    shown = Retouch(*portrait).applied(portrait.square, opened)
+    x, lip_y = pixels(opened.mesh[[14]], shown)[0].round().astype(int)
+    rising = np.diff(brightness(shown[lip_y - 12 : lip_y - 1, x].astype(np.float32)))
+    assert rising[-7:].max() > 8, "from the tongue to the teeth it gets brighter"
+    assert abs(rising[:3]).max() < 5
+
+
+def test_dim_portraits_have_dim_teeth(portrait: Portrait) -> None:
+    opened = with_mouth_open(portrait.head, 0.4)
+    brightest = []
+    for light in (1.0, 0.15):
+        square = (portrait.square * light).astype(np.uint8)
+        shown = Retouch(square, portrait.mesh).applied(square, opened)
+        drawn = around(pixels(opened.mesh[list(INNER_LIPS)], shown), 0)
+        brightest.append(
+            brightness(shown[drawn].astype(np.float32)).max() / brightness(square.astype(np.float32)).max()
+        )
+    assert brightest[1] < 1.4 * brightest[0]

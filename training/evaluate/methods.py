@@ -2,9 +2,9 @@
 
 A model whose keypoints are points of the face is animated by measured keypoints, as people get it, and beside that by
 what its own detector finds; across people in space, as people get it, and in the picture's plane. What people get in
-space is retouched (`mcnet.media.retouch`); the same pictures without that stand beside it as "unretouched", which is
-what tells of the network. Any other model is animated by its detector alone. Beside them stand two methods that cost
-nothing: the source itself, and the source warped by the model's motion without what the decoder adds.
+space is retouched (`mcnet.media.retouch`); the network alone stands beside it as "unretouched". Any other model is
+animated by its detector alone. Beside them stand two methods that cost nothing: the source itself, and the source
+warped by the model's motion without what the decoder adds.
 """
 
 import time
@@ -37,14 +37,11 @@ class Performed(NamedTuple):
 
     Attributes:
         rgb: (S, S, 3).
-        engine_ms: what the engine took, and the retouching of its picture; None for methods that need no engine, or
-            whose picture came with another method's.
-        unretouched: the engine's own picture, where `rgb` is that one retouched; else as `rgb`.
+        engine_ms: what the engine took, and the retouching of its picture; None for methods that need no engine.
     """
 
     rgb: Rgb
     engine_ms: float | None
-    unretouched: Rgb
 
 
 class MethodRunner:
@@ -82,26 +79,6 @@ class MethodRunner:
             return ("model",)
         return ("measured", "detected") if self.engine.detects else ("measured",)
 
-    def perform_all(
-        self, source: Shot, reference: Shot | None, performers: Sequence[Shot]
-    ) -> Iterator[tuple[str, int, Performed]]:
-        """What `perform` gives, by every method in turn: its name, the driving frame's number, and the picture.
-
-        "unretouched" is not rendered again: it comes with "space".
-
-        Args:
-            source: who is animated.
-            reference: as in `perform`; None: self-reenactment's methods, else those of cross-identity.
-            performers: the driving frames.
-        """
-        for method in self.methods(of_self=reference is None):
-            if method == "unretouched":
-                continue
-            for number, performed in enumerate(self.perform(method, source, reference, performers)):
-                yield method, number, performed
-                if method == "space":
-                    yield "unretouched", number, Performed(performed.unretouched, None, performed.unretouched)
-
     def perform(
         self, method: str, source: Shot, reference: Shot | None, performers: Sequence[Shot]
     ) -> Iterator[Performed]:
@@ -118,17 +95,15 @@ class MethodRunner:
             performers: the driving frames.
         """
         drive = self._drive(method, source, reference)
-        shown = unretouched = source.square
+        shown = source.square
         for performer in performers:
             started = time.perf_counter()
             if drive.measures and performer.face is None:
                 self.held += 1
-            elif isinstance(drive, SpaceDrive):
-                unretouched, shown = (pictures[0] for pictures in drive.before_and_after([performer]))
             else:
-                shown = unretouched = drive.pictures([performer])[0]
+                shown = drive.pictures([performer])[0]
             elapsed_ms = 1000 * (time.perf_counter() - started)
-            yield Performed(shown, None if method in _WITHOUT_ENGINE else elapsed_ms, unretouched)
+            yield Performed(shown, None if method in _WITHOUT_ENGINE else elapsed_ms)
 
     def blends(self, source: Shot, performers: Sequence[Shot]) -> list[BlendL1 | None]:
         """How the blend compares with its parts in self-reenactment, by the plain model in float32.
