@@ -2,6 +2,7 @@
 
 from mcnet.arrays import Rgb
 from mcnet.media.head_motion import Array, Head
+from mcnet.media.lids import DrawnLids
 from mcnet.media.mouth import MouthInterior
 
 
@@ -17,6 +18,7 @@ class Retouch:
 
     def __init__(self, square: Rgb, mesh: Array) -> None:
         self._mouth = MouthInterior(square, mesh)
+        self._lids = DrawnLids(square, mesh)
 
     def applied(self, rgb: Rgb, head: Head) -> Rgb:
         """A picture, retouched.
@@ -28,4 +30,4 @@ class Retouch:
         Returns:
             (S, S, 3); `rgb` itself where there was nothing to do.
         """
-        return self._mouth.drawn(rgb, head)
+        return self._lids.drawn(self._mouth.drawn(rgb, head), head)

@@ -1,0 +1,198 @@
+"""What is drawn into pictures of a portrait, on heads whose mouth and eyes are opened and shut here."""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+
+from mcnet.arrays import Rgb
+from mcnet.media.bundled import bundled_faces
+from mcnet.media.canvas import Array, brightness, pixels
+from mcnet.media.crop import SquareBox
+from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
+from mcnet.media.faces import FaceFinder
+from mcnet.media.head_motion import Head, mesh_in_square
+from mcnet.media.mouth import INNER_LIPS
+from mcnet.media.retouch import Retouch
+
+SIDE_PX = 256
+LOWER_LIP = (95, 88, 178, 87, 14, 317, 402, 318, 324)
+JAW = (*LOWER_LIP, 17, 84, 314, 181, 405, 91, 321, 200, 199, 175, 152, 148, 377)
+RIGHT_EYE, LEFT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)
+
+
+class Portrait(NamedTuple):
+    square: Rgb
+    mesh: Array
+
+    @property
+    def head(self) -> Head:
+        return Head.of(self.mesh)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Portrait:
+    square = bundled_faces(SIDE_PX, portraits=1, frames=1).sources[0]
+    with FaceFinder() as finder:
+        mesh_px = finder.find(square)[0].mesh_px
+    return Portrait(square, mesh_in_square(mesh_px, SquareBox(SIDE_PX / 2, SIDE_PX / 2, SIDE_PX), SIDE_PX))
+
+
+def with_mouth_open(head: Head, gap: float) -> Head:
+    shape = head.shape.copy()
+    shape[list(JAW), 1] += gap
+    return head._replace(shape=shape)
+
+
+def with_lids_at(head: Head, share: float) -> Head:
+    shape = head.shape.copy()
+    for upper, lower in (*zip(*RIGHT_LID_PAIRS, strict=True), *zip(*LEFT_LID_PAIRS, strict=True)):
+        shape[upper] = shape[lower] + share * (shape[upper] - shape[lower])
+    return head._replace(shape=shape)
+
+
+def turned(head: Head, yaw_deg: float) -> Head:
+    sine, cosine = math.sin(math.radians(yaw_deg)), math.cos(math.radians(yaw_deg))
+    about_y = np.array(((cosine, 0, sine), (0, 1, 0), (-sine, 0, cosine)))
+    return head._replace(rotation=about_y @ head.rotation)
+
+
+def changed(one: Rgb, other: Rgb) -> np.ndarray:
+    """(h, w): whether anything differs."""
+    return np.asarray((one != other).any(axis=2))
+
+
+def around(places_px: Array, margin_px: int) -> np.ndarray:
+    """(h, w): what lies in the hull of places, and so far around it."""
+    inside = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
+    cv2.fillConvexPoly(inside, cv2.convexHull(places_px.round().astype(np.int32)), (1,))
+    return cv2.dilate(inside, np.ones((2 * margin_px + 1,) * 2)) > 0
+
+
+def eye_of(rgb: Rgb, head: Head, points: tuple[int, ...]) -> Rgb:
+    places = pixels(head.mesh[list(points)], rgb)
+    (left, top), (right, bottom) = places.min(axis=0).astype(int), places.max(axis=0).astype(int) + 1
+    return rgb[top:bottom, left:right]
+
+
+def test_a_portrait_at_rest_stays_as_it_is(portrait: Portrait) -> None:
+    assert Retouch(*portrait).applied(portrait.square, portrait.head) is portrait.square
+
+
+def test_an_opened_mouth_shows_a_dark_inside_and_teeth_between_the_lips_alone(portrait: Portrait) -> None:
+    given = portrait.square.copy()
+    opened = with_mouth_open(portrait.head, 0.6)
+    shown = Retouch(*portrait).applied(given, opened)
+    np.testing.assert_array_equal(given, portrait.square)  # what was given stays
+    lips = pixels(opened.mesh[list(INNER_LIPS)], shown)
+    difference = changed(shown, portrait.square)
+    assert not difference[~around(lips, 3)].any()
+    inside = around(lips, 0)
+    assert difference[inside].mean() > 0.9
+    middle = round(float(lips[:, 0].mean()))
+    column = brightness(shown[inside[:, middle], middle].astype(np.float32))
+    lips_brightness = float(brightness(portrait.square[inside].astype(np.float32)).mean())
+    third = len(column) // 3
+    assert column[:third].max() > 2 * column[third : 2 * third].mean()  # upper teeth above the cavity
+    assert column[third : 2 * third].mean() < 0.5 * lips_brightness
+
+
+def test_a_mouth_s_inside_comes_with_its_opening(portrait: Portrait) -> None:
+    retouch, size = Retouch(*portrait), []
+    for gap in (0.0, 0.03, 0.06, 0.1, 0.3):
+        shown = retouch.applied(portrait.square, with_mouth_open(portrait.head, gap))
+        size.append(float(np.abs(shown.astype(int) - portrait.square).sum()))
+    assert size == sorted(size)
+    assert size[0] == 0
+    assert 0 < size[-2] < size[-1]
+
+
+def test_an_open_portrait_keeps_its_own_teeth_for_a_while(portrait: Portrait) -> None:
+    open_already = with_mouth_open(portrait.head, 0.25)
+    retouch = Retouch(portrait.square, open_already.mesh)
+    assert retouch.applied(portrait.square, open_already) is portrait.square
+    assert retouch.applied(portrait.square, with_mouth_open(portrait.head, 0.28)) is portrait.square
+    assert retouch.applied(portrait.square, with_mouth_open(portrait.head, 0.6)) is not portrait.square
+
+
+def test_teeth_stay_where_the_skull_is(portrait: Portrait) -> None:
+    retouch = Retouch(*portrait)
+    edges = []
+    for gap in (0.4, 0.6):
+        opened = with_mouth_open(portrait.head, gap)
+        shown = retouch.applied(portrait.square, opened)
+        lips = pixels(opened.mesh[list(INNER_LIPS)], shown)
+        middle = round(float(lips[:, 0].mean()))
+        column = brightness(shown[:, middle].astype(np.float32))[int(lips[:, 1].min()) + 1 :]
+        edges.append(int(np.argmax(np.diff(-column[:15]))))  # where it gets dark
+    assert abs(edges[1] - edges[0]) <= 1
+
+
+def test_shut_lids_cover_the_eyes_and_little_more(portrait: Portrait) -> None:
+    shut = with_lids_at(portrait.head, 0.0)
+    shown = Retouch(*portrait).applied(portrait.square, shut)
+    eyes = [around(pixels(portrait.mesh[list(points)], shown), 20) for points in (RIGHT_EYE, LEFT_EYE)]
+    assert not changed(shown, portrait.square)[~(eyes[0] | eyes[1])].any()
+    for points in (RIGHT_EYE, LEFT_EYE):
+        # An eye has dark and white in it, a lid is skin but for the line of its lashes.
+        before, after = (
+            brightness(eye_of(rgb, portrait.head, points).astype(np.float32)) for rgb in (portrait.square, shown)
+        )
+        upper_half = slice(0, max(len(before) // 2, 1))
+        assert after[upper_half].std() < 0.7 * before[upper_half].std()
+
+
+def test_lids_come_down_without_a_jump(portrait: Portrait) -> None:
+    retouch = Retouch(*portrait)
+    shown = [
+        retouch.applied(portrait.square, with_lids_at(portrait.head, share)).astype(int)
+        for share in np.linspace(1, 0, 21)
+    ]
+    steps = [np.abs(after - before).sum() for before, after in itertools.pairwise(shown)]
+    assert steps[0] == 0
+    assert max(steps) < 0.35 * np.abs(shown[-1] - shown[0]).sum()
+
+
+def test_narrow_eyes_of_a_portrait_are_not_shut(portrait: Portrait) -> None:
+    narrow = with_lids_at(portrait.head, 0.1)
+    retouch = Retouch(portrait.square, narrow.mesh)
+    assert retouch.applied(portrait.square, with_lids_at(portrait.head, 0.0)) is portrait.square
+
+
+def test_a_portrait_without_colours_gets_none(portrait: Portrait) -> None:
+    grey = np.repeat(portrait.square[..., 1:2], 3, axis=2)
+    busy = with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    shown = Retouch(grey, portrait.mesh).applied(grey, busy)
+    assert changed(shown, grey).any()
+    assert int(np.ptp(shown.astype(int), axis=2).max()) <= 1
+
+
+def test_a_larger_portrait_is_drawn_alike(portrait: Portrait) -> None:
+    busy = with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    large: Rgb = np.asarray(cv2.resize(portrait.square, (2 * SIDE_PX,) * 2, interpolation=cv2.INTER_CUBIC), np.uint8)
+    shown = Retouch(large, portrait.mesh).applied(large, busy)
+    small = cv2.resize(shown, (SIDE_PX,) * 2, interpolation=cv2.INTER_AREA)
+    expected = Retouch(*portrait).applied(portrait.square, busy)
+    drawn = changed(expected, portrait.square)
+    assert np.abs(small.astype(int) - expected)[drawn].mean() < 10
+
+
+@pytest.mark.parametrize("yaw_deg", [-100, -50, 50, 100])
+def test_turned_heads_are_drawn(portrait: Portrait, yaw_deg: float) -> None:
+    busy = turned(with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0), yaw_deg)
+    shown = Retouch(*portrait).applied(portrait.square, busy)
+    hull = around(pixels(busy.mesh[:468], shown), 4)
+    assert not changed(shown, portrait.square)[~hull].any()
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.8), (0.9, 0.0), (-3.0, 0.0), (1e7, 1e7), (math.nan, 0.0)])
+def test_a_face_that_leaves_the_picture_ends_nothing(portrait: Portrait, shift: tuple[float, float]) -> None:
+    busy = with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    moved = busy._replace(shift=busy.shift + np.array((*shift, 0.0)))
+    shown = Retouch(*portrait).applied(portrait.square, moved)
+    assert shown.shape == portrait.square.shape
+    if abs(shift[0]) > 2 or math.isnan(shift[0]):
+        assert shown is portrait.square
