@@ -19,12 +19,14 @@ from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Rgb
 from mcnet.media.crop import SquareBox
+from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 from mcnet.media.matte import Matte
 from tests.app.fakes import AVATAR_RGB, SIZE_PX, wait_until
 from tests.app.pipeline.animation.test_animator import POINTS, SETTINGS, Stage
 
+EYES = (LEFT_LID_PAIRS, RIGHT_LID_PAIRS)
 BELOW_THE_MOUTH = [14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377]
 
 
@@ -32,6 +34,14 @@ def speaking(face: Face) -> Face:
     """With its mouth wide open."""
     landmarks = face.landmarks_px.copy()
     landmarks[BELOW_THE_MOUTH, 1] += 0.12 * np.ptp(landmarks[:, 1])
+    return Face(landmarks, 1.0)
+
+
+def blinking(face: Face) -> Face:
+    """With both eyes shut."""
+    landmarks = face.landmarks_px.copy()
+    for upper, lower in EYES:
+        landmarks[list(upper)] = landmarks[list(lower)]
     return Face(landmarks, 1.0)
 
 
@@ -89,6 +99,19 @@ def test_a_mouth_is_drawn_where_it_opens_in_space_only(
     assert (drawn_px(output.avatar) > 100) is drawn
     if not drawn:
         assert drawn_px(output.avatar) == 0
+
+
+@pytest.mark.parametrize(("change", "drawn"), [({}, True), ({"retouch": False}, False), ({"motion": "plane"}, False)])
+def test_lids_are_drawn_where_they_shut_in_space_only(
+    face: Face, woman: Portrait, change: dict[str, Any], drawn: bool
+) -> None:
+    settings = dataclasses.replace(SETTINGS, **change)
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE, settings)
+    stage.finder.face = blinking(face)
+    for _ in range(10):
+        output = shown(stage, settings)
+    assert (drawn_px(output.avatar) > 0) is drawn
 
 
 def test_the_switch_takes_effect_with_the_next_picture_and_each_is_timed(face: Face, woman: Portrait) -> None:
@@ -210,8 +233,11 @@ def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
 
 
 def opened(head: Head) -> Head:
+    """With its mouth wide open and its eyes shut."""
     shape = head.shape.copy()
     shape[BELOW_THE_MOUTH, 1] += 0.6
+    for upper, lower in EYES:
+        shape[list(upper)] = shape[list(lower)]
     return head._replace(shape=shape)
 
 
@@ -288,9 +314,13 @@ def test_pictures_of_any_size_are_drawn_alike(woman: Portrait, size_px: int) -> 
     picture = np.full((size_px, size_px, 3), AVATAR_RGB, np.uint8)
     told: list[str] = []
     drawn = Retouching(woman.square, mesh, size_px, told.append).applied(picture, opened(Head.of(mesh)))
-    share = drawn_px(drawn) / size_px**2
     assert told == []
-    assert 0.005 < share < 0.1
-    inside = np.argwhere((drawn != AVATAR_RGB).any(axis=-1)).mean(axis=0)
-    mouth = (mesh[[13, 14], 1::-1].mean(axis=0) + 1) / 2 * size_px
-    assert np.abs(inside - mouth).max() < 0.12 * size_px
+    rows = np.argwhere((drawn != AVATAR_RGB).any(axis=-1))
+    nose_px = (mesh[1, 1::-1] + 1) / 2 * size_px
+    for drawn_there, points in (
+        (rows[rows[:, 0] > nose_px[0]], [13, 14]),
+        (rows[rows[:, 0] < nose_px[0]], [33, 133, 263, 362]),
+    ):
+        assert 0.005 < len(drawn_there) / size_px**2 < 0.1
+        place_px = (mesh[points, 1::-1].mean(axis=0) + 1) / 2 * size_px
+        assert np.abs(drawn_there.mean(axis=0) - place_px).max() < 0.12 * size_px
