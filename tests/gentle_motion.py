@@ -1,8 +1,8 @@
 """Makes the bundled idle motion by formulas: `python -m tests.gentle_motion [assets/motions/gentle.safetensors]`.
 
-A head that sways by a few degrees, breathes, and smiles a little now and then, over the mesh of a bundled portrait.
-Every part is a sum of sines of whole numbers of periods, so that the end goes on to the beginning. It does not blink:
-the bundled model draws the brows down over the eyes as they shut, which a face that does nothing else shows too well.
+A head that sways by a few degrees, breathes, blinks, and smiles a little now and then, over the mesh of a bundled
+portrait. Every part but the blinks is a sum of sines of whole numbers of periods, so that the end goes on to the
+beginning.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import assets
+from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.face_mesh import LANDMARK_COUNT
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import BROWS, Head
@@ -19,8 +20,14 @@ from mcnet.media.images import read_rgb
 from mcnet.media.motion_track import MotionTrack, save_track
 
 FILE = assets.ROOT / "motions" / "gentle.safetensors"
-LENGTH_S, RATE_HZ = 12.0, 10.0
+LENGTH_S, RATE_HZ = 12.0, 20.0
 PERIODS = (1, 2, 3, 5)
+BLINKS_S = (2.4, 5.3, 9.6)
+"""When eyes are shut."""
+BLINK_S = ((-0.15, 0.0), (0.0, 1.0), (0.05, 1.0), (0.3, 0.0))
+"""How far, from then on: they shut faster than they open."""
+UPPER_LID = 0.7
+"""Its share in a lid's way."""
 MOUTH_CORNERS = ((61, -1), (291, 1))
 
 
@@ -41,6 +48,12 @@ def turned(yaw_deg: float, pitch_deg: float, roll_deg: float) -> NDArray[np.floa
     return rotation
 
 
+def shut(time_s: float) -> float:
+    """How far eyes are shut, 0 to 1."""
+    times, shares = zip(*BLINK_S, strict=True)
+    return max(float(np.interp(time_s - blink_s, times, shares)) for blink_s in BLINKS_S)
+
+
 def head_at(base: Head, time_s: float) -> Head:
     """The head at a time; lengths in face sizes."""
     breath = float(np.sin(2 * np.pi * 3 * time_s / LENGTH_S))
@@ -50,6 +63,10 @@ def head_at(base: Head, time_s: float) -> Head:
         away = np.linalg.norm(base.shape[:, :2] - base.shape[corner, :2], axis=1)
         shape += smile * np.exp(-np.square(away / 0.35))[:, None] * np.array([side * 0.03, -0.035, 0.0])
     shape[list(BROWS), 1] -= sway(5, time_s, 0.03)
+    for upper, lower in (*zip(*LEFT_LID_PAIRS, strict=True), *zip(*RIGHT_LID_PAIRS, strict=True)):
+        way = shut(time_s) * (shape[lower] - shape[upper])
+        shape[upper] += UPPER_LID * way
+        shape[lower] -= (1 - UPPER_LID) * way
     shift = np.array([sway(7, time_s, 0.05), sway(8, time_s, 0.03) + 0.012 * breath, 0.0])
     return Head(
         shape,

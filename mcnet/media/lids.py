@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
 from mcnet.media.canvas import Array, Canvas, Colour, Maps, blurred, brightness, part_around, pixels, ramp
+from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.head_motion import Head
 
 _RINGS = (
@@ -41,11 +42,13 @@ _TRIANGLES = np.array(
 )
 """Between one ring and the next; points of all rings are counted through."""
 _SEEN_FROM, _SEEN_WHOLE = 0.85, 0.5
-"""Shares of its own opening at which drawn lids begin to be seen over an eye, and at which nothing else is."""
+"""Shares of its own opening at which drawn lids begin to be seen over an eye, and at which they are seen whole."""
 _OPEN, _SHUT = 0.45, 0.08
 """An eye that is open by less than the first share is shut further, and at the second one its lids meet."""
 _LEAST_OPENING = 0.06
 """Of a portrait's eye, over its width: there is nothing to be shut in a narrower one."""
+_LEAST_POSED = 0.6
+"""Share of their own gap that lids keep in what the network makes; drawn ones take over around that."""
 _MEETING = 0.7
 """Where lids meet, from the upper edge to the lower one."""
 _FROM_UPPER, _FROM_LOWER = 0.04, 0.15
@@ -76,9 +79,34 @@ class DrawnLids:
         self._square = square
         shape = Head.of(mesh).shape
         self._openings = [_opening(shape, rings[0]) for rings in _RINGS]
+        self._gaps = [
+            shape[list(lower), 1] - shape[list(upper), 1] for upper, lower in (RIGHT_LID_PAIRS, LEFT_LID_PAIRS)
+        ]
         self._rings = [_ring_pixels(mesh, rings, square) for rings in _RINGS]
         self._orientations = [np.sign(_areas(ring[_TRIANGLES])) for ring in self._rings]
         self._lashes = [_lashes(square, ring) for ring in self._rings]
+
+    def opened(self, head: Head) -> Head:
+        """A head as the network is to pose it: what its lids are shut beyond half-way is drawn, and nothing is dragged.
+
+        Args:
+            head: as it is to be shown.
+
+        Returns:
+            The same where no lid is shut so far.
+        """
+        shape = head.shape
+        for eye, lids in enumerate((RIGHT_LID_PAIRS, LEFT_LID_PAIRS)):
+            if self._openings[eye] < _LEAST_OPENING:
+                continue
+            upper, lower = (list(points) for points in lids)
+            gap = shape[lower, 1] - shape[upper, 1]
+            more = np.maximum(_LEAST_POSED * self._gaps[eye] - gap, 0)
+            if more.any():
+                shape = shape.copy() if shape is head.shape else shape
+                shape[upper, 1] -= _MEETING * more
+                shape[lower, 1] += (1 - _MEETING) * more
+        return head if shape is head.shape else head._replace(shape=shape)
 
     def drawn(self, rgb: Rgb, head: Head) -> Rgb:
         """A picture of the portrait with its lids, as far as they are shut.

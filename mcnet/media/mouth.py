@@ -29,7 +29,7 @@ _CHEEKS = ((50, 205, 187, 123), (280, 425, 411, 352))
 
 _SHUT = 0.08
 """A portrait whose mouth is open by less (`expressions.openings`) shows nothing of its inside."""
-_FROM_SHUT, _FROM_OPEN = 0.02, 0.1
+_FROM_SHUT, _FROM_OPEN = 0.03, 0.1
 """So much further than the portrait's own a mouth has to open before its inside is drawn: an open one shows its own
 teeth, which the warp stretches well for a while."""
 _FADE = 0.05

@@ -20,12 +20,20 @@ class Retouch:
         self._mouth = MouthInterior(square, mesh)
         self._lids = DrawnLids(square, mesh)
 
+    def posed(self, head: Head) -> Head:
+        """A head as the network is to pose it, before its picture is retouched: what is drawn is left to the drawing.
+
+        Args:
+            head: as it is to be shown.
+        """
+        return self._lids.opened(head)
+
     def applied(self, rgb: Rgb, head: Head) -> Rgb:
         """A picture, retouched.
 
         Args:
             rgb: (S, S, 3), what the network made of the portrait; it stays as it is.
-            head: of the portrait, as it is posed in that picture.
+            head: of the portrait, as it is to be shown in that picture.
 
         Returns:
             (S, S, 3); `rgb` itself where there was nothing to do.

@@ -156,6 +156,23 @@ def test_lids_come_down_without_a_jump(portrait: Portrait) -> None:
     assert max(steps) < 0.35 * np.abs(shown[-1] - shown[0]).sum()
 
 
+def test_a_network_shuts_lids_half_way_and_the_rest_is_drawn(portrait: Portrait) -> None:
+    retouch = Retouch(*portrait)
+    for share, expected in ((1.0, 1.0), (0.7, 0.7), (0.3, 0.6), (0.0, 0.6)):
+        head = with_lids_at(portrait.head, share)
+        posed = retouch.posed(head)
+        for upper, lower in (RIGHT_LID_PAIRS, LEFT_LID_PAIRS):
+            before, after = (
+                shape[list(lower), 1] - shape[list(upper), 1] for shape in (portrait.head.shape, posed.shape)
+            )
+            np.testing.assert_allclose(after, expected * before, atol=1e-9)
+        lids = [point for pairs in (*RIGHT_LID_PAIRS, *LEFT_LID_PAIRS) for point in pairs]
+        others = np.delete(np.arange(len(head.shape)), lids)
+        np.testing.assert_array_equal(posed.shape[others], head.shape[others])
+    head = portrait.head
+    assert retouch.posed(head) is head
+
+
 def test_narrow_eyes_of_a_portrait_are_not_shut(portrait: Portrait) -> None:
     narrow = with_lids_at(portrait.head, 0.1)
     retouch = Retouch(portrait.square, narrow.mesh)
