@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Never
@@ -288,10 +289,11 @@ def test_a_setting_that_is_refused_is_told(window: MainWindow, world: World, qtb
 def test_what_cannot_be_drawn_is_told_until_the_switch_or_the_portrait_changes(
     window: MainWindow, world: World, qtbot: QtBot
 ) -> None:
-    for end in (
+    ends: list[Callable[[], None]] = [
         lambda: window.session.set_live(replace(window.session.settings.live, retouch=False)),
         lambda: world.pipeline.tell(SourceReady("fake_2", from_cache=False, measured=True)),
-    ):
+    ]
+    for end in ends:
         with qtbot.waitSignal(window.session.told) as told:
             world.pipeline.tell(SettingRefused("retouch", "It cannot be drawn."))
         assert told.args is not None

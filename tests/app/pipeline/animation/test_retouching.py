@@ -4,6 +4,7 @@ fails.
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 from mcnet.media.matte import Matte
+from mcnet.media.motion_track import MotionTrack, save_track
 from tests.app.fakes import AVATAR_RGB, SIZE_PX, wait_until
 from tests.app.pipeline.animation.test_animator import POINTS, SETTINGS, Stage
 
@@ -137,7 +139,7 @@ def test_nothing_of_the_performers_picture_is_in_what_is_drawn(face: Face, woman
         assert output.avatar is not None
         pictures.append(output.avatar)
     assert drawn_px(pictures[0]) > 100
-    np.testing.assert_array_equal(*pictures)
+    np.testing.assert_array_equal(pictures[0], pictures[1])
 
 
 def test_what_is_held_is_retouched_and_what_eases_to_rest_closes_its_mouth(face: Face, woman: Portrait) -> None:
@@ -155,6 +157,20 @@ def test_what_is_held_is_retouched_and_what_eases_to_rest_closes_its_mouth(face:
     assert len(set(eased)) > 3
     assert output.state is State.IDLE
     assert drawn_px(output.avatar) == 0
+
+
+def test_an_idle_motion_that_speaks_is_retouched(face: Face, woman: Portrait, tmp_path: Path) -> None:
+    path = tmp_path / "talk.safetensors"
+    save_track(path, MotionTrack(np.arange(60) / 30, [*[face] * 30, *[speaking(face)] * 30], (640, 480)))
+    settings = dataclasses.replace(SETTINGS, idle_s=60.0, idle_motion=str(path))
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE, settings)
+    wait_until(lambda: stage.step(settings) is not None and stage.animator._idle is not None, "the motion is read")
+    stage.finder.face = None
+    stage.until(State.IDLE, settings)
+    drawn = [drawn_px(shown(stage, settings).avatar) for _ in range(45)]
+    assert drawn[0] == 0
+    assert max(drawn) > 100
 
 
 def test_who_is_cut_out_is_retouched_before(face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch) -> None:
