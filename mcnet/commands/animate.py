@@ -117,6 +117,13 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what computes (default: auto: what is measured to be fastest here; on a GPU torch, in batches)",
     )
     motion = add_motion_options(parser)
+    motion.add_argument(
+        "--retouch",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="draw what the portrait cannot show into the pictures of motion in space: the inside of a mouth that it "
+        "keeps shut, lids that shut; --no-retouch leaves them as the network makes them (default: --retouch)",
+    )
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
     credentials.add_options(parser)
@@ -293,7 +300,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     ):
         performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
         backend = engine.settle()  # every frame from the same arithmetic
-        drive = make_drive(args, engine, source, driving, performance, measurable=measurable)
+        drive = make_drive(args, engine, source, driving, performance, measurable=measurable, retouch=args.retouch)
         recorder = None if args.save_motion is None else motion_recorder(engine, drive)
         how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
         print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
@@ -367,8 +374,18 @@ def make_drive(
     performance: Performance,
     *,
     measurable: bool,
+    retouch: bool,
 ) -> "KeypointDrive":
     """Choose how the portrait is moved, and find the reference frame.
+
+    Args:
+        args: of `add_motion_options`.
+        engine: gets its source here, and its reference pose.
+        source: the portrait.
+        driving: who moves it.
+        performance: what was found there.
+        measurable: whether keypoints are to be measured, where faces are found.
+        retouch: see `SpaceDrive`; other motion knows no head to draw on.
 
     Raises:
         MediaError: there is no frame, or what was asked for wants a face where there is none.
@@ -404,7 +421,7 @@ def make_drive(
         raise MediaError(f"{args.driving} has no frame to start from: expected a video or pictures of a face")
     start = performance.shot(reference, frame, engine.config.size_px)
     if in_space:
-        return SpaceDrive(engine, source, start)
+        return SpaceDrive(engine, source, start, retouch=retouch)
     make: type[PlaneDrive] | type[KnownDrive] = PlaneDrive
     if isinstance(driving, TrackDriving) and not (measured and engine.places_suffice):
         check_known(args, driving, engine, measured=measured)

@@ -14,6 +14,7 @@ from mcnet.media.crop import SquareBox, crop
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square, places_on
+from mcnet.media.retouch import Retouch
 from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
@@ -187,17 +188,41 @@ class SpaceDrive(KeypointDrive):
         engine: gets its source here.
         source: the portrait, with its face.
         reference: the performer with a neutral expression, in any pose.
+        retouch: whether what the portrait cannot show is drawn into its pictures (`Retouch`).
     """
 
     name = "motion in space, keypoints measured"
     measures = True
 
-    def __init__(self, engine: "Engine", source: Shot, reference: Shot) -> None:
+    def __init__(self, engine: "Engine", source: Shot, reference: Shot, *, retouch: bool = True) -> None:
         super().__init__(engine)
         self._portrait = PortraitInSpace(source.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
         self._reference = Head.of(reference.mesh())
         self._source = engine.set_source(source.square, self._portrait.places).keypoints
+        self._retouch = Retouch(source.square, source.mesh()) if retouch else None
 
     def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
-        heads = [self._portrait.follow(Head.of(shot.mesh()), self._reference) for shot in shots]
-        return self._portrait.keypoints(heads, self._source)
+        return self._portrait.keypoints(self._heads(shots), self._source)
+
+    def pictures(self, shots: Sequence[Shot]) -> Rgb:
+        return self.before_and_after(shots)[1]
+
+    def before_and_after(self, shots: Sequence[Shot]) -> tuple[Rgb, Rgb]:
+        """As `pictures`, but first what the network alone makes of the shots, and then those, retouched."""
+        heads = self._heads(shots)
+        made = self._engine.render_batch(self._portrait.keypoints(heads, self._source))
+        return made, self._retouched(made, heads)
+
+    def pictures_with_flow(self, shots: Sequence[Shot]) -> tuple[Rgb, Flow]:
+        heads = self._heads(shots)
+        made, flow = self._engine.render_with_flow(self._portrait.keypoints(heads, self._source))
+        return self._retouched(made, heads), flow
+
+    def _heads(self, shots: Sequence[Shot]) -> list[Head]:
+        """The portrait's, posed as it is shown."""
+        return [self._portrait.follow(Head.of(shot.mesh()), self._reference) for shot in shots]
+
+    def _retouched(self, made: Rgb, heads: Sequence[Head]) -> Rgb:
+        if self._retouch is None:
+            return made
+        return np.stack([self._retouch.applied(rgb, head) for rgb, head in zip(made, heads, strict=True)])

@@ -218,7 +218,7 @@ class Inspector:
         self._max_frames = args.max_frames
         self._size_px = model.config.size_px
         source = shot_of(portrait.rgb, portrait.face, portrait.box, self._size_px)
-        self.drive = make_drive(args, self._engine, source, driving, performance, measurable=measurable)
+        self.drive = make_drive(args, self._engine, source, driving, performance, measurable=measurable, retouch=False)
         self.needs_face = self.drive.measures or bool(performance.boxes)
         assert self._engine.source is not None
         self._measured = self._engine.source.measured

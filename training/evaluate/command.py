@@ -17,9 +17,10 @@ def add_parser(commands: Any) -> None:
         help="measure a model on held-out clips",
         description="Measure a model on clips that it has not learned from: self-reenactment (a clip's first frame is "
         "animated by the rest of it) and cross-identity (by somebody else). A model whose keypoints are points of the "
-        "face is judged with measured and with detected keypoints, and across people with motion in space and in the "
-        "picture's plane. Clips are compared, the worst are named, and the test split's figures stand beside the "
-        "project's bars. What needs a package or a download that is not there is left out and named.",
+        "face is judged with measured and with detected keypoints, and across people with motion in space (retouched, "
+        "as people get it, and by the network alone) and in the picture's plane. Clips are compared, the worst are "
+        "named, and the test split's figures stand beside the project's bars. What needs a package or a download that "
+        "is not there is left out and named.",
     )
     parser.add_argument("model", help="a bundled name, a .safetensors file, a model's folder or a .pth.tar")
     parser.add_argument("data", type=Path, help="packed dataset or folder of clips")

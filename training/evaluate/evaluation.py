@@ -417,18 +417,14 @@ class _Session:
         performers = [stills.shot(pair.performer) for pair in pairs]
         scores: list[dict[str, Score]] = [{} for _ in pairs]
         engine_ms: list[dict[str, float]] = [{} for _ in pairs]
-        for method in self._runner.methods(of_self=of_self):
-            pictures = self._runner.perform(method, stills.shot(pairs[0].source), reference, performers)
-            for number, (pair, picture) in enumerate(zip(pairs, pictures, strict=True)):
-                shown = source if method == COPY else self._observer.see(picture.rgb)
-                performer = stills.seen(pair.performer)
-                scores[number][method] = score(
-                    shown, source, first, performer, self._observer.networks, of_self=of_self
-                )
-                if picture.engine_ms is not None:
-                    engine_ms[number][method] = picture.engine_ms
-                if of_self:
-                    self._count_features(method, picture.rgb)
+        for method, number, picture in self._runner.perform_all(stills.shot(pairs[0].source), reference, performers):
+            shown = source if method == COPY else self._observer.see(picture.rgb)
+            performer = stills.seen(pairs[number].performer)
+            scores[number][method] = score(shown, source, first, performer, self._observer.networks, of_self=of_self)
+            if picture.engine_ms is not None:
+                engine_ms[number][method] = picture.engine_ms
+            if of_self:
+                self._count_features(method, picture.rgb)
         if of_self:
             for pair in pairs:
                 self._count_features("performer", stills.frames[pair.performer])
@@ -473,7 +469,6 @@ def pictures_of(store: ClipStore, pair: Pair, runner: MethodRunner, finder: Face
 
     source, reference, performer = map(shot, pair)
     pictures = {"source": source.square, "reference": reference.square, "performer": performer.square}
-    for method in runner.methods(of_self=not pair.relative):
-        performed = runner.perform(method, source, reference if pair.relative else None, [performer])
-        pictures[method] = next(performed).rgb
+    for method, _, performed in runner.perform_all(source, reference if pair.relative else None, [performer]):
+        pictures[method] = performed.rgb
     return pictures

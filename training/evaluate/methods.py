@@ -1,9 +1,10 @@
 """The methods that an evaluation compares: how a picture comes of a source, a reference and a driving frame.
 
 A model whose keypoints are points of the face is animated by measured keypoints, as people get it, and beside that by
-what its own detector finds; across people in space, as people get it, and in the picture's plane. Any other model is
-animated by its detector alone. Beside them stand two methods that cost nothing: the source itself, and the source
-warped by the model's motion without what the decoder adds.
+what its own detector finds; across people in space, as people get it, and in the picture's plane. What people get in
+space is retouched (`mcnet.media.retouch`); the same pictures without that stand beside it as "unretouched", which is
+what tells of the network. Any other model is animated by its detector alone. Beside them stand two methods that cost
+nothing: the source itself, and the source warped by the model's motion without what the decoder adds.
 """
 
 import time
@@ -25,8 +26,9 @@ from training.evaluate.blending import BlendL1, Composition, blend_l1
 from training.evaluate.scores import COPY
 
 _SELF_METHODS = {True: ("measured", "detected", "warp", COPY), False: ("model", "warp", COPY)}
-_CROSS_METHODS = {True: ("space", "plane", COPY), False: ("model", "warp", COPY)}
-_MEASURED = frozenset({"measured", "space", "plane"})
+_CROSS_METHODS = {True: ("space", "unretouched", "plane", COPY), False: ("model", "warp", COPY)}
+_MEASURED = frozenset({"measured", "space", "unretouched", "plane"})
+_IN_SPACE = frozenset({"space", "unretouched"})
 _WITHOUT_ENGINE = frozenset({"warp", COPY})
 
 
@@ -35,11 +37,14 @@ class Performed(NamedTuple):
 
     Attributes:
         rgb: (S, S, 3).
-        engine_ms: what the engine took; None for methods that need none.
+        engine_ms: what the engine took, and the retouching of its picture; None for methods that need no engine, or
+            whose picture came with another method's.
+        unretouched: the engine's own picture, where `rgb` is that one retouched; else as `rgb`.
     """
 
     rgb: Rgb
     engine_ms: float | None
+    unretouched: Rgb
 
 
 class MethodRunner:
@@ -77,6 +82,26 @@ class MethodRunner:
             return ("model",)
         return ("measured", "detected") if self.engine.detects else ("measured",)
 
+    def perform_all(
+        self, source: Shot, reference: Shot | None, performers: Sequence[Shot]
+    ) -> Iterator[tuple[str, int, Performed]]:
+        """What `perform` gives, by every method in turn: its name, the driving frame's number, and the picture.
+
+        "unretouched" is not rendered again: it comes with "space".
+
+        Args:
+            source: who is animated.
+            reference: as in `perform`; None: self-reenactment's methods, else those of cross-identity.
+            performers: the driving frames.
+        """
+        for method in self.methods(of_self=reference is None):
+            if method == "unretouched":
+                continue
+            for number, performed in enumerate(self.perform(method, source, reference, performers)):
+                yield method, number, performed
+                if method == "space":
+                    yield "unretouched", number, Performed(performed.unretouched, None, performed.unretouched)
+
     def perform(
         self, method: str, source: Shot, reference: Shot | None, performers: Sequence[Shot]
     ) -> Iterator[Performed]:
@@ -93,15 +118,17 @@ class MethodRunner:
             performers: the driving frames.
         """
         drive = self._drive(method, source, reference)
-        shown = source.square
+        shown = unretouched = source.square
         for performer in performers:
             started = time.perf_counter()
             if drive.measures and performer.face is None:
                 self.held += 1
+            elif isinstance(drive, SpaceDrive):
+                unretouched, shown = (pictures[0] for pictures in drive.before_and_after([performer]))
             else:
-                shown = drive.pictures([performer])[0]
+                shown = unretouched = drive.pictures([performer])[0]
             elapsed_ms = 1000 * (time.perf_counter() - started)
-            yield Performed(shown, None if method in _WITHOUT_ENGINE else elapsed_ms)
+            yield Performed(shown, None if method in _WITHOUT_ENGINE else elapsed_ms, unretouched)
 
     def blends(self, source: Shot, performers: Sequence[Shot]) -> list[BlendL1 | None]:
         """How the blend compares with its parts in self-reenactment, by the plain model in float32.
@@ -137,9 +164,9 @@ class MethodRunner:
             measured = False
         if method == "warp":
             return _WarpDrive(self.plain, source, reference, measured=measured)
-        if method == "space" and measured:
+        if method in _IN_SPACE and measured:
             assert reference is not None
-            return SpaceDrive(self.engine, source, reference)
+            return SpaceDrive(self.engine, source, reference, retouch=method == "space")
         return PlaneDrive(self.engine, source, reference, measured=measured, adapt_scale=True)
 
 

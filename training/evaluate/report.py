@@ -124,6 +124,7 @@ _HEADINGS = {
     "measured": "measured",
     "detected": "detected",
     "space": "in space",
+    "unretouched": "unretouched",
     "plane": "in the plane",
     "warp": "warp only",
     COPY: "copy source",
@@ -131,8 +132,9 @@ _HEADINGS = {
 _LEGENDS = {
     "measured": "measured: keypoints by the face mesh at the clip's resolution; detected: by the model; warp only: of "
     "measured ones",
-    "space": "in space: the source's shape, the performer's change of expression and pose; in the plane: relative "
-    "motion; both of measured keypoints",
+    "space": "in space: the source's shape, the performer's change of expression and pose, with what the source cannot "
+    "show drawn into the picture; unretouched: the same, by the network alone; in the plane: relative motion; all of "
+    "measured keypoints",
 }
 _NOTHING = "-"
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from assets import ROOT as ASSETS
-from mcnet.arrays import Rgb
+from mcnet.arrays import Keypoints, Rgb
 from mcnet.checkpoint import load_model
 from mcnet.commands.drives import Shot
 from mcnet.commands.outputs import OutputError
@@ -24,6 +24,7 @@ from mcnet.generator import Mcnet
 from mcnet.media.crop import SquareBox, crop, frame_face, plan_crops
 from mcnet.media.expressions import LIP_PAIRS, Expression, Mesh
 from mcnet.media.faces import FaceFinder
+from mcnet.media.head_motion import Head
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
@@ -74,6 +75,8 @@ from training.evaluate.scores import (
 
 NO_NETWORKS = MetricNetworks(None, None, None, None, None, None, ())
 METHODS = ("model", "warp", "copy")
+LOWER_LIP = (14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377)
+"""And the chin."""
 FRAMES = (0, 6, 12, 18, 24, 43)  # the last one is a blink
 
 
@@ -147,7 +150,7 @@ def test_the_starter_on_a_real_clip(
     of_self, of_cross = values["self"], values["cross"]
     assert list(of_self) == ["measured", "detected", "warp", "copy"]
     assert list(of_cross) == ["first", "speaking"]
-    assert all(list(figures) == ["space", "plane", "copy"] for figures in of_cross.values())
+    assert all(list(figures) == ["space", "unretouched", "plane", "copy"] for figures in of_cross.values())
     blend = values["blend"]
     assert blend["pairs"] == 3
     assert blend["better"] < min(blend["warped"], blend["generated"])
@@ -194,11 +197,12 @@ def test_the_starter_on_a_real_clip(
         assert (pairs[0]["reference"][1] == 0) == (kind == "first")
         assert of_cross[kind]["space"]["direction_angle_deg"] < of_cross[kind]["copy"]["direction_angle_deg"]
         assert pairs[0]["eyes"]["performer"]["opening"] > 0.15 > 0.1 > pairs[2]["eyes"]["performer"]["opening"]
-    assert set(values["engine_ms"]) == {"measured", "detected", "space", "plane"}
+    assert set(values["engine_ms"]) == {"measured", "detected", "space", "plane"}, "what comes with another has no time"
+    assert "unretouched: the same, by the network alone" in table
     assert str(grid) not in (tmp_path / "out.json").read_text(encoding="utf-8")
     # Three blocks of three rows: words, then source, performer and three methods, or source, reference, performer and
-    # two.
-    assert read_rgb(tmp_path / "out.png").shape == (3 * (26 + 3 * 260), 4 + 6 * 260, 3)
+    # three.
+    assert read_rgb(tmp_path / "out.png").shape == (3 * (26 + 3 * 260), 4 + 7 * 260, 3)
 
 
 def test_a_model_whose_keypoints_mean_nothing_is_judged_by_its_detector_alone(grid: Path) -> None:
@@ -245,6 +249,46 @@ def test_where_no_face_can_be_measured_keypoints_are_detected(
     )
     assert np.array_equal(measured, detected)
     assert guided.detected_instead == before + 1
+
+
+def test_what_people_get_in_space_stands_beside_the_network_alone(
+    guided: MethodRunner, shots: list[Shot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of one rendering; a frame without a face holds both pictures before it."""
+    source, closed = shots
+    assert closed.face is not None
+    head = Head.of(closed.face.landmarks_px.astype(np.float64))
+    shape = head.shape.copy()
+    shape[list(LOWER_LIP), 1] += 0.5
+    wide_open = dataclasses.replace(closed.face, landmarks_px=head._replace(shape=shape).mesh.astype(np.float32))
+    wide = dataclasses.replace(closed, face=wide_open)
+    alone = [each.rgb for each in guided.perform("unretouched", source, closed, [closed, wide])]
+    rendered: list[object] = []
+    render = guided.engine.render_batch
+
+    def counted(driving: Keypoints[Any]) -> Rgb:
+        rendered.append(driving)
+        return render(driving)
+
+    monkeypatch.setattr(guided.engine, "render_batch", counted)
+    performers = [closed, wide, dataclasses.replace(closed, face=None)]
+    shown: dict[str, list[Rgb]] = {}
+    timed = set()
+    for method, number, performed in guided.perform_all(source, closed, performers):
+        assert number == len(shown.setdefault(method, []))
+        shown[method].append(performed.rgb)
+        if performed.engine_ms is not None:
+            timed.add(method)
+    assert tuple(shown) == guided.methods(of_self=False) == ("space", "unretouched", "plane", "copy")
+    assert timed == {"space", "plane"}
+    assert len(rendered) == 4, "two frames with a face, in space and in the plane"
+    assert np.array_equal(shown["unretouched"], [*alone, alone[1]])
+    assert np.array_equal(shown["space"][0], alone[0]), "closed lips are left alone"
+    assert not np.array_equal(shown["space"][1], alone[1])
+    assert np.array_equal(shown["space"][2], shown["space"][1])
+    faceless = dataclasses.replace(source, face=None)
+    instead = {method: each.rgb for method, _, each in guided.perform_all(faceless, closed, [wide])}
+    assert np.array_equal(instead["space"], instead["unretouched"]), "by detected keypoints nothing is drawn"
 
 
 def test_the_warp_is_that_of_measured_keypoints(guided: MethodRunner, shots: list[Shot]) -> None:

@@ -1,0 +1,155 @@
+"""Retouched motion in space, by `mcnet animate` and by its drive: what is drawn, where, and when nothing is."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from assets import ROOT as ASSETS
+from mcnet.__main__ import main
+from mcnet.arrays import Rgb
+from mcnet.checkpoint import save_model
+from mcnet.commands.animate import parse_one
+from mcnet.commands.drives import Shot, SpaceDrive
+from mcnet.commands.jobs import read_jobs
+from mcnet.config import McnetConfig
+from mcnet.engine import Engine, EngineOptions
+from mcnet.generator import Mcnet
+from mcnet.media.crop import SquareBox
+from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.head_motion import Head, PortraitInSpace
+from mcnet.media.images import read_rgb, write_rgb
+from mcnet.media.motion_track import MotionTrack, save_track
+from mcnet.media.mouth import INNER_LIPS
+from mcnet.model_file import ModelInfo
+
+POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
+JAW = (14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377)
+FULL = SquareBox(128, 128, 256)
+EDGE_PX = 3
+"""How far the soft edge of what is drawn reaches beyond the lips' ring."""
+
+
+class Performed(NamedTuple):
+    """A portrait with closed lips, another face with closed lips, and that face with its mouth wide open."""
+
+    portrait: Shot
+    closed: Shot
+    wide: Shot
+
+
+def with_jaw_down(face: Face, gap: float) -> Face:
+    """A face whose mouth is open, by some face sizes."""
+    head = Head.of(face.landmarks_px.astype(np.float64))
+    shape = head.shape.copy()
+    shape[list(JAW), 1] += gap
+    return Face(head._replace(shape=shape).mesh.astype(np.float32), face.presence, face.irises_px)
+
+
+@pytest.fixture(scope="module")
+def performed() -> Performed:
+    with FaceFinder() as finder:
+        squares = [read_rgb(ASSETS / "portraits" / f"{name}.jpg")[::2, ::2] for name in ("woman_4", "man_2")]
+        portrait, closed = (Shot(rgb, finder.find(rgb)[0], FULL, 256) for rgb in squares)
+    assert closed.face is not None
+    return Performed(portrait, closed, Shot(closed.rgb, with_jaw_down(closed.face, 0.5), FULL, 256))
+
+
+@pytest.fixture(scope="module")
+def model() -> Mcnet:
+    """One that knows nothing, but whose keypoints are said to lie on the face."""
+    torch.manual_seed(0)
+    config = McnetConfig.named("tiny")
+    points = list(POINTS[: config.num_keypoints])
+    return Mcnet(config, ModelInfo(name="tiny", training={"loss": {"guidance": 1.0, "guidance_points": points}})).eval()
+
+
+@pytest.fixture(scope="module")
+def engine(model: Mcnet) -> Engine:
+    return Engine(model, EngineOptions(device="cpu", precision="fp32", backend="torch", warm_up_frames=0))
+
+
+def around_the_lips(head: Head) -> NDArray[np.bool_]:
+    """(256, 256): where the ring of the inner lips and its soft edge are."""
+    ring = (head.mesh[list(INNER_LIPS), :2] + 1) * 255 / 2
+    mask = np.zeros((256, 256), np.uint8)
+    cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], 1)
+    return cv2.dilate(mask, np.ones((2 * EDGE_PX + 1,) * 2, np.uint8)) > 0
+
+
+def changed(one: Rgb, other: Rgb) -> NDArray[np.bool_]:
+    return np.asarray((one != other).any(axis=-1))
+
+
+def test_a_wide_open_mouth_is_drawn_inside_the_lips_alone(performed: Performed, engine: Engine) -> None:
+    portrait, closed, wide = performed
+    plain = SpaceDrive(engine, portrait, closed, retouch=False)
+    alone = plain.pictures([closed, wide])
+    assert np.array_equal(alone, engine.render_batch(plain.keypoints([closed, wide]))), "bit for bit the network's"
+    alone_with_flow, flow = plain.pictures_with_flow([closed, wide])
+
+    drive = SpaceDrive(engine, portrait, closed)
+    retouched = drive.pictures([closed, wide])
+    assert np.array_equal(retouched[0], alone[0]), "there is nothing to be drawn between closed lips"
+    drawn = changed(retouched[1], alone[1])
+    in_space = PortraitInSpace(portrait.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
+    lips = around_the_lips(in_space.follow(Head.of(wide.mesh()), Head.of(closed.mesh())))
+    assert not (drawn & ~lips).any()
+    assert drawn.sum() > 0.4 * lips.sum()
+
+    with_flow, same_flow = drive.pictures_with_flow([closed, wide])
+    assert np.array_equal(changed(with_flow, alone_with_flow).any(axis=(1, 2)), [False, True])
+    assert not (changed(with_flow[1], alone_with_flow[1]) & ~lips).any()
+    assert np.array_equal(same_flow.deformation, flow.deformation), "what cuts the person out is told as before"
+    before, after = drive.before_and_after([wide])
+    assert np.array_equal(before[0], SpaceDrive(engine, portrait, closed, retouch=False).pictures([wide])[0])
+    assert np.array_equal(after, drive.pictures([wide]))
+
+
+def test_the_command_retouches_unless_it_is_told_not_to(performed: Performed, model: Mcnet, tmp_path: Path) -> None:
+    """By a motion file, whose second frame opens the mouth wide; before a background and side by side, too."""
+    assert performed.closed.face is not None
+    assert performed.wide.face is not None
+    save_model(model, tmp_path / "tiny.safetensors")
+    faces = [performed.closed.face, performed.wide.face]
+    save_track(tmp_path / "motion.safetensors", MotionTrack(np.array([0.0, 0.04]), faces, (256, 256)))
+
+    def pictures(name: str, *options: str) -> list[Rgb]:
+        files = ["--source", "woman_4", "--driving", str(tmp_path / "motion.safetensors")]
+        how = ["--model", str(tmp_path / "tiny.safetensors"), "--device", "cpu", "--precision", "fp32"]
+        how += ["--backend", "torch", "--no-content-credentials", "--output", str(tmp_path / name)]
+        assert main(["animate", *files, *how, *options]) == 0
+        return [read_rgb(path) for path in sorted((tmp_path / name).iterdir())]
+
+    retouched, alone = pictures("retouched"), pictures("alone", "--no-retouch")
+    assert np.array_equal(retouched[0], alone[0])
+    drawn = changed(retouched[1], alone[1])
+    assert 50 < drawn.sum() < 0.05 * drawn.size
+    beside = pictures("beside", "--side-by-side")
+    assert all(np.array_equal(wide[:, 512:], shown) for wide, shown in zip(beside, retouched, strict=True))
+    before_green, alone_before_green = (
+        pictures(f"green{option}", "--background", "green", *option.split()) for option in ("", "--no-retouch")
+    )
+    assert np.array_equal(before_green[0], alone_before_green[0])
+    mouth = changed(before_green[1], alone_before_green[1])
+    assert mouth.any()
+    assert not (mouth & ~drawn).any()
+    (tmp_path / "performer").mkdir()
+    write_rgb(tmp_path / "performer" / "0.png", performed.closed.rgb)
+    plane = ("--motion", "plane", "--driving", str(tmp_path / "performer"))
+    in_the_plane = pictures("plane", *plane)
+    assert np.array_equal(in_the_plane, pictures("same", *plane, "--no-retouch")), "no head is known to draw on"
+
+
+def test_a_job_may_say_otherwise_than_the_batch(tmp_path: Path) -> None:
+    table = tmp_path / "jobs.csv"
+    rows = ("source,driving,output,retouch,no-retouch", "woman_1,a.mp4,1.mp4,,", "woman_1,a.mp4,2.mp4,yes,")
+    table.write_text("\n".join((*rows, "woman_1,a.mp4,3.mp4,,yes")) + "\n", encoding="utf-8")
+    for shared, wanted in (((), [True, True, False]), (("--no-retouch",), [False, True, False])):
+        jobs = read_jobs(table, shared, parse_one)
+        assert [parse_one(job.arguments).retouch for job in jobs] == wanted
+        assert len({job.key for job in jobs}) == 3
