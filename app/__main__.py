@@ -26,6 +26,7 @@ _HEADLESS_ONLY = (
     "calibration_s",
     "remember_calibration",
     "preset",
+    "no_retouch",
     "record_motion",
     "background",
     "background_blur",
@@ -226,6 +227,11 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "--preset",
         metavar="NAME",
         help="move the avatar with these strengths, by the name that they were saved under in the window, or Standard",
+    )
+    group.add_argument(
+        "--no-retouch",
+        action="store_true",
+        help="leave teeth and shut lids as the network makes them; for motion in space, where they are drawn otherwise",
     )
     group.add_argument(
         "--calibration-s",

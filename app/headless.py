@@ -211,6 +211,7 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
         relative=not args.absolute,
         motion=args.motion or LiveSettings().motion,
         keypoints=args.keypoints,
+        retouch=not args.no_retouch,
         calibration_s=args.calibration_s,
         portrait_size=args.portrait_size,
         portrait_x=args.portrait_x,
@@ -491,7 +492,8 @@ class Watch:
                 print(f"{file} is saved, but without Content Credentials: {message}", file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
-            case SettingRefused(message=message) if self._animated:  # one that was asked for from outside
+            # One that was asked for from outside, or one that nobody has to ask for.
+            case SettingRefused(setting=setting, message=message) if self._animated or setting == "retouch":
                 print(f"{message}; the picture goes on", file=sys.stderr)
             case SettingRefused(message=message):
                 self.failure = message  # it was asked for on the command line

@@ -85,6 +85,8 @@ def build_parser() -> argparse.ArgumentParser:
     gains.add_argument(
         "changes", nargs="*", type=_gain, metavar="NAME=VALUE", help=f"{', '.join(GAINS)}: 0 to {MOST_GAIN:g}"
     )
+    retouch = commands.add_parser("retouch", help="draw teeth and shut lids, in motion in space, or do not")
+    retouch.add_argument("to", nargs="?", choices=_SWITCH, default="toggle", help="default: toggle")
     status = commands.add_parser("status", help="say how the app stands")
     status.add_argument("--json", action="store_true", help="all of it, as JSON")
     commands.add_parser("watch", help="print every change and event as a line of JSON, until Ctrl-C")
@@ -110,6 +112,8 @@ def _run(app: "Connection", args: argparse.Namespace) -> int:
         case "slate" | "record":
             done = app.do(args.command, {"to": args.to})
             print(f"slate: {'on' if done['slate'] else 'off'}" if args.command == "slate" else _recording(done))
+        case "retouch":
+            print(f"retouch: {'on' if app.do('retouch', {'to': args.to})['retouch'] else 'off'}")
         case "live" | "stop":
             print(f"slate: {'on' if app.do(args.command, {})['slate'] else 'off'}")
         case "portrait" if args.name is None and args.step is None:

@@ -48,6 +48,7 @@ class AppState:
         gains: by their names in the protocol, 0 to 2.
         preset: the one with these strengths, or "".
         presets: all that can be applied.
+        retouch: whether teeth and shut lids are to be drawn, where the motion is in space.
         model, device, backend: what computes; "" before it does.
     """
 
@@ -67,6 +68,7 @@ class AppState:
     gains: Mapping[str, float] = field(default_factory=dict)
     preset: str = ""
     presets: tuple[str, ...] = ()
+    retouch: bool = True
     model: str = ""
     device: str = ""
     backend: str = ""

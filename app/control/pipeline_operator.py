@@ -21,6 +21,7 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
+    SwitchRetouch,
 )
 from app.pipeline.events import (
     BackendChanged,
@@ -89,7 +90,13 @@ class PipelineOperator:
         self._worker = ThreadPoolExecutor(1, "control worker")
         self.on_state: Callable[[AppState], None] = lambda _: None
         live = pipeline.settings
-        self._state = AppState(mode="headless", slate=live.slate, presets=presets.names, **self._strengths(live))
+        self._state = AppState(
+            mode="headless",
+            slate=live.slate,
+            presets=presets.names,
+            retouch=live.retouch,
+            **self._strengths(live),
+        )
 
     @property
     def state(self) -> AppState:
@@ -174,6 +181,11 @@ class PipelineOperator:
                 return self._set_strengths(with_gains(self._pipeline.settings, command.changes))
             case ApplyPreset():
                 return self._set_strengths(self._presets.get(command.name).over(self._pipeline.settings))
+            case SwitchRetouch():
+                retouch = switched(command.to, self._pipeline.settings.retouch)
+                self._pipeline.update(dataclasses.replace(self._pipeline.settings, retouch=retouch))
+                self._change(retouch=retouch)
+                return {"retouch": retouch}
             case _:
                 assert_never(command)
 

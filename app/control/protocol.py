@@ -145,7 +145,14 @@ class ApplyPreset:
             raise RefusedError("bad_argument", "preset: got an empty name, expected one of the presets'")
 
 
-Command = Slate | Live | Stop | ChoosePortrait | Calibrate | Record | SetGains | ApplyPreset
+@dataclass(frozen=True)
+class SwitchRetouch:
+    """Have what the network cannot show of a portrait drawn, or leave it as it is."""
+
+    to: Switch = "toggle"
+
+
+Command = Slate | Live | Stop | ChoosePortrait | Calibrate | Record | SetGains | ApplyPreset | SwitchRetouch
 
 
 @dataclass(frozen=True)
@@ -181,6 +188,11 @@ COMMANDS: dict[str, CommandHelp] = {
     "record": CommandHelp(Record, "Begin or end a recording.", {"to": f"{_TO}; without it: toggle"}),
     "preset": CommandHelp(ApplyPreset, "Put a preset's strengths in force.", {"name": "of the preset"}),
     "gains": CommandHelp(SetGains, "Change strengths.", dict.fromkeys(GAINS, f"0 to {MOST_GAIN:g}")),
+    "retouch": CommandHelp(
+        SwitchRetouch,
+        "Draw teeth and shut lids, in motion in space, or leave them as the network makes them.",
+        {"to": f"{_TO}; without it: toggle"},
+    ),
 }
 
 

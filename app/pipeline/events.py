@@ -279,7 +279,7 @@ class Undisclosed:
 
 @dataclass(frozen=True)
 class SettingRefused:
-    """A setting cannot be used; its default is in force instead. `setting`: its name."""
+    """A setting cannot be used; the picture goes on without it. `setting`: its name."""
 
     setting: str
     message: str

@@ -80,6 +80,7 @@ class Controls(QFrame):
         remember_calibration: whether the reference comes back for the same performer and camera.
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
+        retouch: whether what a portrait cannot show is drawn.
         zoom, overlay, nudge_buttons: how the performer is framed.
         scene: what stands behind the portrait, and where that stands.
         sharpness, badge, mirror_output, mirror_preview: the picture.
@@ -243,6 +244,14 @@ class Controls(QFrame):
             self.fine_tune.body.addWidget(label(title, "muted"))
             for part in parts:
                 self._make_gain(part)
+        self.retouch = Switch(
+            tr("Draw teeth and shut lids"),
+            tr(
+                "Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps "
+                "shut, and lids that close. For motion in space; nothing of your own picture goes into it."
+            ),
+        )
+        self.fine_tune.body.addWidget(self.retouch)
         self.idle = Combo(
             tr("While away"),
             tr(
@@ -289,6 +298,7 @@ class Controls(QFrame):
         self.fine_tune.toggled.connect(lambda on: self._set_window(replace(self._window, show_fine_tune=on)))
         self.motion.moved.connect(lambda value: self._set_live(replace(self._live, motion_strength=value)))
         self.expression.moved.connect(lambda value: self._set_live(replace(self._live, expression_strength=value)))
+        self.retouch.clicked.connect(lambda on: self._set_live(replace(self._live, retouch=on)))
         self.remember_calibration.clicked.connect(
             lambda on: self._set_live(replace(self._live, remember_calibration=on))
         )
@@ -595,6 +605,7 @@ class Controls(QFrame):
         for parts, strength in ((MOTION_PARTS, live.motion_strength), (EXPRESSION_PARTS, live.expression_strength)):
             for part in parts:
                 self.gains[part].setEnabled(in_space and strength > 0)
+        self.retouch.setEnabled(in_space)
 
     def _refresh_live(self) -> None:
         live = self._live
@@ -603,7 +614,9 @@ class Controls(QFrame):
         self.expression.set_value(live.expression_strength)
         for part, slider in self.gains.items():
             slider.set_value(getattr(live, _strength(part)))
-        changed = sum(getattr(live, _strength(part)) != getattr(_DEFAULTS, _strength(part)) for part in self.gains)
+        self.retouch.setChecked(live.retouch)
+        tuned = [*map(_strength, self.gains), "retouch"]
+        changed = sum(getattr(live, name) != getattr(_DEFAULTS, name) for name in tuned)
         self.fine_tune.set_remark(tr("{changed} changed", changed=changed) if changed else "")
         self.smoothing.set_value(live.smoothing)
         self._refresh_idle(live.idle_motion)

@@ -21,6 +21,7 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
+    SwitchRetouch,
 )
 from app.errors import AppError
 from app.pipeline.events import (
@@ -402,15 +403,20 @@ class Session(QObject):
 
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
-        changed = {name for name in ("slate_image", "idle_motion") if getattr(before, name) != getattr(live, name)}
+        changed = {
+            name for name in ("slate_image", "idle_motion", "retouch") if getattr(before, name) != getattr(live, name)
+        }
         backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
         if len(set(backgrounds)) > 1:
             changed.add("background")
         if before.cut_out != live.cut_out:
             changed.add("cut_out")
-        for setting in self._refused & changed:
+        self._clear_refused(changed)
+
+    def _clear_refused(self, settings: set[str]) -> None:
+        for setting in self._refused & settings:
             self.cleared.emit(setting)
-        self._refused -= changed
+        self._refused -= settings
 
     def set_window(self, window: WindowSettings) -> None:
         """Change how the window looks."""
@@ -756,6 +762,10 @@ class Session(QObject):
             case ApplyPreset():
                 self.presets.apply(command.name)
                 return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
+            case SwitchRetouch():
+                live = self.settings.live
+                self.set_live(replace(live, retouch=switched(command.to, live.retouch)))
+                return {"retouch": self.settings.live.retouch}
             case _:
                 assert_never(command)
         return {"slate": self.settings.live.slate}
@@ -807,6 +817,7 @@ class Session(QObject):
                 gains=gains_of(self.settings.live),
                 preset=self.presets.current,
                 presets=self.presets.names,
+                retouch=self.settings.live.retouch,
                 model=self.run_settings.model,
                 device=self.device,
                 backend=self.backend,
@@ -871,6 +882,7 @@ class Session(QObject):
                     self._proven_portrait = self._portrait
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
                 self._animated = event.key
+                self._clear_refused({"retouch"})  # it was said of the portrait before
                 self.presets.bring_back(event.key)
             case SourceFailed():
                 self._source_failed(event)

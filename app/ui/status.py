@@ -142,6 +142,7 @@ STAGES = {
     "face": phrase("face"),
     "crop": phrase("crop"),
     "render": phrase("render"),
+    "retouch": phrase("retouch"),
     "matte": phrase("matte"),
     "cut out": phrase("cut out"),
     "compose": phrase("compose"),

@@ -26,7 +26,16 @@ from app.errors import AppError
 from app.headless import Watch, _controlled, before_background, live_settings, parse_sink, save_motion
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion_recording import MotionRecording
-from app.pipeline.events import EngineReady, Event, MotionRefused, SinkFailed, SourceFailed, SourceReady, StateChanged
+from app.pipeline.events import (
+    EngineReady,
+    Event,
+    MotionRefused,
+    SettingRefused,
+    SinkFailed,
+    SourceFailed,
+    SourceReady,
+    StateChanged,
+)
 from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline
@@ -282,6 +291,28 @@ def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pyt
     assert capsys.readouterr().err == "the disk is full; the run goes on without it\n"
     watch.end()
     assert watch.failure == "the disk is full"
+
+
+def test_a_portrait_whose_teeth_cannot_be_drawn_ends_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody has asked for them; a background that was asked for ends it."""
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = watch_of(events, {"null"})
+    events.put(SettingRefused("retouch", "they cannot be drawn"))
+    watch.drain()
+    assert watch.failure == ""
+    assert capsys.readouterr().err == "they cannot be drawn; the picture goes on\n"
+    events.put(SettingRefused("background", "it is gone"))
+    watch.drain()
+    assert watch.failure == "it is gone"
+
+
+def test_nothing_is_drawn_where_it_is_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = build_parser()
+    assert live_settings(parser.parse_args(["--headless"])).retouch is True
+    assert live_settings(parser.parse_args(["--headless", "--no-retouch"])).retouch is False
+    with pytest.raises(SystemExit):
+        main(["--no-retouch"])
+    assert "--no-retouch goes with --headless" in capsys.readouterr().err
 
 
 def test_a_run_ends_with_the_last_of_its_sinks() -> None:

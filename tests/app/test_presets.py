@@ -18,7 +18,7 @@ def test_strengths_are_all_gains_and_nothing_else() -> None:
     names = {field.name for field in dataclasses.fields(Strengths)}
     assert names == {field.name for field in dataclasses.fields(LiveSettings) if field.name.endswith("_strength")}
     assert Strengths() == Strengths.of(LiveSettings())
-    live = LiveSettings(zoom=1.5, mirror_output=True, smoothing=0.9, motion="plane", slate=True, turn_strength=0.1)
+    live = LiveSettings(zoom=1.5, smoothing=0.9, motion="plane", slate=True, retouch=False, turn_strength=0.1)
     put = CALM.over(live)
     assert Strengths.of(put) == CALM
     assert Strengths.of(live).over(put) == live

@@ -19,6 +19,7 @@ from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_
 from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, kept_of
+from app.pipeline.animation.retouching import Retouching
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
@@ -132,12 +133,14 @@ class _Source(NamedTuple):
         pose: its own keypoints.
         cache: for the engine.
         space: its head, where its keypoints are measured; None where they are detected.
+        retouching: of its pictures, where its head is known.
     """
 
     portrait: Portrait
     pose: Pose
     cache: SourceCache[Array]
     space: PortraitInSpace | None
+    retouching: Retouching | None
 
     def rest(self, like: Pose | Head) -> Pose | Head:
         """The portrait as it is, told as `like` is."""
@@ -221,6 +224,7 @@ class Animator:
         self._target: Pose | Head | None = None
         self._picture: _Picture | None = None
         self._proven: _Picture | None = None
+        self._retouches = LiveSettings().retouch
         self._cuts_out = False
         self._cutter = Cutter(store)
         self._cutting: CuttingOut | None = None
@@ -330,7 +334,16 @@ class Animator:
         space = self._space_of(portrait)
         cache, known = self._encode(portrait, space)
         self._engine.set_source(cache)
-        return _Source(portrait, Pose.of(cache.keypoints), cache, space), known
+        return _Source(portrait, Pose.of(cache.keypoints), cache, space, self._retouching_of(portrait, space)), known
+
+    def _retouching_of(self, portrait: Portrait, space: PortraitInSpace | None) -> Retouching | None:
+        if space is None or portrait.landmarks_px is None:
+            return None
+        mesh = self._mesh_of(portrait.landmarks_px, portrait.box)
+        size_px = self._engine.config.size_px
+        return Retouching(
+            portrait.square, mesh, size_px, lambda message: self._emit(SettingRefused("retouch", message))
+        )
 
     def _begin_anew(self) -> None:
         """Forget the pictures of another portrait or model, and calibrate from the start where it is under way."""
@@ -398,6 +411,10 @@ class Animator:
             self._cuts_out, self._resting = settings.cut_out, False
             if self._cutting is not None and self._cutting.failed:
                 self._cutting = None  # who switches it on again wants it tried again
+        if settings.retouch != self._retouches:
+            self._retouches = settings.retouch
+            if self._source is not None and self._source.retouching is not None:
+                self._source.retouching.try_again()  # likewise
         self._follow_cutting()
         self._remember(settings)
         self._prepare_idle(settings)
@@ -837,13 +854,17 @@ class Animator:
         matte = self._cutting_of(source.portrait).matte if self._cuts_out else None
         with self._timed("render"):
             if matte is None:
-                self._picture = _Picture(self._engine.render(pose.to_keypoints()), None)
+                avatar = self._engine.render(pose.to_keypoints())
             else:
                 (avatar,), flow = self._engine.render_with_flow(pose.to_keypoints())
+        if self._retouches and source.retouching is not None and isinstance(stance, Head):
+            with self._timed("retouch"):
+                avatar = source.retouching.applied(avatar, stance)
+        person = None
         if matte is not None:
             with self._timed("cut out"):
-                cutout = cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0])
-                self._picture = _Picture(avatar, Person(cutout, matte.plate))
+                person = Person(cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0]), matte.plate)
+        self._picture = _Picture(avatar, person)
         self._posed = Posed(
             source.portrait.square,
             *source.pose,

@@ -404,6 +404,14 @@
             <translation>Zeichnet in Ihr Bild, was darin gefunden wurde (O).</translation>
         </message>
         <message>
+            <source>Draw teeth and shut lids</source>
+            <translation>Zähne und Lider zeichnen</translation>
+        </message>
+        <message>
+            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>Zeichnet, was das Netz von diesem Porträt nicht zeigen kann: das Innere eines Mundes, der auf dem Bild geschlossen ist, und Lider, die sich schließen. Für Bewegung im Raum; von Ihrem eigenen Bild geht nichts ein.</translation>
+        </message>
+        <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
             <translation>Legen Sie ein Bild ab, um ein Porträt hinzuzufügen, oder ein Video, das die Kamera ersetzt.</translation>
         </message>
@@ -3171,6 +3179,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Rendern</translation>
         </message>
         <message>
+            <source>retouch</source>
+            <translation>Retusche</translation>
+        </message>
+        <message>
             <source>runs on</source>
             <translation>läuft auf</translation>
         </message>
@@ -3249,6 +3261,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>starting…</source>
             <translation>startet …</translation>
+        </message>
+        <message>
+            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>Zähne und geschlossene Lider können für dieses Porträt nicht gezeichnet werden: {error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

@@ -404,6 +404,14 @@
             <translation>Dibuja sobre su imagen lo que se encontró en ella (O).</translation>
         </message>
         <message>
+            <source>Draw teeth and shut lids</source>
+            <translation>Dibujar dientes y párpados</translation>
+        </message>
+        <message>
+            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>Dibuja lo que la red no puede mostrar de este retrato: el interior de una boca que en la imagen está cerrada y los párpados que se cierran. Para el movimiento en el espacio; no se usa nada de su propia imagen.</translation>
+        </message>
+        <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
             <translation>Suelte una imagen para añadir un retrato, o un vídeo que sustituya a la cámara.</translation>
         </message>
@@ -3171,6 +3179,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>generar</translation>
         </message>
         <message>
+            <source>retouch</source>
+            <translation>retocar</translation>
+        </message>
+        <message>
             <source>runs on</source>
             <translation>corre en</translation>
         </message>
@@ -3249,6 +3261,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>starting…</source>
             <translation>iniciando…</translation>
+        </message>
+        <message>
+            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>no se pueden dibujar los dientes ni los párpados cerrados de este retrato: {error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

@@ -404,6 +404,14 @@
             <translation>Dessine sur votre image ce qui y a été trouvé (O).</translation>
         </message>
         <message>
+            <source>Draw teeth and shut lids</source>
+            <translation>Dessiner dents et paupières</translation>
+        </message>
+        <message>
+            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>Dessine ce que le réseau ne peut pas montrer de ce portrait : l'intérieur d'une bouche fermée sur l'image et les paupières qui se ferment. Pour le mouvement dans l'espace ; rien de votre propre image n'y entre.</translation>
+        </message>
+        <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
             <translation>Déposez une image pour ajouter un portrait, ou une vidéo pour remplacer la caméra.</translation>
         </message>
@@ -3171,6 +3179,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>rendu</translation>
         </message>
         <message>
+            <source>retouch</source>
+            <translation>retouche</translation>
+        </message>
+        <message>
             <source>runs on</source>
             <translation>tourne sur</translation>
         </message>
@@ -3249,6 +3261,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>starting…</source>
             <translation>démarrage…</translation>
+        </message>
+        <message>
+            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>les dents et les paupières fermées ne peuvent pas être dessinées pour ce portrait : {error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

@@ -404,6 +404,14 @@
             <translation>画像の中に見つけたものを、ご自身の映像に描きます（O）。</translation>
         </message>
         <message>
+            <source>Draw teeth and shut lids</source>
+            <translation>歯と閉じたまぶたを描く</translation>
+        </message>
+        <message>
+            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>このポートレートでネットワークが表現できないもの、つまり画像では閉じている口の中と、閉じるまぶたを描きます。空間モードの動きで働き、あなた自身の映像は一切使われません。</translation>
+        </message>
+        <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
             <translation>画像をドロップするとポートレートが追加され、動画をドロップするとカメラの代わりになります。</translation>
         </message>
@@ -3170,6 +3178,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>描画</translation>
         </message>
         <message>
+            <source>retouch</source>
+            <translation>補筆</translation>
+        </message>
+        <message>
             <source>runs on</source>
             <translation>実行先</translation>
         </message>
@@ -3248,6 +3260,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>starting…</source>
             <translation>起動中…</translation>
+        </message>
+        <message>
+            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>このポートレートの歯と閉じたまぶたを描けません：{error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

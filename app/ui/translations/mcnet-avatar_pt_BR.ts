@@ -404,6 +404,14 @@
             <translation>Desenha na sua imagem o que foi encontrado nela (O).</translation>
         </message>
         <message>
+            <source>Draw teeth and shut lids</source>
+            <translation>Desenhar dentes e pálpebras</translation>
+        </message>
+        <message>
+            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>Desenha o que a rede não consegue mostrar deste retrato: o interior de uma boca que na imagem está fechada e as pálpebras que se fecham. Para o movimento no espaço; nada da sua própria imagem é usado.</translation>
+        </message>
+        <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
             <translation>Solte uma imagem para adicionar um retrato, ou um vídeo para ficar no lugar da câmera.</translation>
         </message>
@@ -3171,6 +3179,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>renderizar</translation>
         </message>
         <message>
+            <source>retouch</source>
+            <translation>retocar</translation>
+        </message>
+        <message>
             <source>runs on</source>
             <translation>roda em</translation>
         </message>
@@ -3249,6 +3261,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>starting…</source>
             <translation>iniciando…</translation>
+        </message>
+        <message>
+            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>os dentes e as pálpebras fechadas não podem ser desenhados para este retrato: {error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

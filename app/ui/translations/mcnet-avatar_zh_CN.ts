@@ -404,6 +404,14 @@
             <translation>在您的画面上标出检测结果（O）。</translation>
         </message>
         <message>
+            <source>Draw teeth and shut lids</source>
+            <translation>绘制牙齿和闭合的眼睑</translation>
+        </message>
+        <message>
+            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>绘制网络无法从这张肖像中呈现的内容：图片中闭着的嘴的内部，以及闭合的眼睑。用于空间模式；不会用到您自己的任何画面。</translation>
+        </message>
+        <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
             <translation>拖放图片可添加肖像，拖放视频可代替摄像头。</translation>
         </message>
@@ -3170,6 +3178,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>渲染</translation>
         </message>
         <message>
+            <source>retouch</source>
+            <translation>修饰</translation>
+        </message>
+        <message>
             <source>runs on</source>
             <translation>运行于</translation>
         </message>
@@ -3248,6 +3260,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>starting…</source>
             <translation>正在启动…</translation>
+        </message>
+        <message>
+            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>无法为这张肖像绘制牙齿和闭合的眼睑：{error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

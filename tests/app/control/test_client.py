@@ -24,6 +24,7 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
+    SwitchRetouch,
 )
 from app.errors import AppError
 from app.pipeline.state import State
@@ -75,6 +76,8 @@ def served() -> Iterator[Served]:
         (["record", "off"], Record("off"), {"recording": ""}, "recording: off"),
         (["preset", "lively"], ApplyPreset("lively"), {"preset": "Lively", "gains": {}}, "preset: Lively"),
         (["gains", "mouth=1.5"], SetGains((("mouth", 1.5),)), {"gains": {"mouth": 1.5}}, "mouth=1.5"),
+        (["retouch"], SwitchRetouch("toggle"), {"retouch": True}, "retouch: on"),
+        (["retouch", "off"], SwitchRetouch("off"), {"retouch": False}, "retouch: off"),
     ],
 )
 def test_commands(

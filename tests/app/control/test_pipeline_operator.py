@@ -196,6 +196,15 @@ def test_calibrations_and_gains(operated: Operated) -> None:
         operated.do("preset", name="calm")
 
 
+def test_drawing_is_switched(operated: Operated) -> None:
+    assert operated.operator.state.retouch is True
+    steps: list[tuple[dict[str, str], bool]] = [({}, False), ({"to": "off"}, False), ({"to": "on"}, True)]
+    for arguments, on in steps:
+        assert operated.do("retouch", **arguments) == {"retouch": on}
+        assert operated.pipeline.settings.retouch is on
+        assert operated.operator.state.retouch is on
+
+
 def test_a_recording_begins_and_ends_and_tells_its_file(operated: Operated, tmp_path: Path) -> None:
     path = operated.do("record")["recording"]
     assert Path(path).parent == tmp_path / "videos"

@@ -15,6 +15,7 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
+    SwitchRetouch,
     help_of_commands,
     read_command,
 )
@@ -33,6 +34,8 @@ from app.control.protocol import (
         ("record", {}, Record("toggle")),
         ("preset", {"name": "Lively"}, ApplyPreset("Lively")),
         ("gains", {"mouth": 2, "lids": 0.5}, SetGains((("mouth", 2.0), ("lids", 0.5)))),
+        ("retouch", {}, SwitchRetouch("toggle")),
+        ("retouch", {"to": "off"}, SwitchRetouch("off")),
     ],
 )
 def test_commands_are_read(name: str, arguments: dict[str, Any], command: Command) -> None:

@@ -673,6 +673,18 @@ def _delete_portrait(rig: Rig) -> None:
     assert not own.entry.path.exists()
 
 
+def _break_retouching(rig: Rig) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError("no room for teeth")
+
+    rig.patch.setattr("app.pipeline.animation.retouching.Retouch", no_room)
+    rig.engine.keypoint_landmarks = (33, 263, 13, 14, 152)
+    rig.pipeline.set_portrait(rig.portrait)
+    wait_until(lambda: bool(rig.told(SettingRefused)), "it is told")
+    (refused,) = rig.told(SettingRefused)
+    assert "no room for teeth" in str(refused)
+
+
 def _change_settings(rig: Rig) -> None:
     """Everything at once, faster than frames come."""
     chance = random.Random(1)
@@ -688,6 +700,7 @@ def _change_settings(rig: Rig) -> None:
             background=chance.choice(("blur", "own", "colour", "image", "video", "alpha")),
             background_image=chance.choice(("", "missing.png")),
             cut_out=chance.random() < 0.5,
+            retouch=chance.random() < 0.5,
             portrait_size=chance.uniform(0.5, 1.7),
             portrait_x=chance.uniform(-0.5, 0.5),
             portrait_y=chance.uniform(-0.5, 0.5),
@@ -734,6 +747,7 @@ MATRIX: list[tuple[Callable[[Rig], None], State, type | None]] = [
     (_full_disk, State.LIVE, SinkFailed),
     (_break_portrait, State.LIVE, SourceFailed),
     (_delete_portrait, State.LIVE, SourceReady),
+    (_break_retouching, State.LIVE, SettingRefused),
     (_change_settings, State.LIVE, SettingRefused),
     (_break_background, State.LIVE, SettingRefused),
     (_camera_as_background, State.LIVE, SettingRefused),

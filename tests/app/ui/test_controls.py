@@ -134,6 +134,7 @@ def test_only_what_has_an_effect_can_be_moved(proven: MainWindow) -> None:
         assert controls.motion.isEnabled() is whole
         assert controls.expression.isEnabled() is whole
         assert enabled_gains(controls) == parts
+        assert controls.retouch.isEnabled() is (key == "space")
     press_key(controls.expression.slider, Qt.Key.Key_Home)
     assert enabled_gains(controls) == set(MOTION_PARTS), "nothing times something is nothing"
 
@@ -152,6 +153,7 @@ def test_in_space_needs_measured_keypoints(
     assert space.isEnabled() is measured
     assert chosen(controls) == ["space" if measured else "plane"]
     assert enabled_gains(controls) == (set(controls.gains) if measured else set())
+    assert controls.retouch.isEnabled() is measured
     assert controls.no_space.isVisible() is not measured
     assert why in space.toolTip()
     assert why in controls.no_space.text()
@@ -198,13 +200,16 @@ def test_fine_tuning_is_opened_by_keyboard_and_stays_so(
     press_key(window.controls.fine_tune.button, Qt.Key.Key_Space)
     assert window.controls.gains["lids"].isVisible()
     qtbot.waitUntil(options.settings_path.exists)
+    press_key(window.controls.retouch, Qt.Key.Key_Space)
+    qtbot.waitUntil(lambda: not load_settings(options.settings_path)[0].live.retouch)
     kept, _ = load_settings(options.settings_path)
     again = open_window(replace(kept, live=replace(kept.live, nod_strength=0.5)))
     assert again.controls.gains["lids"].isVisible()
     assert again.controls.gains["nod"].value == 0.5
+    assert not again.controls.retouch.isChecked()
     press_key(again.controls.fine_tune.button, Qt.Key.Key_Space)
     assert not again.controls.gains["lids"].isVisible()
-    assert again.controls.fine_tune.remark == "1 changed", "what is hidden is not forgotten"
+    assert again.controls.fine_tune.remark == "2 changed", "what is hidden is not forgotten"
 
 
 def test_nothing_of_the_column_is_cut_in_the_smallest_window(
@@ -240,6 +245,7 @@ def test_nothing_of_the_column_is_cut_in_the_smallest_window(
         (lambda controls: controls.badge, "badge"),
         (lambda controls: controls.mirror_output, "mirror_output"),
         (lambda controls: controls.remember_calibration, "remember_calibration"),
+        (lambda controls: controls.retouch, "retouch"),
     ],
 )
 def test_live_switches(window: MainWindow, world: World, switch: Callable[[Controls], QWidget], name: str) -> None:

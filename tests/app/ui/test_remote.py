@@ -210,6 +210,10 @@ def test_portraits_and_gains_are_the_windows(calling: Outside, world: World, qtb
     assert calling.do("preset", name="Standard")[1]["preset"] == calling.state["preset"] == "Standard"
     assert world.pipeline.settings.mouth_strength == 1.0
     assert "got 'nobody', expected one of Standard" in calling.refusal("preset", name="nobody")
+    assert calling.do("retouch", to="off")[1]["retouch"] is calling.state["retouch"] is False
+    assert world.pipeline.settings.retouch is False
+    assert not calling.window.controls.retouch.isChecked()
+    assert calling.do("retouch")[1]["retouch"] is world.pipeline.settings.retouch is True
 
 
 def test_a_recording_is_the_windows(calling: Outside, world: World, qtbot: QtBot) -> None:

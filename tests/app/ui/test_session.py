@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Never
@@ -23,6 +24,7 @@ from app.pipeline.events import (
     SinkClosed,
     SinkFailed,
     SourceFailed,
+    SourceReady,
     StageFailed,
     StageRecovered,
     StateChanged,
@@ -282,6 +284,23 @@ def test_only_the_sinks_own_failure_leaves_nothing_to_be_seen(proven: MainWindow
 def test_a_setting_that_is_refused_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
     world.pipeline.tell(SettingRefused("background", "cannot read beach.png"))
     qtbot.waitUntil(lambda: window.messages.text == "cannot read beach.png")
+
+
+def test_what_cannot_be_drawn_is_told_until_the_switch_or_the_portrait_changes(
+    window: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    ends: list[Callable[[], None]] = [
+        lambda: window.session.set_live(replace(window.session.settings.live, retouch=False)),
+        lambda: world.pipeline.tell(SourceReady("fake_2", from_cache=False, measured=True)),
+    ]
+    for end in ends:
+        with qtbot.waitSignal(window.session.told) as told:
+            world.pipeline.tell(SettingRefused("retouch", "It cannot be drawn."))
+        assert told.args is not None
+        assert told.args[0].text == "It cannot be drawn."
+        with qtbot.waitSignal(window.session.cleared) as cleared:
+            end()
+        assert cleared.args == ["retouch"]
 
 
 def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
