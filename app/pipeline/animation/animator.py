@@ -850,16 +850,18 @@ class Animator:
 
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
-        source, pose = self._source, self._source.pose_of(stance)
+        source, retouching = self._source, self._source.retouching if self._retouches else None
+        posed = stance if retouching is None or isinstance(stance, Pose) else retouching.posed(stance)
+        pose = source.pose_of(posed)
         matte = self._cutting_of(source.portrait).matte if self._cuts_out else None
         with self._timed("render"):
             if matte is None:
                 avatar = self._engine.render(pose.to_keypoints())
             else:
                 (avatar,), flow = self._engine.render_with_flow(pose.to_keypoints())
-        if self._retouches and source.retouching is not None and isinstance(stance, Head):
+        if retouching is not None and isinstance(stance, Head):
             with self._timed("retouch"):
-                avatar = source.retouching.applied(avatar, stance)
+                avatar = retouching.applied(avatar, stance)
         person = None
         if matte is not None:
             with self._timed("cut out"):

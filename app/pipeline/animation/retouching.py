@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from mcnet.media.retouch import Retouch
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Retouching:
@@ -36,24 +38,31 @@ class Retouching:
         """Whatever failed before is tried once more."""
         self._failed = False
 
+    def posed(self, head: Head) -> Head:
+        """A head as the network is to pose it (`Retouch.posed`); itself where nothing can be drawn."""
+        return self._attempt(lambda retouch: retouch.posed(head), head, instead=head)
+
     def applied(self, rgb: Rgb, head: Head) -> Rgb:
         """A picture, retouched; itself where there is nothing to do, or where that cannot be done.
 
         Args:
             rgb: (size_px, size_px, 3), what the engine made of the portrait; it stays as it is.
-            head: of the portrait, as it is posed in that picture.
+            head: of the portrait, as it is to be shown.
         """
+        return self._attempt(lambda retouch: retouch.applied(rgb, head), head, instead=rgb)
+
+    def _attempt(self, work: Callable[[Retouch], T], head: Head, *, instead: T) -> T:
         # What is not finite has no place in a picture. The frame after it may be well again, so that it is no failure.
         if self._failed or not all(np.isfinite(part).all() for part in head):
-            return rgb
+            return instead
         try:
             if self._retouch is None:
                 shown = self._square if len(self._square) == self._size_px else resized(self._square, self._size_px)
                 self._retouch = Retouch(shown, self._mesh)
-            return self._retouch.applied(rgb, head)
+            return work(self._retouch)
         except Exception as error:  # whatever it is: the call goes on with the network's own picture
             logger.exception("retouching")
             self._failed = True
             said = sentence(error)
             self._refuse(phrase("teeth and shut lids cannot be drawn for this portrait: {error}", error=said))
-            return rgb
+            return instead

@@ -190,8 +190,8 @@ class Broken:
     """Retouches until it is told to fail.
 
     Attributes:
-        when: where it fails: `made`, `applied`, or nowhere.
-        tried: how often it was made or applied.
+        when: where it fails: `made`, `posed`, `applied`, or nowhere.
+        tried: how often it was made or used.
     """
 
     when = ""
@@ -199,6 +199,10 @@ class Broken:
 
     def __init__(self, square: Rgb, mesh: NDArray[np.float64]) -> None:
         self._try("made")
+
+    def posed(self, head: Head) -> Head:
+        self._try("posed")
+        return head
 
     def applied(self, rgb: Rgb, head: Head) -> Rgb:
         self._try("applied")
@@ -217,7 +221,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> type[Broken]:
     return Broken
 
 
-@pytest.mark.parametrize("when", ["made", "applied"])
+@pytest.mark.parametrize("when", ["made", "posed", "applied"])
 def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
     face: Face, woman: Portrait, broken: type[Broken], when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
