@@ -33,26 +33,46 @@ _COUNT = len(_RINGS[0][0])
 _UPPER, _LOWER = slice(1, _COUNT // 2), slice(_COUNT - 1, _COUNT // 2, -1)
 """The points of both lids in a ring, which face each other."""
 _OUTER, _INNER = 0, _COUNT // 2
-_TRIANGLES = np.array(
-    [
-        triangle
-        for ring in (0, _COUNT)
-        for here, there in ((ring + step, ring + (step + 1) % _COUNT) for step in range(_COUNT))
-        for triangle in ((here, there, here + _COUNT), (there, there + _COUNT, here + _COUNT))
-    ]
-)
+_RING_TRIANGLES = [
+    triangle
+    for ring in (0, _COUNT)
+    for here, there in ((ring + step, ring + (step + 1) % _COUNT) for step in range(_COUNT))
+    for triangle in ((here, there, here + _COUNT), (there, there + _COUNT, here + _COUNT))
+]
 """Between one ring and the next; points of all rings are counted through."""
+_EDGES = (
+    [_OUTER, *range(_UPPER.start, _UPPER.stop), _INNER],
+    [_OUTER, *range(_LOWER.start, _LOWER.stop, _LOWER.step), _INNER],
+)
+"""Of the upper and of the lower lid, from the outer corner to the inner one."""
+_GAP_TRIANGLES = [
+    triangle
+    for edge, middle in zip(_EDGES, (3 * _COUNT, 3 * _COUNT + len(_EDGES[0])), strict=True)
+    for step in range(len(edge) - 1)
+    for triangle in (
+        (edge[step + 1], edge[step], middle + step),
+        (middle + step + 1, edge[step + 1], middle + step),
+    )
+]
+"""From each lid's edge to the middle of the gap, where the edge's colours go on while the gap is about to close."""
+_TRIANGLES = np.array(
+    [*_RING_TRIANGLES, *_GAP_TRIANGLES[: len(_GAP_TRIANGLES) // 2]]
+    + [triangle[::-1] for triangle in _GAP_TRIANGLES[len(_GAP_TRIANGLES) // 2 :]]
+)
 _ORIENTATIONS = -1, 1
 """Of each eye's triangles where they are seen: the sign of their areas in a picture."""
 _IRISES = slice(LANDMARK_COUNT, LANDMARK_COUNT + 5), slice(LANDMARK_COUNT + 5, LANDMARK_COUNT + 10)
 _SEEN_FROM, _SEEN_WHOLE = 0.85, 0.5
 """Shares of its own opening at which drawn lids begin to be seen over an eye, and at which they are seen whole."""
-_OPEN, _SHUT = 0.45, 0.08
+_OPEN, _SHUT = 0.45, 0.2
 """An eye that is open by less than the first share is shut further, and at the second one its lids meet."""
 _LEAST_OPENING = 0.06
 """Of a portrait's eye, over its width: there is nothing to be shut in a narrower one."""
-_LEAST_POSED = 0.6
+_LEAST_POSED = 0.5
 """Share of their own gap that lids keep in what the network makes; drawn ones take over around that."""
+_LOWERED = 0.3
+"""By so much of its gap a shut eye's lids are drawn below where a head has them meet, which is at 0.7 of it: the upper
+lid comes all the way down, as lids do."""
 _MEETING = 0.7
 """Where lids meet, from the upper edge to the lower one."""
 _FROM_UPPER, _FROM_LOWER = 0.04, 0.15
@@ -128,7 +148,10 @@ class DrawnLids:
                 continue
             share = _opening(head.shape, rings[0]) / self._openings[eye]
             shown = ramp(share, _SEEN_FROM, _SEEN_WHOLE) * facing(head, *_corners(eye))
-            places = _ring_pixels(head.mesh, rings, rgb)
+            shape = head.shape.copy()
+            edge = [rings[0][index] for index in (*range(_COUNT)[_UPPER], *range(_COUNT)[_LOWER])]
+            shape[edge, 1] += _LOWERED * max(1 - share, 0) * self._gaps[eye].mean()
+            places = _ring_pixels(head._replace(shape=shape).mesh, rings, rgb)
             part = part_around(places, rgb, _MARGIN_PX)
             if shown and part is not None:
                 made = made.copy() if made is rgb else made
@@ -157,15 +180,17 @@ class DrawnLids:
         own_edge, own_fold, own_brow = (ring.copy() for ring in np.split(self._rings[eye], len(_RINGS[eye])))
         for lid, from_outside in ((_UPPER, _FROM_UPPER), (_LOWER, _FROM_LOWER)):
             own_edge[lid] += shown * from_outside * (own_fold[lid] - own_edge[lid])
-        own = np.concatenate((own_edge, own_fold, own_brow))
-        x, y, within = _warp(np.concatenate((edge, fold, brow)), own, _ORIENTATIONS[eye], canvas)
+        middle = (edge[_EDGES[0]] + edge[_EDGES[1]]) / 2
+        places = np.concatenate((edge, fold, brow, middle, middle))
+        own = np.concatenate((own_edge, own_fold, own_brow, own_edge[_EDGES[0]], own_edge[_EDGES[1]]))
+        x, y, within = _warp(places, own, _ORIENTATIONS[eye], canvas)
         skin = cv2.remap(self._square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
-        around = canvas.polygon(fold + _REACH * (brow - fold)) * within
+        around = canvas.polygon(fold + _REACH * (brow - fold)) * within  # what is hidden is no skin
         skin *= _tone(under, skin, around * (1 - canvas.polygon(fold)))
-        line = np.concatenate((edge[_OUTER : _OUTER + 1], (edge[_UPPER] + edge[_LOWER]) / 2, edge[_INNER : _INNER + 1]))
-        lashes = _LASHES_SHARE * (1 - open_share) * _soft_line(line, width, part)
+        lashes = _LASHES_SHARE * (1 - open_share) * _soft_line(middle, width, part)
         skin += lashes[..., None] * (self._lashes[eye] - skin)
-        over = shown * blurred(around * (1 - canvas.polygon(edge)), _FEATHER * width)[..., None]
+        soft = blurred(around, _FEATHER * width) * within
+        over = shown * (soft * (1 - open_share * canvas.polygon(edge)))[..., None]
         under[:] = np.clip(under + over * (skin - under) + 0.5, 0, 255)
 
 
