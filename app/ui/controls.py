@@ -245,7 +245,7 @@ class Controls(QFrame):
             for part in parts:
                 self._make_gain(part)
         self.retouch = Switch(
-            tr("Draw teeth and shut lids"),
+            tr("Draw teeth and closed lids"),
             tr(
                 "Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps "
                 "shut, and lids that close. For motion in space; nothing of your own picture goes into it."
@@ -605,7 +605,7 @@ class Controls(QFrame):
         for parts, strength in ((MOTION_PARTS, live.motion_strength), (EXPRESSION_PARTS, live.expression_strength)):
             for part in parts:
                 self.gains[part].setEnabled(in_space and strength > 0)
-        self.retouch.setEnabled(in_space)
+        self.retouch.setEnabled(in_space or bool(live.idle_motion))  # that is in space, too
 
     def _refresh_live(self) -> None:
         live = self._live

@@ -698,7 +698,7 @@ class Result:
     Attributes:
         frames: how many were written.
         held: how many of them show the picture before them, for want of a face.
-        animate_s: seconds spent in the engine.
+        animate_s: seconds spent in the engine and in retouching its pictures.
         moments: some frames, spread evenly, for the contact sheet.
     """
 
@@ -801,7 +801,7 @@ def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
     """Say what was written and how fast."""
     result = done.result
     animated = result.frames - result.held
-    speed = f"{animated / result.animate_s:.1f} frames/s in the engine, " if result.animate_s else ""
+    speed = f"{animated / result.animate_s:.1f} frames/s animated, " if result.animate_s else ""
     sound = ", with its sound" if done.has_sound else ""
     print(f"{args.output}: {result.frames} frames at {done.fps:g} frames/s{sound}; {speed}{elapsed_s:.1f} s in all")
     if result.held:

@@ -75,7 +75,7 @@ def test_animates_with_sound_and_a_sheet(tmp_path: Path, capsys: pytest.CaptureF
     assert read_rgb(sheet).shape[1] > 6 * 256
     said = capsys.readouterr()
     assert "20 frames at 25 frames/s, with its sound" in said.out
-    assert "frames/s in the engine" in said.out
+    assert "frames/s animated" in said.out
     assert "cpu" in said.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "sheet.png"]
     for path in (output, sheet):  # both show the performer, too

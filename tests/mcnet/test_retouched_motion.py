@@ -26,9 +26,9 @@ from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.motion_track import MotionTrack, save_track
 from mcnet.media.mouth import INNER_LIPS
 from mcnet.model_file import ModelInfo
+from tests.media.heads import with_jaw_down
 
 POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
-JAW = (14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377)
 FULL = SquareBox(128, 128, 256)
 EDGE_PX = 3
 """How far the soft edge of what is drawn reaches beyond the lips' ring."""
@@ -42,12 +42,9 @@ class Performed(NamedTuple):
     wide: Shot
 
 
-def with_jaw_down(face: Face, gap: float) -> Face:
-    """A face whose mouth is open, by some face sizes."""
+def wide_open(face: Face) -> Face:
     head = Head.of(face.landmarks_px.astype(np.float64))
-    shape = head.shape.copy()
-    shape[list(JAW), 1] += gap
-    return Face(head._replace(shape=shape).mesh.astype(np.float32), face.presence, face.irises_px)
+    return Face(with_jaw_down(head, 0.5).mesh.astype(np.float32), face.presence, face.irises_px)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +53,7 @@ def performed() -> Performed:
         squares = [read_rgb(ASSETS / "portraits" / f"{name}.jpg")[::2, ::2] for name in ("woman_4", "man_2")]
         portrait, closed = (Shot(rgb, finder.find(rgb)[0], FULL, 256) for rgb in squares)
     assert closed.face is not None
-    return Performed(portrait, closed, Shot(closed.rgb, with_jaw_down(closed.face, 0.5), FULL, 256))
+    return Performed(portrait, closed, Shot(closed.rgb, wide_open(closed.face), FULL, 256))
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +102,38 @@ def test_a_wide_open_mouth_is_drawn_inside_the_lips_alone(performed: Performed, 
     assert np.array_equal(changed(with_flow, alone_with_flow).any(axis=(1, 2)), [False, True])
     assert not (changed(with_flow[1], alone_with_flow[1]) & ~lips).any()
     assert np.array_equal(same_flow.deformation, flow.deformation), "what cuts the person out is told as before"
+
+
+def test_the_network_is_posed_by_one_head_and_its_picture_retouched_by_another(
+    performed: Performed, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is drawn is left out of what the network is asked for, and drawn where the head is to be shown."""
+    portrait, closed, wide = performed
+    shown: list[Head] = []
+
+    class Recorder:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def posed(self, head: Head) -> Head:
+            return head._replace(shift=head.shift + 0.1)
+
+        def applied(self, rgb: Rgb, head: Head) -> Rgb:
+            shown.append(head)
+            return rgb
+
+    monkeypatch.setattr("mcnet.commands.drives.Retouch", Recorder)
+    drive, plain = SpaceDrive(engine, portrait, closed), SpaceDrive(engine, portrait, closed, retouch=False)
+    difference = drive.keypoints([wide]).value - plain.keypoints([wide]).value
+    np.testing.assert_allclose(difference, 0.1, atol=1e-5)
+    pictures, flows = drive.pictures([wide]), drive.pictures_with_flow([wide])[0]
+    assert np.array_equal(pictures, engine.render_batch(drive.keypoints([wide])))
+    assert np.array_equal(flows, pictures)
+    in_space = PortraitInSpace(portrait.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
+    expected = in_space.follow(Head.of(wide.mesh()), Head.of(closed.mesh()))
+    for head in shown:
+        np.testing.assert_allclose(head.mesh, expected.mesh)
+    assert len(shown) == 2
 
 
 def test_the_command_retouches_unless_it_is_told_not_to(performed: Performed, model: Mcnet, tmp_path: Path) -> None:

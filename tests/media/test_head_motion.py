@@ -26,12 +26,11 @@ from mcnet.media.head_motion import (
     rotation_power,
 )
 from mcnet.pose import linear_jacobians
+from tests.media.heads import JAW, LIDS, with_jaw_down
 
 POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
 FULL = SquareBox(128, 128, 256)
-LIDS = (386, 374, 159, 145)
 SHUT = 0.02
-JAW = (14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377)
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +60,6 @@ def rotation(yaw_deg: float = 0, pitch_deg: float = 0, roll_deg: float = 0) -> A
 def posed(head: Head, turn: Array, scale: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Head:
     moved = head.shift + np.array([*shift, 0.0])
     return Head.of(head._replace(rotation=turn @ head.rotation, scale=scale * head.scale, shift=moved).mesh)
-
-
-def with_jaw_down(head: Head, gap: float) -> Head:
-    shape = head.shape.copy()
-    shape[list(JAW), 1] += gap
-    return head._replace(shape=shape)
 
 
 def with_lids(head: Head, share: float) -> Head:

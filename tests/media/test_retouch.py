@@ -17,10 +17,9 @@ from mcnet.media.faces import FaceFinder
 from mcnet.media.head_motion import Array, Head, mesh_in_square
 from mcnet.media.mouth import INNER_LIPS
 from mcnet.media.retouch import Retouch
+from tests.media.heads import with_eyes_at, with_jaw_down
 
 SIDE_PX = 256
-LOWER_LIP = (95, 88, 178, 87, 14, 317, 402, 318, 324)
-JAW = (*LOWER_LIP, 17, 84, 314, 181, 405, 91, 321, 200, 199, 175, 152, 148, 377)
 BELOW_THE_BROW = (446, 342, 445, 444, 443, 442, 441, 413, 464, 453, 452, 451, 450, 449, 448, 261)
 """The outermost ring around the left eye."""
 RIGHT_EYE, LEFT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)
@@ -41,19 +40,6 @@ def portrait() -> Portrait:
     with FaceFinder() as finder:
         mesh_px = finder.find(square)[0].mesh_px
     return Portrait(square, mesh_in_square(mesh_px, SquareBox(SIDE_PX / 2, SIDE_PX / 2, SIDE_PX), SIDE_PX))
-
-
-def with_mouth_open(head: Head, gap: float) -> Head:
-    shape = head.shape.copy()
-    shape[list(JAW), 1] += gap
-    return head._replace(shape=shape)
-
-
-def with_lids_at(head: Head, share: float) -> Head:
-    shape = head.shape.copy()
-    for upper, lower in (*zip(*RIGHT_LID_PAIRS, strict=True), *zip(*LEFT_LID_PAIRS, strict=True)):
-        shape[upper] = shape[lower] + share * (shape[upper] - shape[lower])
-    return head._replace(shape=shape)
 
 
 def turned(head: Head, yaw_deg: float) -> Head:
@@ -86,7 +72,7 @@ def test_a_portrait_at_rest_stays_as_it_is(portrait: Portrait) -> None:
 
 def test_an_opened_mouth_shows_a_dark_inside_and_teeth_between_the_lips_alone(portrait: Portrait) -> None:
     given = portrait.square.copy()
-    opened = with_mouth_open(portrait.head, 0.6)
+    opened = with_jaw_down(portrait.head, 0.6)
     shown = Retouch(*portrait).applied(given, opened)
     np.testing.assert_array_equal(given, portrait.square)  # what was given stays
     lips = pixels(opened.mesh[list(INNER_LIPS)], shown)
@@ -105,7 +91,7 @@ def test_an_opened_mouth_shows_a_dark_inside_and_teeth_between_the_lips_alone(po
 def test_a_mouth_s_inside_comes_with_its_opening(portrait: Portrait) -> None:
     retouch, size = Retouch(*portrait), []
     for gap in (0.0, 0.03, 0.06, 0.1, 0.3):
-        shown = retouch.applied(portrait.square, with_mouth_open(portrait.head, gap))
+        shown = retouch.applied(portrait.square, with_jaw_down(portrait.head, gap))
         size.append(float(np.abs(shown.astype(int) - portrait.square).sum()))
     assert size == sorted(size)
     assert size[0] == 0
@@ -113,18 +99,18 @@ def test_a_mouth_s_inside_comes_with_its_opening(portrait: Portrait) -> None:
 
 
 def test_an_open_portrait_keeps_its_own_teeth_for_a_while(portrait: Portrait) -> None:
-    open_already = with_mouth_open(portrait.head, 0.25)
+    open_already = with_jaw_down(portrait.head, 0.25)
     retouch = Retouch(portrait.square, open_already.mesh)
     assert retouch.applied(portrait.square, open_already) is portrait.square
-    assert retouch.applied(portrait.square, with_mouth_open(portrait.head, 0.28)) is portrait.square
-    assert retouch.applied(portrait.square, with_mouth_open(portrait.head, 0.6)) is not portrait.square
+    assert retouch.applied(portrait.square, with_jaw_down(portrait.head, 0.28)) is portrait.square
+    assert retouch.applied(portrait.square, with_jaw_down(portrait.head, 0.6)) is not portrait.square
 
 
 def test_teeth_stay_where_the_skull_is(portrait: Portrait) -> None:
     retouch = Retouch(*portrait)
     edges = []
     for gap in (0.4, 0.6):
-        opened = with_mouth_open(portrait.head, gap)
+        opened = with_jaw_down(portrait.head, gap)
         shown = retouch.applied(portrait.square, opened)
         lips = pixels(opened.mesh[list(INNER_LIPS)], shown)
         middle = round(float(lips[:, 0].mean()))
@@ -134,7 +120,7 @@ def test_teeth_stay_where_the_skull_is(portrait: Portrait) -> None:
 
 
 def test_shut_lids_cover_the_eyes_and_little_more(portrait: Portrait) -> None:
-    shut = with_lids_at(portrait.head, 0.0)
+    shut = with_eyes_at(portrait.head, 0.0)
     shown = Retouch(*portrait).applied(portrait.square, shut)
     eyes = [around(pixels(portrait.mesh[list(points)], shown), 20) for points in (RIGHT_EYE, LEFT_EYE)]
     assert not changed(shown, portrait.square)[~(eyes[0] | eyes[1])].any()
@@ -157,7 +143,7 @@ def test_nothing_is_taken_from_elsewhere_in_the_portrait(portrait: Portrait, cor
     left = around(pixels(portrait.mesh[list(LEFT_EYE)], made), 24)
     for share in (0.0, 0.3, 0.6):
         shift = portrait.head.shift + 0.003 * np.array((*corner, 0))
-        shown = retouch.applied(made, with_lids_at(portrait.head, share)._replace(shift=shift))
+        shown = retouch.applied(made, with_eyes_at(portrait.head, share)._replace(shift=shift))
         assert changed(shown, made)[left].any()
         assert int(shown[left][:, 2].max()) < 150
 
@@ -165,7 +151,7 @@ def test_nothing_is_taken_from_elsewhere_in_the_portrait(portrait: Portrait, cor
 def test_lids_come_down_without_a_jump(portrait: Portrait) -> None:
     retouch = Retouch(*portrait)
     shown = [
-        retouch.applied(portrait.square, with_lids_at(portrait.head, share)).astype(int)
+        retouch.applied(portrait.square, with_eyes_at(portrait.head, share)).astype(int)
         for share in np.linspace(1, 0, 21)
     ]
     steps = [np.abs(after - before).sum() for before, after in itertools.pairwise(shown)]
@@ -176,7 +162,7 @@ def test_lids_come_down_without_a_jump(portrait: Portrait) -> None:
 def test_a_network_shuts_lids_half_way_and_the_rest_is_drawn(portrait: Portrait) -> None:
     retouch = Retouch(*portrait)
     for share, expected in ((1.0, 1.0), (0.7, 0.7), (0.3, 0.5), (0.0, 0.5)):
-        head = with_lids_at(portrait.head, share)
+        head = with_eyes_at(portrait.head, share)
         posed = retouch.posed(head)
         for upper, lower in (RIGHT_LID_PAIRS, LEFT_LID_PAIRS):
             before, after = (
@@ -195,21 +181,21 @@ def test_a_network_shuts_lids_half_way_and_the_rest_is_drawn(portrait: Portrait)
 
 
 def test_narrow_eyes_of_a_portrait_are_not_shut(portrait: Portrait) -> None:
-    narrow = with_lids_at(portrait.head, 0.1)
+    narrow = with_eyes_at(portrait.head, 0.1)
     retouch = Retouch(portrait.square, narrow.mesh)
-    assert retouch.applied(portrait.square, with_lids_at(portrait.head, 0.0)) is portrait.square
+    assert retouch.applied(portrait.square, with_eyes_at(portrait.head, 0.0)) is portrait.square
 
 
 def test_a_portrait_without_colours_gets_none(portrait: Portrait) -> None:
     grey = np.repeat(portrait.square[..., 1:2], 3, axis=2)
-    busy = with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    busy = with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0)
     shown = Retouch(grey, portrait.mesh).applied(grey, busy)
     assert changed(shown, grey).any()
     assert int(np.ptp(shown.astype(int), axis=2).max()) <= 1
 
 
 def test_a_larger_portrait_is_drawn_alike(portrait: Portrait) -> None:
-    busy = with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    busy = with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0)
     large: Rgb = np.asarray(cv2.resize(portrait.square, (2 * SIDE_PX,) * 2, interpolation=cv2.INTER_CUBIC), np.uint8)
     shown = Retouch(large, portrait.mesh).applied(large, busy)
     small = cv2.resize(shown, (SIDE_PX,) * 2, interpolation=cv2.INTER_AREA)
@@ -220,7 +206,7 @@ def test_a_larger_portrait_is_drawn_alike(portrait: Portrait) -> None:
 
 @pytest.mark.parametrize("yaw_deg", [-100, -40, 40, 100])
 def test_turned_heads_are_drawn(portrait: Portrait, yaw_deg: float) -> None:
-    busy = turned(with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0), yaw_deg)
+    busy = turned(with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0), yaw_deg)
     shown = Retouch(*portrait).applied(portrait.square, busy)
     hull = around(pixels(busy.mesh[:468], shown), 4)
     assert not changed(shown, portrait.square)[~hull].any()
@@ -229,7 +215,7 @@ def test_turned_heads_are_drawn(portrait: Portrait, yaw_deg: float) -> None:
 
 @pytest.mark.parametrize("shift", [(0.0, 0.8), (0.9, 0.0), (-3.0, 0.0), (1e7, 1e7), (math.nan, 0.0)])
 def test_a_face_that_leaves_the_picture_ends_nothing(portrait: Portrait, shift: tuple[float, float]) -> None:
-    busy = with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    busy = with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0)
     moved = busy._replace(shift=busy.shift + np.array((*shift, 0.0)))
     shown = Retouch(*portrait).applied(portrait.square, moved)
     assert shown.shape == portrait.square.shape
@@ -241,15 +227,15 @@ def test_a_face_that_leaves_the_picture_ends_nothing(portrait: Portrait, shift: 
 
 @pytest.mark.parametrize("point", [152, 14, 159, 10])
 def test_a_mesh_with_a_point_that_is_nowhere_is_left_alone(portrait: Portrait, point: int) -> None:
-    busy = with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    busy = with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0)
     busy.shape[point] = math.nan
     assert Retouch(*portrait).applied(portrait.square, busy) is portrait.square
 
 
 def test_the_same_is_drawn_whenever_it_is_asked_for(portrait: Portrait) -> None:
-    retouch, busy = Retouch(*portrait), with_lids_at(with_mouth_open(portrait.head, 0.6), 0.0)
+    retouch, busy = Retouch(*portrait), with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0)
     first = retouch.applied(portrait.square, busy)
-    retouch.applied(first, with_lids_at(turned(busy, 20), 0.4))
+    retouch.applied(first, with_eyes_at(turned(busy, 20), 0.4))
     np.testing.assert_array_equal(retouch.applied(portrait.square, busy), first)
 
 
@@ -257,7 +243,7 @@ def test_an_eye_that_is_half_open_stays_the_network_s(portrait: Portrait) -> Non
     """What is seen between the lids is not drawn."""
     made = portrait.square.copy()
     made[around(pixels(portrait.mesh[list(LEFT_EYE)], made), 3)] = (0, 255, 0)
-    half = with_lids_at(portrait.head, 0.5)
+    half = with_eyes_at(portrait.head, 0.5)
     shown = Retouch(*portrait).applied(made, half)
     places = pixels(half.mesh[[386, 374]], made)  # the middles of the lids
     x, y = places.mean(axis=0).round().astype(int)
@@ -266,7 +252,7 @@ def test_an_eye_that_is_half_open_stays_the_network_s(portrait: Portrait) -> Non
 
 
 def test_lids_are_as_bright_as_what_is_around_the_eye_whatever_is_in_it(portrait: Portrait) -> None:
-    shut = with_lids_at(portrait.head, 0.0)
+    shut = with_eyes_at(portrait.head, 0.0)
     retouch = Retouch(*portrait)
     folds = []
     for colour in (0, 255):
@@ -304,7 +290,7 @@ def test_each_eye_has_its_own_skin_and_shuts_by_itself(portrait: Portrait) -> No
 
 
 def test_shut_lids_meet_in_a_dark_line(portrait: Portrait) -> None:
-    shut = with_lids_at(portrait.head, 0.0)
+    shut = with_eyes_at(portrait.head, 0.0)
     shown = Retouch(*portrait).applied(portrait.square, shut)
     x, y = pixels(shut.mesh[[386]], shown)[0].round().astype(int)
     column = brightness(shown[y - 6 : y + 7, x].astype(np.float32))
@@ -314,7 +300,7 @@ def test_shut_lids_meet_in_a_dark_line(portrait: Portrait) -> None:
 
 def test_what_is_drawn_turns_with_the_head(portrait: Portrait) -> None:
     quarter = np.array(((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))  # as np.rot90 turns pictures
-    busy = with_lids_at(with_mouth_open(portrait.head, 0.5), 0.0)
+    busy = with_eyes_at(with_jaw_down(portrait.head, 0.5), 0.0)
     aside = busy._replace(rotation=quarter @ busy.rotation, shift=quarter @ busy.shift)
     retouch = Retouch(*portrait)
     upright = np.rot90(retouch.applied(portrait.square, busy))
@@ -325,7 +311,7 @@ def test_what_is_drawn_turns_with_the_head(portrait: Portrait) -> None:
 
 @pytest.mark.parametrize("gap", [0.4, 0.6])
 def test_lower_teeth_show_above_the_lower_lip(portrait: Portrait, gap: float) -> None:
-    opened = with_mouth_open(portrait.head, gap)
+    opened = with_jaw_down(portrait.head, gap)
     shown = Retouch(*portrait).applied(portrait.square, opened)
     x, lip_y = pixels(opened.mesh[[14]], shown)[0].round().astype(int)
     rising = np.diff(brightness(shown[lip_y - 12 : lip_y - 1, x].astype(np.float32)))
@@ -334,7 +320,7 @@ def test_lower_teeth_show_above_the_lower_lip(portrait: Portrait, gap: float) ->
 
 
 def test_dim_portraits_have_dim_teeth(portrait: Portrait) -> None:
-    opened = with_mouth_open(portrait.head, 0.4)
+    opened = with_jaw_down(portrait.head, 0.4)
     brightest = []
     for light in (1.0, 0.15):
         square = (portrait.square * light).astype(np.uint8)

@@ -851,7 +851,9 @@ class Animator:
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
         source, retouching = self._source, self._source.retouching if self._retouches else None
+        began_s = time.perf_counter()
         posed = stance if retouching is None or isinstance(stance, Pose) else retouching.posed(stance)
+        posing_s = time.perf_counter() - began_s
         pose = source.pose_of(posed)
         matte = self._cutting_of(source.portrait).matte if self._cuts_out else None
         with self._timed("render"):
@@ -860,8 +862,9 @@ class Animator:
             else:
                 (avatar,), flow = self._engine.render_with_flow(pose.to_keypoints())
         if retouching is not None and isinstance(stance, Head):
-            with self._timed("retouch"):
-                avatar = retouching.applied(avatar, stance)
+            began_s = time.perf_counter()
+            avatar = retouching.applied(avatar, stance)
+            self._stage_done("retouch", posing_s + time.perf_counter() - began_s)
         person = None
         if matte is not None:
             with self._timed("cut out"):

@@ -404,7 +404,7 @@
             <translation>Zeichnet in Ihr Bild, was darin gefunden wurde (O).</translation>
         </message>
         <message>
-            <source>Draw teeth and shut lids</source>
+            <source>Draw teeth and closed lids</source>
             <translation>Zähne und Lider zeichnen</translation>
         </message>
         <message>

@@ -404,7 +404,7 @@
             <translation>Dibuja sobre su imagen lo que se encontró en ella (O).</translation>
         </message>
         <message>
-            <source>Draw teeth and shut lids</source>
+            <source>Draw teeth and closed lids</source>
             <translation>Dibujar dientes y párpados</translation>
         </message>
         <message>

@@ -404,7 +404,7 @@
             <translation>Dessine sur votre image ce qui y a été trouvé (O).</translation>
         </message>
         <message>
-            <source>Draw teeth and shut lids</source>
+            <source>Draw teeth and closed lids</source>
             <translation>Dessiner dents et paupières</translation>
         </message>
         <message>

@@ -404,7 +404,7 @@
             <translation>画像の中に見つけたものを、ご自身の映像に描きます（O）。</translation>
         </message>
         <message>
-            <source>Draw teeth and shut lids</source>
+            <source>Draw teeth and closed lids</source>
             <translation>歯と閉じたまぶたを描く</translation>
         </message>
         <message>

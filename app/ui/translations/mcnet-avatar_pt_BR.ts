@@ -404,7 +404,7 @@
             <translation>Desenha na sua imagem o que foi encontrado nela (O).</translation>
         </message>
         <message>
-            <source>Draw teeth and shut lids</source>
+            <source>Draw teeth and closed lids</source>
             <translation>Desenhar dentes e pálpebras</translation>
         </message>
         <message>

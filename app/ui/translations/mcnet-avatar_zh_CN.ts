@@ -404,7 +404,7 @@
             <translation>在您的画面上标出检测结果（O）。</translation>
         </message>
         <message>
-            <source>Draw teeth and shut lids</source>
+            <source>Draw teeth and closed lids</source>
             <translation>绘制牙齿和闭合的眼睑</translation>
         </message>
         <message>

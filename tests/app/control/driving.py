@@ -26,8 +26,9 @@ EVERY_COMMAND: tuple[tuple[str, str], ...] = (
     ("gains", '{"motion": 2, "mouth": 2, "lids": 0}'),
     ("preset", '{"name": "standard"}'),
     ("gains", '{"motion": 2, "mouth": 2, "lids": 0}'),
-    ("retouch", '{"to": "off"}'),
     ("retouch", ""),
+    ("retouch", '{"to": "on"}'),
+    ("retouch", '{"to": "off"}'),
     ("record", '{"to": "on"}'),
     ("calibrate", '{"now": true}'),
     ("calibrate", ""),
@@ -79,7 +80,7 @@ def drive_every_command(
         assert ask(server.port, "POST", "/v1/commands/live", None, given)[0] == 200
         wait_until(lambda: pictures[-1].state is not State.SLATE, "the slate has gone")
         state = ask(server.port, "GET", "/v1/state", None, given)[1]
-        assert state["retouch"] is True
+        assert state["retouch"] is False
         assert state["gains"] | {"motion": 2.0, "mouth": 2.0, "lids": 0.0} == state["gains"]
     finally:
         assert server.stop()

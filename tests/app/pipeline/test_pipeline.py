@@ -63,6 +63,7 @@ from tests.app.fakes import (
     wait_until,
 )
 from tests.app.pipeline.capture.phone import PASSWORD, phone
+from tests.media.heads import JAW
 from tests.media.videos import make_video
 
 OUTPUT = OutputFormat(640, 480, fps_hz=60)
@@ -686,7 +687,14 @@ def _break_retouching(rig: Rig) -> None:
 
 
 def _change_settings(rig: Rig) -> None:
-    """Everything at once, faster than frames come."""
+    """Everything at once, faster than frames come, while the mouth is open, so that there is something to be drawn."""
+    face = rig.finder.face
+    assert face is not None
+    landmarks = face.landmarks_px.copy()
+    landmarks[list(JAW), 1] += 0.12 * np.ptp(landmarks[:, 1])
+    rig.finder.face = Face(landmarks, 1.0)
+    rig.engine.keypoint_landmarks = (33, 263, 13, 14, 152)
+    rig.pipeline.set_portrait(rig.portrait)
     chance = random.Random(1)
     for _ in range(300):
         settings = dataclasses.replace(

@@ -29,6 +29,7 @@ from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
 from mcnet.model_file import ModelInfo
+from tests.media.heads import with_jaw_down
 from tests.training.conftest import SIZE_PX, tiny_config
 from training.data import (
     CLIPS_FORMAT,
@@ -75,8 +76,6 @@ from training.evaluate.scores import (
 
 NO_NETWORKS = MetricNetworks(None, None, None, None, None, None, ())
 METHODS = ("model", "warp", "copy")
-LOWER_LIP = (14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377)
-"""And the chin."""
 FRAMES = (0, 6, 12, 18, 24, 43)  # the last one is a blink
 
 
@@ -255,9 +254,7 @@ def test_what_people_get_in_space_stands_beside_the_network_alone(guided: Method
     source, closed = shots
     assert closed.face is not None
     head = Head.of(closed.face.landmarks_px.astype(np.float64))
-    shape = head.shape.copy()
-    shape[list(LOWER_LIP), 1] += 0.5
-    wide_open = dataclasses.replace(closed.face, landmarks_px=head._replace(shape=shape).mesh.astype(np.float32))
+    wide_open = dataclasses.replace(closed.face, landmarks_px=with_jaw_down(head, 0.5).mesh.astype(np.float32))
     performers = [closed, dataclasses.replace(closed, face=wide_open), dataclasses.replace(closed, face=None)]
     assert guided.methods(of_self=False) == ("space", "unretouched", "plane", "copy")
     space, alone = (

@@ -17,25 +17,26 @@ from app.pipeline.events import SettingRefused
 from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
-from app.settings import LiveSettings
-from mcnet.arrays import Rgb
+from app.settings import LiveSettings, MotionKind
+from mcnet.arrays import Array, Keypoints, Rgb
 from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 from mcnet.media.matte import Matte
 from mcnet.media.motion_track import MotionTrack, save_track
+from mcnet.media.retouch import Retouch
 from tests.app.fakes import AVATAR_RGB, SIZE_PX, wait_until
 from tests.app.pipeline.animation.test_animator import POINTS, SETTINGS, Stage
+from tests.media.heads import JAW, LIDS, with_eyes_at, with_jaw_down
 
 EYES = (LEFT_LID_PAIRS, RIGHT_LID_PAIRS)
-BELOW_THE_MOUTH = [14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377]
 
 
 def speaking(face: Face) -> Face:
     """With its mouth wide open."""
     landmarks = face.landmarks_px.copy()
-    landmarks[BELOW_THE_MOUTH, 1] += 0.12 * np.ptp(landmarks[:, 1])
+    landmarks[list(JAW), 1] += 0.12 * np.ptp(landmarks[:, 1])
     return Face(landmarks, 1.0)
 
 
@@ -116,6 +117,43 @@ def test_lids_are_drawn_where_they_shut_in_space_only(
     assert (drawn_px(output.avatar) > 0) is drawn
 
 
+def test_the_network_is_asked_for_half_a_blink_and_the_whole_one_is_drawn(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Head] = []
+
+    class Recorder(Retouch):
+        def applied(self, rgb: Rgb, head: Head) -> Rgb:
+            drawn.append(head)
+            return rgb
+
+    monkeypatch.setattr(retouching, "Retouch", Recorder)
+    gaps = {}
+    for on in (True, False):
+        settings = dataclasses.replace(SETTINGS, retouch=on)
+        stage = Stage(face, woman, (*LIDS, 1))
+        rendered: list[NDArray[np.float32]] = []
+        render = stage.engine.render
+
+        def recorded(
+            pose: Keypoints[Array], render: Any = render, rendered: list[NDArray[np.float32]] = rendered
+        ) -> Rgb:
+            rendered.append(pose.value[0])
+            picture: Rgb = render(pose)
+            return picture
+
+        monkeypatch.setattr(stage.engine, "render", recorded)
+        stage.until(State.LIVE, settings)
+        open_gap = rendered[-1][1:4:2, 1] - rendered[-1][:4:2, 1]
+        stage.finder.face = blinking(face)
+        for _ in range(20):
+            shown(stage, settings)
+        gaps[on] = (rendered[-1][1:4:2, 1] - rendered[-1][:4:2, 1]) / open_gap
+    np.testing.assert_allclose(gaps[True], 0.5, atol=0.1)
+    assert gaps[False].max() < 0.2
+    assert drawn[-1].openings.eyes < 0.2 * drawn[0].openings.eyes
+
+
 def test_the_switch_takes_effect_with_the_next_picture_and_each_is_timed(face: Face, woman: Portrait) -> None:
     stage = spoken(face, woman)
     timed: list[str] = []
@@ -159,10 +197,14 @@ def test_what_is_held_is_retouched_and_what_eases_to_rest_closes_its_mouth(face:
     assert drawn_px(output.avatar) == 0
 
 
-def test_an_idle_motion_that_speaks_is_retouched(face: Face, woman: Portrait, tmp_path: Path) -> None:
+@pytest.mark.parametrize("motion", ["space", "plane"])
+def test_an_idle_motion_that_speaks_is_retouched(
+    face: Face, woman: Portrait, tmp_path: Path, motion: MotionKind
+) -> None:
+    """However the performer's own motion is taken, an idle one is in space."""
     path = tmp_path / "talk.safetensors"
     save_track(path, MotionTrack(np.arange(60) / 30, [*[face] * 30, *[speaking(face)] * 30], (640, 480)))
-    settings = dataclasses.replace(SETTINGS, idle_s=60.0, idle_motion=str(path))
+    settings = dataclasses.replace(SETTINGS, idle_s=60.0, idle_motion=str(path), motion=motion)
     stage = Stage(face, woman, POINTS)
     stage.until(State.LIVE, settings)
     wait_until(lambda: stage.step(settings) is not None and stage.animator._idle is not None, "the motion is read")
@@ -254,11 +296,7 @@ def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
 
 def opened(head: Head) -> Head:
     """With its mouth wide open and its eyes shut."""
-    shape = head.shape.copy()
-    shape[BELOW_THE_MOUTH, 1] += 0.6
-    for upper, lower in EYES:
-        shape[list(upper)] = shape[list(lower)]
-    return head._replace(shape=shape)
+    return with_eyes_at(with_jaw_down(head, 0.6), 0.0)
 
 
 def of_portrait(woman: Portrait, right: float = 0.0, down: float = 0.0) -> tuple[Head, Retouching, list[str]]:
