@@ -187,7 +187,7 @@ class DrawnLids:
         skin = cv2.remap(self._square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
         around = canvas.polygon(fold + _REACH * (brow - fold)) * within  # what is hidden is no skin
         skin *= _tone(under, skin, around * (1 - canvas.polygon(fold)))
-        lashes = _LASHES_SHARE * (1 - open_share) * _soft_line(middle, width, part)
+        lashes = _LASHES_SHARE * (1 - open_share) * _soft_line(middle[1:-1], width, part)
         skin += lashes[..., None] * (self._lashes[eye] - skin)
         soft = blurred(around, _FEATHER * width) * within
         over = shown * (soft * (1 - open_share * canvas.polygon(edge)))[..., None]
