@@ -148,12 +148,14 @@ class DrawnLids:
                 continue
             share = _opening(head.shape, rings[0]) / self._openings[eye]
             shown = ramp(share, _SEEN_FROM, _SEEN_WHOLE) * facing(head, *_corners(eye))
+            if not shown:
+                continue
             shape = head.shape.copy()
             edge = [rings[0][index] for index in (*range(_COUNT)[_UPPER], *range(_COUNT)[_LOWER])]
             shape[edge, 1] += _LOWERED * max(1 - share, 0) * self._gaps[eye].mean()
             places = _ring_pixels(head._replace(shape=shape).mesh, rings, rgb)
             part = part_around(places, rgb, _MARGIN_PX)
-            if shown and part is not None:
+            if part is not None:
                 made = made.copy() if made is rgb else made
                 self._draw(made, part, eye, places, ramp(share, _SHUT, _OPEN), shown)
         return made

@@ -157,9 +157,11 @@ class MouthInterior:
             Another picture; `rgb` itself where there is nothing to draw.
         """
         shown = ramp(head.openings.mouth, self._begin, self._begin + _FADE) * facing(head, *_CORNERS)
+        if not shown:
+            return rgb
         lips_px = pixels(head.mesh[list(INNER_LIPS)], rgb)
         part = part_around(lips_px, rgb, _MARGIN_PX)
-        if not shown or part is None:
+        if part is None:
             return rgb
         made = rgb.copy()
         behind = made[part]
