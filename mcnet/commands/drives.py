@@ -199,7 +199,7 @@ class SpaceDrive(KeypointDrive):
         self._portrait = PortraitInSpace(source.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
         self._reference = Head.of(reference.mesh())
         self._source = engine.set_source(source.square, self._portrait.places).keypoints
-        self._retouch = Retouch(source.square, source.mesh()) if retouch else None
+        self._retouch = Retouch(source.square, self._portrait.head.mesh) if retouch else None
 
     def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
         return self._posed(self._heads(shots))

@@ -16,14 +16,15 @@ from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.face_mesh import LANDMARK_COUNT
 from mcnet.media.head_motion import Array, Head
 
+_LIDS = RIGHT_LID_PAIRS, LEFT_LID_PAIRS
 _RINGS = (
     (
-        (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
+        (33, *RIGHT_LID_PAIRS[0], 133, *RIGHT_LID_PAIRS[1][::-1]),
         (130, 247, 30, 29, 27, 28, 56, 190, 243, 112, 26, 22, 23, 24, 110, 25),
         (226, 113, 225, 224, 223, 222, 221, 189, 244, 233, 232, 231, 230, 229, 228, 31),
     ),
     (
-        (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249),
+        (263, *LEFT_LID_PAIRS[0], 362, *LEFT_LID_PAIRS[1][::-1]),
         (359, 467, 260, 259, 257, 258, 286, 414, 463, 341, 256, 252, 253, 254, 339, 255),
         (446, 342, 445, 444, 443, 442, 441, 413, 464, 453, 452, 451, 450, 449, 448, 261),
     ),
@@ -103,9 +104,7 @@ class DrawnLids:
         self._square = square
         shape = Head.of(mesh).shape
         self._openings = [_opening(shape, rings[0]) for rings in _RINGS]
-        self._gaps = [
-            shape[list(lower), 1] - shape[list(upper), 1] for upper, lower in (RIGHT_LID_PAIRS, LEFT_LID_PAIRS)
-        ]
+        self._gaps = [shape[list(lower), 1] - shape[list(upper), 1] for upper, lower in _LIDS]
         self._rings = [_ring_pixels(mesh, rings, square) for rings in _RINGS]
         self._lashes = [_lashes(square, ring) for ring in self._rings]
 
@@ -119,7 +118,7 @@ class DrawnLids:
             The same where no lid is shut so far.
         """
         shape = head.shape
-        for eye, (lids, iris) in enumerate(zip((RIGHT_LID_PAIRS, LEFT_LID_PAIRS), _IRISES, strict=True)):
+        for eye, (lids, iris) in enumerate(zip(_LIDS, _IRISES, strict=True)):
             if self._openings[eye] < _LEAST_OPENING:
                 continue
             upper, lower = (list(points) for points in lids)
@@ -151,8 +150,7 @@ class DrawnLids:
             if not shown:
                 continue
             shape = head.shape.copy()
-            edge = [rings[0][index] for index in (*range(_COUNT)[_UPPER], *range(_COUNT)[_LOWER])]
-            shape[edge, 1] += _LOWERED * max(1 - share, 0) * self._gaps[eye].mean()
+            shape[[*_LIDS[eye][0], *_LIDS[eye][1]], 1] += _LOWERED * max(1 - share, 0) * self._gaps[eye].mean()
             places = _ring_pixels(head._replace(shape=shape).mesh, rings, rgb)
             part = part_around(places, rgb, _MARGIN_PX)
             if part is not None:

@@ -28,12 +28,12 @@ from mcnet.media.canvas import (
     pixels,
     ramp,
 )
-from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
+from mcnet.media.expressions import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.head_motion import Array, Head
 
-INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
-"""The ring of the inner lips, from the right corner along the lower lip to the left one and back."""
 _CORNERS = 78, 308
+INNER_LIPS = (_CORNERS[0], *LIP_PAIRS[1], _CORNERS[1], *LIP_PAIRS[0][::-1])
+"""The ring of the inner lips, from the right corner along the lower lip to the left one and back."""
 _UPPER_LIP, _LOWER_LIP, _CHIN = 13, 14, 152
 _LOWER_LIP_RED = (91, 181, 84, 17, 314, 405, 321, 402, 317, 14, 87, 178, 88)
 _CHEEKS = ((50, 205, 187, 123), (280, 425, 411, 352))

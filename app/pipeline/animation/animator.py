@@ -337,12 +337,11 @@ class Animator:
         return _Source(portrait, Pose.of(cache.keypoints), cache, space, self._retouching_of(portrait, space)), known
 
     def _retouching_of(self, portrait: Portrait, space: PortraitInSpace | None) -> Retouching | None:
-        if space is None or portrait.landmarks_px is None:
+        if space is None:
             return None
-        mesh = self._mesh_of(portrait.landmarks_px, portrait.box)
         size_px = self._engine.config.size_px
         return Retouching(
-            portrait.square, mesh, size_px, lambda message: self._emit(SettingRefused("retouch", message))
+            portrait.square, space.head.mesh, size_px, lambda message: self._emit(SettingRefused("retouch", message))
         )
 
     def _begin_anew(self) -> None:
