@@ -148,6 +148,12 @@ def test_the_person_is_cut_out_only_if_it_is_wanted(face: Face, woman: Portrait)
         held = stage.until(state, cut_out).output
         assert held is not None
         assert held.person is not None
+        if state is State.HOLD:  # where what is switched counts at once
+            for settings in (SETTINGS, cut_out):
+                switched = stage.step(settings).output
+                assert switched is not None
+                assert switched.state is State.HOLD
+                assert (switched.person is not None) == settings.cut_out
     # Switched while nothing moves.
     for settings in (SETTINGS, cut_out):
         rests = stage.step(settings).output
@@ -351,6 +357,7 @@ def test_however_a_cutting_ends_without_a_matte_it_is_told_and_the_call_goes_on(
     # Switched on again it is tried again.
     assert _person(stage, SETTINGS) is None
     monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", cut_out)
+    stage.animator.try_again(cut_out=True, retouch=False)
     _wait_for_person(stage, cut)
     stage.animator.close()
 
