@@ -417,7 +417,7 @@ class Animator:
             retouch: whether it is to draw what the portrait cannot show.
         """
         if cut_out and self._cutting is not None and self._cutting.failed:
-            self._cutting = None
+            self._cutting, self._resting = None, False
         if retouch and self._source is not None and self._source.retouching is not None:
             self._source.retouching.try_again()
 

@@ -362,6 +362,30 @@ def test_however_a_cutting_ends_without_a_matte_it_is_told_and_the_call_goes_on(
     stage.animator.close()
 
 
+def test_a_cutting_that_failed_is_tried_again_also_while_nothing_moves(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", lambda _: 1 // 0)
+    stage = Stage(face, woman)
+    cut = dataclasses.replace(SETTINGS, cut_out=True, idle_s=60.0)
+    wait_until(lambda: _person(stage, cut) is None and _refusals(stage) != [], "it is told")
+    stage.finder.face = None
+    stage.until(State.IDLE, cut)
+    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", cut_out)
+    stage.animator.try_again(cut_out=False, retouch=True)
+    assert not any(_idle_person(stage, cut) for _ in range(3))
+    stage.animator.try_again(cut_out=True, retouch=False)
+    wait_until(lambda: _idle_person(stage, cut), "the person is cut out")
+    stage.animator.close()
+
+
+def _idle_person(stage: Stage, settings: LiveSettings) -> bool:
+    output = stage.step(settings).output
+    assert output is not None
+    assert output.state is State.IDLE
+    return output.person is not None
+
+
 def test_a_thread_that_cannot_start_is_a_failure_of_the_cutting_like_others(
     face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
