@@ -919,6 +919,9 @@ class Animator:
             began_s = time.perf_counter()
             avatar = retouching.applied(avatar, stance, drawn)
             self._stage_done("retouch", posing_s + time.perf_counter() - began_s)
+            if retouching.failed and posed is not stance:
+                self._render(stance)  # what was left to the drawing is the network's after all
+                return
         person = None
         if matte is not None:
             with self._timed("cut out"):

@@ -291,6 +291,33 @@ def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
     assert len(refused(stage)) == 2
 
 
+def test_where_it_fails_no_frame_has_half_a_blink(face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Retouch):
+        def applied(self, rgb: Rgb, head: Head, share: float = 1.0) -> Rgb:
+            if head.openings.eyes < 0.1:
+                raise MemoryError("no room for lids")
+            return super().applied(rgb, head, share)
+
+    monkeypatch.setattr(animator, "Retouch", Failing)
+    stage = Stage(face, woman, (*LIDS, 1))
+    stage.until(State.LIVE)
+    for _ in range(20):  # behind the glide of the calibration
+        stage.step()
+    stage.finder.face = blinking(face)
+
+    def gap(rendered: int) -> float:
+        value = stage.engine.rendered[rendered].value[0]
+        return float((value[1:4:2, 1] - value[:4:2, 1]).mean())
+
+    open_gap = gap(-1)
+    before = len(stage.engine.rendered)
+    output = shown(stage)
+    assert refused(stage)
+    assert len(stage.engine.rendered) == before + 2, "the network is asked anew"
+    assert gap(-2) > 0.4 * open_gap > 2 * gap(-1)
+    assert drawn_px(output.avatar) == 0
+
+
 @pytest.mark.parametrize("held", [False, True])
 def test_the_switch_tries_again_what_failed_also_within_one_frame(
     face: Face, woman: Portrait, broken: type[Broken], held: bool
