@@ -3,10 +3,15 @@
 Numbers are indices into its mesh of 468 points, and of ten more on the irises. Left and right are the person's own.
 """
 
+MESH_SIZE = 478
+"""Of the mesh with its irises."""
+
 MOUTH_CORNERS = (78, 308)
 """Where the inner lips meet: the right corner, then the left one."""
 RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (33, 133), (263, 362)
 """The outer corner, then the inner one."""
+RIGHT_LIDS, LEFT_LIDS = (159, 145), (386, 374)
+"""The middle of the upper lid, then of the lower one."""
 
 LIP_PAIRS = ((191, 80, 81, 82, 13, 312, 311, 310, 415), (95, 88, 178, 87, 14, 317, 402, 318, 324))
 LEFT_LID_PAIRS = ((466, 388, 387, 386, 385, 384, 398), (249, 390, 373, 374, 380, 381, 382))

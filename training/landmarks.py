@@ -17,9 +17,6 @@ from mcnet.mesh_points import (
     RIGHT_IRIS,
 )
 
-MESH_SIZE = 478
-"""Of the mesh with its irises."""
-
 GUIDANCE_POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
 """Where the 15 keypoints are pulled: brows, lids (upper and lower, left then right), nose tip, mouth corners, inner
 lips, chin, sides of the face, forehead."""
@@ -36,7 +33,7 @@ RIGHT_FACE_POINTS = (
     *(118, 123, 147, 207, 216, 203, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148),
     *(109, 67, 103, 54, 21, 162, 127),
 )
-"""Brows, nostrils, cheeks and the face's outline, in the same order."""
+"""Brows, nostrils, cheeks and the face's outline: the n-th point of one mirrors the n-th of the other."""
 MIDDLE_FACE_POINTS = (10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 164, 18, 200, 199, 175, 152)
 """The midline from forehead to chin, the lips left out."""
 

@@ -13,16 +13,17 @@ from mcnet.mean_head import RIGID_POINTS
 from mcnet.mesh_points import (
     LEFT_EYE_CORNERS,
     LEFT_LID_PAIRS,
+    LEFT_LIDS,
     LIP_PAIRS,
     MOUTH_CORNERS,
     RIGHT_EYE_CORNERS,
     RIGHT_LID_PAIRS,
+    RIGHT_LIDS,
 )
 
 Mesh = NDArray[np.floating[Any]]
 
 _UPPER_LIP, _LOWER_LIP = 13, 14
-_LEFT_LIDS, _RIGHT_LIDS = (386, 374), (159, 145)
 
 
 class Expression(NamedTuple):
@@ -74,8 +75,8 @@ def expression(mesh: Mesh, *, in_space: bool = False) -> Expression:
 
     return Expression(
         mouth=opening(_UPPER_LIP, _LOWER_LIP, MOUTH_CORNERS),
-        left_eye=opening(*_LEFT_LIDS, LEFT_EYE_CORNERS),
-        right_eye=opening(*_RIGHT_LIDS, RIGHT_EYE_CORNERS),
+        left_eye=opening(*LEFT_LIDS, LEFT_EYE_CORNERS),
+        right_eye=opening(*RIGHT_LIDS, RIGHT_EYE_CORNERS),
     )
 
 
