@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from app.errors import AppError
-from app.settings import EXPRESSION_PARTS, MOTION_PARTS, LiveSettings, set_aside, write_private
+from app.settings import LiveSettings, set_aside, write_private
 from mcnet.phrases import listed, phrase
 from mcnet.tables import salvage
 
@@ -22,11 +22,31 @@ STANDARD = "Standard"
 LONGEST_NAME = 40
 MOST_PRESETS = 50
 _MOST_PORTRAITS = 300
-_NAMES = ("motion_strength", "expression_strength", *(f"{part}_strength" for part in MOTION_PARTS + EXPRESSION_PARTS))
 
 
 @dataclass(frozen=True)
-class Strengths:
+class _Kept:
+    """Some of `LiveSettings`' fields, with its ranges and defaults."""
+
+    def __post_init__(self) -> None:
+        self.over(LiveSettings())  # which checks the ranges
+
+    @classmethod
+    def of(cls, live: LiveSettings) -> Self:
+        """Those in force."""
+        return cls(**{field.name: getattr(live, field.name) for field in dataclasses.fields(cls)})
+
+    def over(self, live: LiveSettings) -> LiveSettings:
+        """The settings with these.
+
+        Raises:
+            AppError: one is out of its range.
+        """
+        return dataclasses.replace(live, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class Strengths(_Kept):
     """How strongly each part of a performer's motion is taken over; fields, ranges and defaults as of `LiveSettings`.
 
     This is what suits a portrait. What suits the camera, the performer or the call, as framing, smoothing, mirroring
@@ -45,25 +65,9 @@ class Strengths:
     mouth_strength: float = 1.0
     brows_strength: float = 1.0
 
-    def __post_init__(self) -> None:
-        self.over(LiveSettings())  # which checks the ranges
-
-    @classmethod
-    def of(cls, live: LiveSettings) -> "Strengths":
-        """Those in force."""
-        return cls(**{name: getattr(live, name) for name in _NAMES})
-
-    def over(self, live: LiveSettings) -> LiveSettings:
-        """The settings with these strengths.
-
-        Raises:
-            AppError: one is out of its range.
-        """
-        return dataclasses.replace(live, **dataclasses.asdict(self))
-
 
 @dataclass(frozen=True)
-class Place:
+class Place(_Kept):
     """Where a portrait stands in the picture; fields, ranges and defaults as of `LiveSettings`.
 
     It suits how a portrait was cropped, and is no part of a preset: another portrait of that preset stays where it is.
@@ -72,22 +76,6 @@ class Place:
     portrait_size: float = 1.0
     portrait_x: float = 0.0
     portrait_y: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.over(LiveSettings())  # which checks the ranges
-
-    @classmethod
-    def of(cls, live: LiveSettings) -> "Place":
-        """That in force."""
-        return cls(live.portrait_size, live.portrait_x, live.portrait_y)
-
-    def over(self, live: LiveSettings) -> LiveSettings:
-        """The settings with this place.
-
-        Raises:
-            AppError: a number is out of its range.
-        """
-        return dataclasses.replace(live, **dataclasses.asdict(self))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from assets import ROOT as ASSETS
 from mcnet.arrays import Array, Keypoints
 from mcnet.config import ConfigError, McnetConfig, range_names
 from mcnet.errors import UserError
+from mcnet.mesh_points import MESH_SIZE
 from mcnet.model_card import FORMAT, CardError
 from mcnet.model_card import model_file as file_in_folder
 from mcnet.phrases import listed, phrase
@@ -143,14 +144,11 @@ def _is_matrix(rows: object, height: int, width: int) -> bool:
     )
 
 
-_MESH_POINTS = 478
-
-
 def _mesh_points(points: object) -> tuple[int, ...]:
     """What a file says of mesh points; empty if these can be none."""
     if not isinstance(points, list | tuple):
         return ()
-    return tuple(points) if all(type(point) is int and 0 <= point < _MESH_POINTS for point in points) else ()
+    return tuple(points) if all(type(point) is int and 0 <= point < MESH_SIZE for point in points) else ()
 
 
 def with_own_jacobians(info: ModelInfo, keypoints: Keypoints[TensorOrArray]) -> Keypoints[TensorOrArray]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mcnet.arrays import Array, Keypoints
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
+from mcnet.mesh_points import LEFT_IRIS, LEFT_LIDS, RIGHT_IRIS, RIGHT_LIDS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +114,7 @@ def linear_jacobians(places: TensorOrArray, linear: LinearMap) -> TensorOrArray:
     return found.reshape(sets, points, 2, 2)
 
 
-LIDS_OF_IRISES = ((468, 159, 145), (473, 386, 374))
+LIDS_OF_IRISES = ((RIGHT_IRIS.start, *RIGHT_LIDS), (LEFT_IRIS.start, *LEFT_LIDS))
 """The middle of the person's right and left iris, and of the upper and the lower lid before it."""
 _OPEN_EYES = 0.12
 """The gap of open lids over the distance of the irises, as it is seen: 0.1 to 0.17 on faces that look into the camera.

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import assets
-from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.face_mesh import LANDMARK_COUNT
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import BROWS, Head
 from mcnet.media.images import read_rgb
 from mcnet.media.motion_track import MotionTrack, save_track
+from mcnet.mesh_points import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 
 FILE = assets.ROOT / "motions" / "gentle.safetensors"
 LENGTH_S, RATE_HZ = 12.0, 20.0

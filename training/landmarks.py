@@ -6,8 +6,16 @@ own; in a picture that is not mirrored, the person's left eye (386) is on the pi
 
 from typing import NamedTuple
 
-MESH_SIZE = 478
-"""Of the mesh with its irises."""
+from mcnet.mesh_points import (
+    INNER_LIPS,
+    LEFT_EYE_CORNERS,
+    LEFT_EYE_RING,
+    LEFT_IRIS,
+    MOUTH_CORNERS,
+    RIGHT_EYE_CORNERS,
+    RIGHT_EYE_RING,
+    RIGHT_IRIS,
+)
 
 GUIDANCE_POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
 """Where the 15 keypoints are pulled: brows, lids (upper and lower, left then right), nose tip, mouth corners, inner
@@ -15,11 +23,6 @@ lips, chin, sides of the face, forehead."""
 
 MOUTH_POINTS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 """The outer lips, as a ring from the right corner along the lower lip to the left one and back."""
-INNER_MOUTH_POINTS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
-"""The inner lips, likewise."""
-LEFT_EYE_POINTS = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
-RIGHT_EYE_POINTS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
-"""The eyes, as rings in the same order: the n-th point of one mirrors the n-th of the other."""
 LEFT_FACE_POINTS = (
     *(276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 327, 326, 358, 294, 278, 275, 280, 425, 411, 330),
     *(347, 352, 376, 427, 436, 423, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
@@ -30,11 +33,11 @@ RIGHT_FACE_POINTS = (
     *(118, 123, 147, 207, 216, 203, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148),
     *(109, 67, 103, 54, 21, 162, 127),
 )
-"""Brows, nostrils, cheeks and the face's outline, in the same order."""
+"""Brows, nostrils, cheeks and the face's outline: the n-th point of one mirrors the n-th of the other."""
 MIDDLE_FACE_POINTS = (10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 164, 18, 200, 199, 175, 152)
 """The midline from forehead to chin, the lips left out."""
 
-PUPILS = (468, 473)
+PUPILS = (RIGHT_IRIS.start, LEFT_IRIS.start)
 """The centres of the right and the left iris. Tables that were labelled by a mesh without irises lack them."""
 
 TRAINING_POINTS = tuple(
@@ -42,7 +45,7 @@ TRAINING_POINTS = tuple(
         {
             *GUIDANCE_POINTS,
             *PUPILS,
-            *(*MOUTH_POINTS, *INNER_MOUTH_POINTS, *LEFT_EYE_POINTS, *RIGHT_EYE_POINTS),
+            *(*MOUTH_POINTS, *INNER_LIPS, *LEFT_EYE_RING, *RIGHT_EYE_RING),
             *(*LEFT_FACE_POINTS, *RIGHT_FACE_POINTS, *MIDDLE_FACE_POINTS),
         }
     )
@@ -73,27 +76,28 @@ class Opening(NamedTuple):
     left: int
 
 
-_MOUTH, _LEFT_EYE, _RIGHT_EYE = (78, 308), (362, 263), (33, 133)
-EYE_CORNERS = (_RIGHT_EYE, _LEFT_EYE)
-"""In the order of PUPILS."""
+_LEFT_EYE_CORNERS = LEFT_EYE_CORNERS[::-1]
+EYE_CORNERS = (RIGHT_EYE_CORNERS, _LEFT_EYE_CORNERS)
+"""In the order of PUPILS, each from the right to the left."""
 OPEN_EYE = 0.12
 """Pupils are seen of eyes that are open so far, as a share of the distance of their corners; behind lids a mesh guesses
 them. It finds 0.02 of shut eyes, 0.14 of half open ones and 0.21 of open ones."""
 MOUTH_OPENINGS = tuple(
-    Opening(*pair, *_MOUTH) for pair in ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (80, 88), (310, 318))
+    Opening(*pair, *MOUTH_CORNERS)
+    for pair in ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (80, 88), (310, 318))
 )
 EYE_OPENINGS = (
-    *(Opening(*pair, *_LEFT_EYE) for pair in ((386, 374), (385, 380), (387, 373), (384, 381), (388, 390))),
-    *(Opening(*pair, *_RIGHT_EYE) for pair in ((159, 145), (158, 153), (160, 144), (157, 154), (161, 163))),
+    *(Opening(*pair, *_LEFT_EYE_CORNERS) for pair in ((386, 374), (385, 380), (387, 373), (384, 381), (388, 390))),
+    *(Opening(*pair, *RIGHT_EYE_CORNERS) for pair in ((159, 145), (158, 153), (160, 144), (157, 154), (161, 163))),
 )
 """What makes an expression: how far these pairs are apart. The first of each mouth and eye is its middle."""
 
 
 def _mirror() -> dict[int, int]:
-    across = dict(zip(LEFT_EYE_POINTS, RIGHT_EYE_POINTS, strict=True))
+    across = dict(zip(LEFT_EYE_RING, RIGHT_EYE_RING, strict=True))
     across |= dict(zip(LEFT_FACE_POINTS, RIGHT_FACE_POINTS, strict=True))
     across |= dict([PUPILS])
-    for ring in (MOUTH_POINTS, INNER_MOUTH_POINTS):
+    for ring in (MOUTH_POINTS, INNER_LIPS):
         across |= {point: ring[(10 - place) % 20] for place, point in enumerate(ring)}
     across |= {right: left for left, right in across.items()}
     return {point: across.get(point, point) for point in TRAINING_POINTS}

@@ -73,6 +73,13 @@ class _Calibrate:
         self.now = now
 
 
+class _SwitchedOn(NamedTuple):
+    """Asks the inference thread to try again what failed before; see `Animator.try_again`."""
+
+    cut_out: bool
+    retouch: bool
+
+
 class _UseEngine(NamedTuple):
     """Asks the inference thread for another model."""
 
@@ -200,10 +207,18 @@ class Pipeline:
     def update(self, settings: LiveSettings) -> None:
         """Put other settings in force with the next frame.
 
-        A calibration that is not to be remembered any more is deleted at once: there may be no next frame.
+        A calibration that is not to be remembered any more is deleted at once: there may be no next frame. What is
+        switched on is tried again where it failed before, also if it was off for less than a frame.
         """
-        forgets = self._settings.remember_calibration and not settings.remember_calibration
-        self._settings = settings
+        before, self._settings = self._settings, settings
+        forgets = before.remember_calibration and not settings.remember_calibration
+        switched_on = _SwitchedOn(
+            cut_out=settings.cut_out and not before.cut_out, retouch=settings.retouch and not before.retouch
+        )
+        if any(switched_on):
+            with self._lock:
+                if self._run is not None:
+                    self._run.commands.put(switched_on)
         if forgets and self.references is not None:
             self.references.clear()
 
@@ -332,7 +347,7 @@ class _Run:
         self._stop = threading.Event()
         self._muted = threading.Event()
         self._faults = _Faults()
-        self.commands: queue.SimpleQueue[Portrait | _Calibrate | _UseEngine] = queue.SimpleQueue()
+        self.commands: queue.SimpleQueue[Portrait | _Calibrate | _SwitchedOn | _UseEngine] = queue.SimpleQueue()
         self._frames: LatestSlot[CameraFrame] = LatestSlot(_HOPS[0])
         self._outputs: LatestSlot[OutputFrame] = LatestSlot(_HOPS[1])
         self.meter = Meter(_HOPS)
@@ -496,6 +511,8 @@ class _Run:
                 portrait = command
             elif isinstance(command, _UseEngine):
                 model = command
+            elif isinstance(command, _SwitchedOn):
+                animator.try_again(cut_out=command.cut_out, retouch=command.retouch)
             else:
                 calibrate = command
         if model is not None:

@@ -16,7 +16,7 @@ from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
     from mcnet.arrays import Array, Keypoints, Rgb
-    from mcnet.commands.drives import KeypointDrive, Shot
+    from mcnet.commands.drives import KeypointDrive, Shot, Unretouched
     from mcnet.commands.jobs import Tell
     from mcnet.disclosure import SigningFiles
     from mcnet.engine import DeviceChoice, Engine
@@ -240,6 +240,20 @@ class Animated(NamedTuple):
     def held(self) -> int:
         """How many of them show the picture before them, for want of a face."""
         return self.result.held
+
+    @property
+    def missing(self) -> str:
+        """What was to be in it and is not, for people; or ""."""
+        undisclosed = f"without Content Credentials: {self.undisclosed}" if self.undisclosed else ""
+        return "; ".join(filter(None, (self.unretouched, undisclosed)))
+
+    @property
+    def unretouched(self) -> str:
+        """How many frames could not be retouched, and why, for people; or ""."""
+        frames, reason = self.result.unretouched
+        if not frames:
+            return ""
+        return f"teeth and shut lids are not drawn in {frames} of {self.frames} frames: {reason}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -700,12 +714,14 @@ class Result:
         held: how many of them show the picture before them, for want of a face.
         animate_s: seconds spent in the engine and in retouching its pictures.
         moments: some frames, spread evenly, for the contact sheet.
+        unretouched: what could not be drawn.
     """
 
     frames: int
     held: int
     animate_s: float
     moments: Sequence[Moment]
+    unretouched: "Unretouched"
 
 
 def animate(
@@ -756,7 +772,8 @@ def animate(
                 moments.offer(index, Moment(time_s, shot.square, opaque(result)))
         if stop.received:
             break
-    return Result(writer.frame_count, held, animate_s, moments.chosen() if args.contact_sheet else [])
+    chosen = moments.chosen() if args.contact_sheet else []
+    return Result(writer.frame_count, held, animate_s, chosen, drive.unretouched)
 
 
 def _animated(drive: "KeypointDrive", shots: "Sequence[Shot]", scene: "Scene | None") -> "Sequence[Rgb | Cutout]":
@@ -808,6 +825,8 @@ def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
         print(
             f"{result.held} frames of {args.driving} show no face; they hold the picture before them", file=sys.stderr
         )
+    if done.unretouched:
+        print(f"{done.unretouched}; they are as with --no-retouch", file=sys.stderr)
     if args.save_motion is not None:
         print(f"{args.save_motion}: the motion of {result.frames} frames")
     if done.undisclosed:

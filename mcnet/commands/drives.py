@@ -1,24 +1,29 @@
 """How a performer's frames move the portrait in `mcnet animate`: in the picture's plane, or in space."""
 
 import abc
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Array, Flow, Keypoints, Rgb
+from mcnet.errors import sentence
 from mcnet.media.crop import SquareBox, crop
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square, places_on
-from mcnet.media.retouch import Retouch
+from mcnet.media.retouch import Retouch, Retouching
 from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
     from mcnet.engine import Engine
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +80,31 @@ class Drive(Protocol):
         ...
 
 
+class Unretouched(NamedTuple):
+    """What could not be drawn into pictures.
+
+    Attributes:
+        frames: how many are as the network makes them, though they were to be retouched.
+        reason: why the first of them could not be, for people.
+    """
+
+    frames: int = 0
+    reason: str = ""
+
+
 class KeypointDrive(abc.ABC):
-    """A `Drive` by keypoints."""
+    """A `Drive` by keypoints.
+
+    Attributes:
+        unretouched: what could not be drawn so far.
+    """
 
     name: str
     measures: bool
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
+        self.unretouched = Unretouched()
 
     def found(self, shots: Sequence[Shot]) -> Keypoints[Array]:
         """The performer's own, one set per driving frame, as a motion file keeps them."""
@@ -188,7 +210,8 @@ class SpaceDrive(KeypointDrive):
         engine: gets its source here.
         source: the portrait, with its face.
         reference: the performer with a neutral expression, in any pose.
-        retouch: whether what the portrait cannot show is drawn into its pictures (`Retouch`).
+        retouch: whether what the portrait cannot show is drawn into its pictures (`Retouch`). Frames that are made at
+            once and in one of which that fails are all as the network makes them.
     """
 
     name = "motion in space, keypoints measured"
@@ -199,31 +222,42 @@ class SpaceDrive(KeypointDrive):
         self._portrait = PortraitInSpace(source.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
         self._reference = Head.of(reference.mesh())
         self._source = engine.set_source(source.square, self._portrait.places).keypoints
-        self._retouch = Retouch(source.square, self._portrait.head.mesh) if retouch else None
+        own = Retouch(source.square, self._portrait.head)
+        self._retouching = Retouching(own, self._refused) if retouch else None
 
     def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
-        return self._posed(self._heads(shots))
+        heads = self._heads(shots)
+        return self._posed_by(heads if self._retouching is None else [self._retouching.posed(head) for head in heads])
 
     def pictures(self, shots: Sequence[Shot]) -> Rgb:
-        heads = self._heads(shots)
-        return self._retouched(self._engine.render_batch(self._posed(heads)), heads)
+        return self._shown(shots, lambda keypoints: (self._engine.render_batch(keypoints), None))[0]
 
     def pictures_with_flow(self, shots: Sequence[Shot]) -> tuple[Rgb, Flow]:
-        heads = self._heads(shots)
-        made, flow = self._engine.render_with_flow(self._posed(heads))
-        return self._retouched(made, heads), flow
+        return self._shown(shots, self._engine.render_with_flow)
+
+    def _shown(self, shots: Sequence[Shot], render: Callable[[Keypoints[Array]], tuple[Rgb, T]]) -> tuple[Rgb, T]:
+        """The pictures, retouched where they are to be, and what `render` tells beside them."""
+        heads, retouching = self._heads(shots), self._retouching
+        if retouching is not None:
+            retouching.try_again()  # a video is long: these frames may be well where those before them were not
+            posed = [retouching.posed(head) for head in heads]
+            if not retouching.failed:
+                made, beside = render(self._posed_by(posed))
+                drawn = [retouching.applied(rgb, head) for rgb, head in zip(made, heads, strict=True)]
+                if not retouching.failed:
+                    return np.stack(drawn), beside
+            self.unretouched = self.unretouched._replace(frames=self.unretouched.frames + len(heads))
+        return render(self._posed_by(heads))  # what was posed for the drawing would leave lids half open without it
+
+    def _refused(self, error: Exception) -> None:
+        if not self.unretouched.reason:
+            logger.info("a frame cannot be retouched", exc_info=error)
+            self.unretouched = self.unretouched._replace(reason=sentence(error))
 
     def _heads(self, shots: Sequence[Shot]) -> list[Head]:
         """The portrait's, as it is to be shown."""
         return [self._portrait.follow(Head.of(shot.mesh()), self._reference) for shot in shots]
 
-    def _posed(self, heads: Sequence[Head]) -> Keypoints[Array]:
-        """The keypoints by which the network poses the portrait."""
-        if self._retouch is not None:
-            heads = [self._retouch.posed(head) for head in heads]
+    def _posed_by(self, heads: Sequence[Head]) -> Keypoints[Array]:
+        """The keypoints by which the network poses the portrait so."""
         return self._portrait.keypoints(heads, self._source)
-
-    def _retouched(self, made: Rgb, heads: Sequence[Head]) -> Rgb:
-        if self._retouch is None:
-            return made
-        return np.stack([self._retouch.applied(rgb, head) for rgb, head in zip(made, heads, strict=True)])

@@ -39,7 +39,7 @@ class Done(Protocol):
         frames: how many were written.
         held: how many of them show no face and hold the picture before.
         interrupted: whether a signal ended it early.
-        undisclosed: why what was written has no Content Credentials though it was to have them, or "".
+        missing: what was to be in what was written and is not, and why; or "".
     """
 
     @property
@@ -52,7 +52,7 @@ class Done(Protocol):
     def interrupted(self) -> bool: ...
 
     @property
-    def undisclosed(self) -> str: ...
+    def missing(self) -> str: ...
 
 
 Perform = Callable[[Sequence[str], Tell | None], Done]
@@ -291,7 +291,7 @@ def do(job: Job, perform: Perform, gpu: str | None = None, tell: Tell | None = N
         frames=done.frames,
         held=done.held,
         seconds=time.monotonic() - began_s,
-        message=f"without Content Credentials: {done.undisclosed}" if done.undisclosed else "",
+        message=done.missing,
     )
 
 

@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.mean_head import RIGID_POINTS
+from mcnet.mesh_points import (
+    LEFT_EYE_CORNERS,
+    LEFT_LID_PAIRS,
+    LEFT_LIDS,
+    LIP_PAIRS,
+    MOUTH_CORNERS,
+    RIGHT_EYE_CORNERS,
+    RIGHT_LID_PAIRS,
+    RIGHT_LIDS,
+)
 
 Mesh = NDArray[np.floating[Any]]
 
-_UPPER_LIP, _LOWER_LIP, _MOUTH_CORNERS = 13, 14, (78, 308)
-_LEFT_LIDS, _LEFT_EYE_CORNERS = (386, 374), (263, 362)
-_RIGHT_LIDS, _RIGHT_EYE_CORNERS = (159, 145), (33, 133)
-
-LIP_PAIRS = ((191, 80, 81, 82, 13, 312, 311, 310, 415), (95, 88, 178, 87, 14, 317, 402, 318, 324))
-LEFT_LID_PAIRS = ((466, 388, 387, 386, 385, 384, 398), (249, 390, 373, 374, 380, 381, 382))
-RIGHT_LID_PAIRS = ((246, 161, 160, 159, 158, 157, 173), (7, 163, 144, 145, 153, 154, 155))
-"""Points that face each other from corner to corner: those of the upper lip or lid, and those of the lower one."""
+_UPPER_LIP, _LOWER_LIP = 13, 14
 
 
 class Expression(NamedTuple):
@@ -71,9 +74,9 @@ def expression(mesh: Mesh, *, in_space: bool = False) -> Expression:
         return float(np.linalg.norm(places[upper] - places[lower])) / max(width, 1e-6)
 
     return Expression(
-        mouth=opening(_UPPER_LIP, _LOWER_LIP, _MOUTH_CORNERS),
-        left_eye=opening(*_LEFT_LIDS, _LEFT_EYE_CORNERS),
-        right_eye=opening(*_RIGHT_LIDS, _RIGHT_EYE_CORNERS),
+        mouth=opening(_UPPER_LIP, _LOWER_LIP, MOUTH_CORNERS),
+        left_eye=opening(*LEFT_LIDS, LEFT_EYE_CORNERS),
+        right_eye=opening(*RIGHT_LIDS, RIGHT_EYE_CORNERS),
     )
 
 
@@ -98,9 +101,9 @@ def openings(mesh: Mesh, *, in_space: bool = False) -> Expression:
         return across / (max(float(np.linalg.norm(along)), 1e-6) if in_space else length)
 
     return Expression(
-        mouth=opening(LIP_PAIRS, _MOUTH_CORNERS),
-        left_eye=opening(LEFT_LID_PAIRS, (_LEFT_EYE_CORNERS[1], _LEFT_EYE_CORNERS[0])),
-        right_eye=opening(RIGHT_LID_PAIRS, _RIGHT_EYE_CORNERS),
+        mouth=opening(LIP_PAIRS, MOUTH_CORNERS),
+        left_eye=opening(LEFT_LID_PAIRS, (LEFT_EYE_CORNERS[1], LEFT_EYE_CORNERS[0])),
+        right_eye=opening(RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS),
     )
 
 

@@ -24,9 +24,6 @@ from mcnet.arrays import Keypoints
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import (
-    LEFT_LID_PAIRS,
-    LIP_PAIRS,
-    RIGHT_LID_PAIRS,
     Expression,
     Mesh,
     head_turn,
@@ -34,6 +31,15 @@ from mcnet.media.expressions import (
     rotation_between,
 )
 from mcnet.media.face_mesh import IRIS_POINTS, LANDMARK_COUNT
+from mcnet.mesh_points import (
+    LEFT_EYE_CORNERS,
+    LEFT_IRIS,
+    LEFT_LID_PAIRS,
+    LIP_PAIRS,
+    RIGHT_EYE_CORNERS,
+    RIGHT_IRIS,
+    RIGHT_LID_PAIRS,
+)
 from mcnet.pose import LinearMap, invert_2x2, linear_jacobians
 
 Array = NDArray[np.float64]
@@ -58,7 +64,7 @@ _SEEN_EYE = 0.14
 """An iris is measured where an eye is open so far. Of 71 clips' most neutral frames, 5 % have less."""
 _WIDEST_LIDS = 1.6
 """How far lids open at most, over the portrait's own opening."""
-_IRISES = ("right_eye", (33, 133), slice(468, 473)), ("left_eye", (362, 263), slice(473, 478))
+_IRISES = ("right_eye", RIGHT_EYE_CORNERS, RIGHT_IRIS), ("left_eye", LEFT_EYE_CORNERS, LEFT_IRIS)
 """Of each eye its corners, and the points of its iris behind the 468 of the mesh."""
 _GAZE_ASKED = 1.5
 """By so much more than the performer's an iris is moved. Lids have a share in what lies between them, so that the

@@ -12,19 +12,18 @@ from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
 from mcnet.media.canvas import Canvas, Colour, Maps, blurred, brightness, facing, part_around, pixels, ramp
-from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
-from mcnet.media.face_mesh import LANDMARK_COUNT
 from mcnet.media.head_motion import Array, Head
+from mcnet.mesh_points import LEFT_EYE_RING, LEFT_IRIS, LEFT_LID_PAIRS, RIGHT_EYE_RING, RIGHT_IRIS, RIGHT_LID_PAIRS
 
-_LIDS = RIGHT_LID_PAIRS, LEFT_LID_PAIRS
+_LIDS, _IRISES = (RIGHT_LID_PAIRS, LEFT_LID_PAIRS), (RIGHT_IRIS, LEFT_IRIS)
 _RINGS = (
     (
-        (33, *RIGHT_LID_PAIRS[0], 133, *RIGHT_LID_PAIRS[1][::-1]),
+        (RIGHT_EYE_RING[0], *RIGHT_EYE_RING[:0:-1]),
         (130, 247, 30, 29, 27, 28, 56, 190, 243, 112, 26, 22, 23, 24, 110, 25),
         (226, 113, 225, 224, 223, 222, 221, 189, 244, 233, 232, 231, 230, 229, 228, 31),
     ),
     (
-        (263, *LEFT_LID_PAIRS[0], 362, *LEFT_LID_PAIRS[1][::-1]),
+        (LEFT_EYE_RING[0], *LEFT_EYE_RING[:0:-1]),
         (359, 467, 260, 259, 257, 258, 286, 414, 463, 341, 256, 252, 253, 254, 339, 255),
         (446, 342, 445, 444, 443, 442, 441, 413, 464, 453, 452, 451, 450, 449, 448, 261),
     ),
@@ -62,7 +61,6 @@ _TRIANGLES = np.array(
 )
 _ORIENTATIONS = -1, 1
 """Of each eye's triangles where they are seen: the sign of their areas in a picture."""
-_IRISES = slice(LANDMARK_COUNT, LANDMARK_COUNT + 5), slice(LANDMARK_COUNT + 5, LANDMARK_COUNT + 10)
 _SEEN_FROM, _SEEN_WHOLE = 0.85, 0.5
 """Shares of its own opening at which drawn lids begin to be seen over an eye, and at which they are seen whole."""
 _OPEN, _SHUT = 0.45, 0.2
@@ -97,13 +95,13 @@ class DrawnLids:
 
     Args:
         square: (S, S, 3), the portrait as the model sees it.
-        mesh: (468 or more, 3) of it, in the keypoints' coordinates.
+        head: the portrait's.
     """
 
-    def __init__(self, square: Rgb, mesh: Array) -> None:
+    def __init__(self, square: Rgb, head: Head) -> None:
         self._square = square
-        shape = Head.of(mesh).shape
-        self._openings = [_opening(shape, rings[0]) for rings in _RINGS]
+        shape, mesh = head.shape, head.mesh
+        self._openings = _openings(head)
         self._gaps = [shape[list(lower), 1] - shape[list(upper), 1] for upper, lower in _LIDS]
         self._rings = [_ring_pixels(mesh, rings, square) for rings in _RINGS]
         self._lashes = [_lashes(square, ring) for ring in self._rings]
@@ -142,10 +140,10 @@ class DrawnLids:
             Another picture; `rgb` itself where there is nothing to draw.
         """
         made = rgb
-        for eye, rings in enumerate(_RINGS):
+        for eye, (rings, opening) in enumerate(zip(_RINGS, _openings(head), strict=True)):
             if self._openings[eye] < _LEAST_OPENING:
                 continue
-            share = _opening(head.shape, rings[0]) / self._openings[eye]
+            share = opening / self._openings[eye]
             shown = ramp(share, _SEEN_FROM, _SEEN_WHOLE) * facing(head, *_corners(eye))
             if not shown:
                 continue
@@ -223,11 +221,10 @@ def _lashes(square: Rgb, ring: Array) -> Colour:
     return dark
 
 
-def _opening(shape: Array, ring: tuple[int, ...]) -> float:
-    """How far lids are apart, in the head's frame, over the distance of the eye's corners."""
-    edge = shape[list(ring)]
-    width = float(np.linalg.norm(edge[_OUTER] - edge[_INNER]))
-    return float((edge[_LOWER, 1] - edge[_UPPER, 1]).mean()) / max(width, 1e-6)
+def _openings(head: Head) -> tuple[float, float]:
+    """How far the right and the left eye are open (`expressions.openings`)."""
+    openings = head.openings
+    return openings.right_eye, openings.left_eye
 
 
 def _ring_pixels(mesh: Array, rings: tuple[tuple[int, ...], ...], rgb: Rgb) -> Array:

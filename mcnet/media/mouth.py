@@ -28,12 +28,9 @@ from mcnet.media.canvas import (
     pixels,
     ramp,
 )
-from mcnet.media.expressions import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.head_motion import Array, Head
+from mcnet.mesh_points import INNER_LIPS, LEFT_LID_PAIRS, MOUTH_CORNERS, RIGHT_LID_PAIRS
 
-_CORNERS = 78, 308
-INNER_LIPS = (_CORNERS[0], *LIP_PAIRS[1], _CORNERS[1], *LIP_PAIRS[0][::-1])
-"""The ring of the inner lips, from the right corner along the lower lip to the left one and back."""
 _UPPER_LIP, _LOWER_LIP, _CHIN = 13, 14, 152
 _LOWER_LIP_RED = (91, 181, 84, 17, 314, 405, 321, 402, 317, 14, 87, 178, 88)
 _CHEEKS = ((50, 205, 187, 123), (280, 425, 411, 352))
@@ -131,17 +128,17 @@ class MouthInterior:
 
     Args:
         square: (S, S, 3), the portrait as the model sees it.
-        mesh: (468 or more, 3) of it, in the keypoints' coordinates.
+        head: the portrait's.
     """
 
-    def __init__(self, square: Rgb, mesh: Array) -> None:
-        head = Head.of(mesh)
+    def __init__(self, square: Rgb, head: Head) -> None:
+        mesh = head.mesh
         closed = head.with_mouth_closed().shape
         self._seam: Array = (closed[_UPPER_LIP] + closed[_LOWER_LIP]) / 2
         self._chin: Array = closed[_CHIN]
         own = head.openings.mouth
         self._begin = max(own, 0) + (_FROM_SHUT if own < _SHUT else _FROM_OPEN)
-        width_px = float(np.linalg.norm(np.subtract(*pixels(mesh[list(_CORNERS)], square))))
+        width_px = float(np.linalg.norm(np.subtract(*pixels(mesh[list(MOUTH_CORNERS)], square))))
         self._factor = min(max(round(_DRAWN_WIDTH_PX / max(width_px, 1)), _LEAST_FACTOR), _LARGEST_FACTOR)
         lips, self._teeth = _colours(square, mesh)
         self._cavity, self._tongue = (_tinted(lips, factors) for factors in (_CAVITY, _TONGUE_COLOUR))
@@ -156,7 +153,7 @@ class MouthInterior:
         Returns:
             Another picture; `rgb` itself where there is nothing to draw.
         """
-        shown = ramp(head.openings.mouth, self._begin, self._begin + _FADE) * facing(head, *_CORNERS)
+        shown = ramp(head.openings.mouth, self._begin, self._begin + _FADE) * facing(head, *MOUTH_CORNERS)
         if not shown:
             return rgb
         lips_px = pixels(head.mesh[list(INNER_LIPS)], rgb)
@@ -166,7 +163,7 @@ class MouthInterior:
         made = rgb.copy()
         behind = made[part]
         canvas = Canvas(*part, self._factor)
-        corners_px = pixels(head.mesh[list(_CORNERS)], rgb)
+        corners_px = pixels(head.mesh[list(MOUTH_CORNERS)], rgb)
         width = canvas.factor * max(float(np.linalg.norm(corners_px[1] - corners_px[0])), 1.0)
         inside = canvas.polygon(lips_px)
         colours = self._behind_lips(canvas, head, rgb, width)

@@ -1,5 +1,6 @@
 """Stand-ins for engine, face finder, camera and sink, whose faults a test can choose."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from app.errors import CameraError, SinkError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import CameraFormat
 from app.pipeline.output.output_frame import Composed
-from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.output.sinks import OutputFormat, Sink
+from app.pipeline.portraits import Portrait
+from app.settings import LiveSettings
 from mcnet.arrays import Array, Flow, Keypoints, Rgb, SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, EngineError
@@ -271,6 +274,54 @@ class FakeSink:
 
     def finished(self) -> bool:
         return True
+
+
+class StillPipeline:
+    """Remembers what it was asked, and runs nothing.
+
+    Args:
+        live: the settings in force.
+        starts: how often it was started already.
+    """
+
+    def __init__(self, live: LiveSettings, starts: int = 0) -> None:
+        self.kept = live
+        self.slates = 0
+        self.portrait: Portrait | None = None
+        self.sinks: dict[str, Sink] = {}
+        self.calibrations: list[bool] = []
+        self.starts = starts
+        self.stops = 0
+
+    @property
+    def running(self) -> bool:
+        return self.starts > self.stops
+
+    @property
+    def settings(self) -> LiveSettings:
+        """As the real one: with the slate of which whoever keeps the settings does not know yet."""
+        return dataclasses.replace(self.kept, slate=True) if self.slates else self.kept
+
+    def update(self, settings: LiveSettings) -> None:
+        self.kept = settings
+
+    def slate_now(self) -> None:
+        self.slates += 1
+
+    def take_over_slate(self) -> None:
+        self.slates = max(0, self.slates - 1)
+
+    def set_portrait(self, portrait: Portrait) -> None:
+        self.portrait = portrait
+
+    def calibrate(self, *, now: bool = False) -> None:
+        self.calibrations.append(now)
+
+    def add_sink(self, sink: Sink) -> None:
+        self.sinks[sink.name] = sink
+
+    def remove_sink(self, name: str) -> None:
+        self.sinks.pop(name, None)
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:

@@ -20,7 +20,7 @@ class StandIn(NamedTuple):
     frames: int
     held: int
     interrupted: bool
-    undisclosed: str = ""
+    missing: str = ""
 
 
 def perform(words: Sequence[str], tell: Tell | None) -> StandIn:

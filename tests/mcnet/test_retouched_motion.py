@@ -13,9 +13,9 @@ from assets import ROOT as ASSETS
 from mcnet.__main__ import main
 from mcnet.arrays import Rgb
 from mcnet.checkpoint import save_model
-from mcnet.commands.animate import parse_one
+from mcnet.commands.animate import parse_one, perform_words
 from mcnet.commands.drives import Shot, SpaceDrive
-from mcnet.commands.jobs import read_jobs
+from mcnet.commands.jobs import do, read_jobs
 from mcnet.config import McnetConfig
 from mcnet.engine import Engine, EngineOptions
 from mcnet.generator import Mcnet
@@ -24,7 +24,7 @@ from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import Head, PortraitInSpace
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.motion_track import MotionTrack, save_track
-from mcnet.media.mouth import INNER_LIPS
+from mcnet.mesh_points import INNER_LIPS
 from mcnet.model_file import ModelInfo
 from tests.media.heads import with_jaw_down
 
@@ -115,10 +115,10 @@ def test_the_network_is_posed_by_one_head_and_its_picture_retouched_by_another(
         def __init__(self, *_: object) -> None:
             pass
 
-        def posed(self, head: Head) -> Head:
+        def posed(self, head: Head, _: float) -> Head:
             return head._replace(shift=head.shift + 0.1)
 
-        def applied(self, rgb: Rgb, head: Head) -> Rgb:
+        def applied(self, rgb: Rgb, head: Head, _: float) -> Rgb:
             shown.append(head)
             return rgb
 
@@ -169,6 +169,71 @@ def test_the_command_retouches_unless_it_is_told_not_to(performed: Performed, mo
     plane = ("--motion", "plane", "--driving", str(tmp_path / "performer"))
     in_the_plane = pictures("plane", *plane)
     assert np.array_equal(in_the_plane, pictures("same", *plane, "--no-retouch")), "no head is known to draw on"
+
+
+class Failing:
+    """Cannot draw a mouth, and has lids half open for what it would draw."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def posed(self, head: Head, _: float) -> Head:
+        return head._replace(shift=head.shift + 0.1)
+
+    def applied(self, rgb: Rgb, head: Head, _: float) -> Rgb:
+        if head.openings.mouth > 0.2:
+            raise MemoryError("no room for teeth")
+        return np.zeros_like(rgb)
+
+
+def test_where_drawing_fails_frames_are_the_network_s_and_the_next_ones_are_drawn(
+    performed: Performed, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portrait, closed, wide = performed
+    plain = SpaceDrive(engine, portrait, closed, retouch=False)
+    alone, (alone_with_flow, flow) = plain.pictures([closed, wide]), plain.pictures_with_flow([closed, wide])
+    monkeypatch.setattr("mcnet.commands.drives.Retouch", Failing)
+    drive = SpaceDrive(engine, portrait, closed)
+    assert not drive.pictures([closed]).any(), "drawn"
+    assert drive.unretouched == (0, "")
+    assert np.array_equal(drive.pictures([closed, wide]), alone), "bit for bit, as nothing is left to a drawing"
+    assert drive.unretouched == (2, "MemoryError: no room for teeth")
+    pictures, beside = drive.pictures_with_flow([closed, wide])
+    assert np.array_equal(pictures, alone_with_flow)
+    assert np.array_equal(beside.deformation, flow.deformation)
+    assert not drive.pictures([closed]).any(), "tried again"
+    assert drive.unretouched == (4, "MemoryError: no room for teeth")
+
+
+def test_a_drawing_that_fails_ends_no_run_and_is_told_once_with_its_reason(
+    performed: Performed,
+    model: Mcnet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The video is complete, and says what is missing in it; a batch says so of the job."""
+    assert performed.closed.face is not None
+    assert performed.wide.face is not None
+    save_model(model, tmp_path / "tiny.safetensors")
+    faces = [performed.closed.face, performed.wide.face, performed.wide.face]
+    save_track(tmp_path / "motion.safetensors", MotionTrack(np.arange(3) / 25, faces, (256, 256)))
+    monkeypatch.setattr("mcnet.commands.drives.Retouch", Failing)
+    how = ["--model", str(tmp_path / "tiny.safetensors"), "--device", "cpu", "--precision", "fp32", "--backend"]
+    how += ["torch", "--no-content-credentials"]
+    files = ["--source", "woman_4", "--driving", str(tmp_path / "motion.safetensors"), "--output"]
+    assert main(["animate", *files, str(tmp_path / "one"), *how]) == 0
+    said = "teeth and shut lids are not drawn in 2 of 3 frames: MemoryError: no room for teeth"
+    errors = capsys.readouterr().err
+    assert f"{said}; they are as with --no-retouch" in errors
+    assert errors.count("no room for teeth") == 1
+    assert len(list((tmp_path / "one").iterdir())) == 3
+    table = tmp_path / "jobs.csv"
+    table.write_text("source,driving,output\nwoman_4,motion.safetensors,two\n", encoding="utf-8")
+    (job,) = read_jobs(table, how, parse_one)
+    outcome = do(job, perform_words)
+    assert (outcome.state, outcome.frames, outcome.message) == ("done", 3, said)
+    for one, two in zip(sorted((tmp_path / "one").iterdir()), sorted((tmp_path / "two").iterdir()), strict=True):
+        assert np.array_equal(read_rgb(one), read_rgb(two))
 
 
 def test_a_job_may_say_otherwise_than_the_batch(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Heads that open their mouths and shut their eyes."""
 
-from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.head_motion import Head
+from mcnet.mesh_points import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 
 JAW = (14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377)
 """Points of the lower lip and the chin."""

@@ -12,7 +12,7 @@ from mcnet.arrays import Keypoints
 from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.bundled import bundled_faces
 from mcnet.media.crop import SquareBox
-from mcnet.media.expressions import LIP_PAIRS, RIGHT_LID_PAIRS, head_turn
+from mcnet.media.expressions import head_turn
 from mcnet.media.faces import FaceFinder
 from mcnet.media.head_motion import (
     Array,
@@ -25,6 +25,7 @@ from mcnet.media.head_motion import (
     places_on,
     rotation_power,
 )
+from mcnet.mesh_points import LIP_PAIRS, RIGHT_LID_PAIRS
 from mcnet.pose import linear_jacobians
 from tests.media.heads import JAW, LIDS, with_jaw_down
 

@@ -12,11 +12,10 @@ from mcnet.arrays import Rgb
 from mcnet.media.bundled import bundled_faces
 from mcnet.media.canvas import brightness, pixels
 from mcnet.media.crop import SquareBox
-from mcnet.media.expressions import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.faces import FaceFinder
 from mcnet.media.head_motion import Array, Head, mesh_in_square
-from mcnet.media.mouth import INNER_LIPS
-from mcnet.media.retouch import Retouch
+from mcnet.media.retouch import Retouch, Retouching
+from mcnet.mesh_points import INNER_LIPS, LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from tests.media.heads import with_eyes_at, with_jaw_down
 
 SIDE_PX = 256
@@ -27,11 +26,11 @@ RIGHT_EYE, LEFT_EYE = (33, 133, 159, 145), (263, 362, 386, 374)
 
 class Portrait(NamedTuple):
     square: Rgb
-    mesh: Array
+    head: Head
 
     @property
-    def head(self) -> Head:
-        return Head.of(self.mesh)
+    def mesh(self) -> Array:
+        return self.head.mesh
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,8 @@ def portrait() -> Portrait:
     square = bundled_faces(SIDE_PX, portraits=1, frames=1).sources[0]
     with FaceFinder() as finder:
         mesh_px = finder.find(square)[0].mesh_px
-    return Portrait(square, mesh_in_square(mesh_px, SquareBox(SIDE_PX / 2, SIDE_PX / 2, SIDE_PX), SIDE_PX))
+    mesh = mesh_in_square(mesh_px, SquareBox(SIDE_PX / 2, SIDE_PX / 2, SIDE_PX), SIDE_PX)
+    return Portrait(square, Head.of(mesh))
 
 
 def turned(head: Head, yaw_deg: float) -> Head:
@@ -100,7 +100,7 @@ def test_a_mouth_s_inside_comes_with_its_opening(portrait: Portrait) -> None:
 
 def test_an_open_portrait_keeps_its_own_teeth_for_a_while(portrait: Portrait) -> None:
     open_already = with_jaw_down(portrait.head, 0.25)
-    retouch = Retouch(portrait.square, open_already.mesh)
+    retouch = Retouch(portrait.square, open_already)
     assert retouch.applied(portrait.square, open_already) is portrait.square
     assert retouch.applied(portrait.square, with_jaw_down(portrait.head, 0.28)) is portrait.square
     assert retouch.applied(portrait.square, with_jaw_down(portrait.head, 0.6)) is not portrait.square
@@ -138,7 +138,7 @@ def test_nothing_is_taken_from_elsewhere_in_the_portrait(portrait: Portrait, cor
     """What lies at the edges of what is drawn looks no farther than the outermost ring around the eye."""
     square = np.full_like(portrait.square, (200, 150, 120))
     square[~around(pixels(portrait.mesh[list(BELOW_THE_BROW)], square), 1)] = (0, 0, 255)
-    retouch, made = Retouch(square, portrait.mesh), np.full_like(portrait.square, (200, 150, 120))
+    retouch, made = Retouch(square, portrait.head), np.full_like(portrait.square, (200, 150, 120))
     made[..., 0] = np.linspace(150, 250, SIDE_PX)
     left = around(pixels(portrait.mesh[list(LEFT_EYE)], made), 24)
     for share in (0.0, 0.3, 0.6):
@@ -182,14 +182,14 @@ def test_a_network_shuts_lids_half_way_and_the_rest_is_drawn(portrait: Portrait)
 
 def test_narrow_eyes_of_a_portrait_are_not_shut(portrait: Portrait) -> None:
     narrow = with_eyes_at(portrait.head, 0.1)
-    retouch = Retouch(portrait.square, narrow.mesh)
+    retouch = Retouch(portrait.square, narrow)
     assert retouch.applied(portrait.square, with_eyes_at(portrait.head, 0.0)) is portrait.square
 
 
 def test_a_portrait_without_colours_gets_none(portrait: Portrait) -> None:
     grey = np.repeat(portrait.square[..., 1:2], 3, axis=2)
     busy = with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0)
-    shown = Retouch(grey, portrait.mesh).applied(grey, busy)
+    shown = Retouch(grey, portrait.head).applied(grey, busy)
     assert changed(shown, grey).any()
     assert int(np.ptp(shown.astype(int), axis=2).max()) <= 1
 
@@ -197,7 +197,7 @@ def test_a_portrait_without_colours_gets_none(portrait: Portrait) -> None:
 def test_a_larger_portrait_is_drawn_alike(portrait: Portrait) -> None:
     busy = with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0)
     large: Rgb = np.asarray(cv2.resize(portrait.square, (2 * SIDE_PX,) * 2, interpolation=cv2.INTER_CUBIC), np.uint8)
-    shown = Retouch(large, portrait.mesh).applied(large, busy)
+    shown = Retouch(large, portrait.head).applied(large, busy)
     small = cv2.resize(shown, (SIDE_PX,) * 2, interpolation=cv2.INTER_AREA)
     expected = Retouch(*portrait).applied(portrait.square, busy)
     drawn = changed(expected, portrait.square)
@@ -229,7 +229,36 @@ def test_a_face_that_leaves_the_picture_ends_nothing(portrait: Portrait, shift: 
 def test_a_mesh_with_a_point_that_is_nowhere_is_left_alone(portrait: Portrait, point: int) -> None:
     busy = with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0)
     busy.shape[point] = math.nan
-    assert Retouch(*portrait).applied(portrait.square, busy) is portrait.square
+    retouch = Retouch(*portrait)
+    assert retouch.posed(busy) is busy
+    assert retouch.applied(portrait.square, busy) is portrait.square
+    assert Retouch(portrait.square, busy).applied(portrait.square, busy) is portrait.square, "nor is a portrait drawn"
+
+
+def test_a_failure_is_told_and_the_picture_stays_until_it_is_tried_again(portrait: Portrait) -> None:
+    class Failing(Retouch):
+        tried = 0
+
+        def applied(self, rgb: Rgb, head: Head, share: float = 1.0) -> Rgb:
+            self.tried += 1
+            if self.tried == 1:
+                raise MemoryError("no room for teeth")
+            return super().applied(rgb, head, share)
+
+    told: list[Exception] = []
+    failing, busy = Failing(*portrait), with_jaw_down(portrait.head, 0.6)
+    retouching = Retouching(failing, told.append)
+    for _ in range(3):
+        assert retouching.applied(portrait.square, busy) is portrait.square
+        assert retouching.posed(with_eyes_at(portrait.head, 0.0)).openings.eyes < 0.1, "as it is to be shown"
+    assert retouching.failed
+    assert [str(error) for error in told] == ["no room for teeth"]
+    assert failing.tried == 1
+    retouching.try_again()
+    np.testing.assert_array_equal(
+        retouching.applied(portrait.square, busy), Retouch(*portrait).applied(portrait.square, busy)
+    )
+    assert not retouching.failed
 
 
 def test_the_same_is_drawn_whenever_it_is_asked_for(portrait: Portrait) -> None:
@@ -277,15 +306,16 @@ def test_each_eye_has_its_own_skin_and_shuts_by_itself(portrait: Portrait) -> No
     wink = portrait.head.shape.copy()
     for upper, lower in zip(*LEFT_LID_PAIRS, strict=True):
         wink[upper] = wink[lower]
-    shown = Retouch(square, portrait.mesh).applied(portrait.square, portrait.head._replace(shape=wink))
+    shown = Retouch(square, portrait.head).applied(portrait.square, portrait.head._replace(shape=wink))
     blue = (shown[..., 2].astype(int) - shown[..., 0] > 60).astype(bool)
     left = around(pixels(portrait.mesh[list(LEFT_EYE)], shown), 20)
     assert blue[left].any()
     assert not blue[~left].any()
     assert not changed(shown, portrait.square)[~left].any()
-    narrow = portrait.mesh.copy()
+    narrow = portrait.head.shape.copy()
     narrow[list(RIGHT_LID_PAIRS[0])] = narrow[list(RIGHT_LID_PAIRS[1])]
-    shown = Retouch(portrait.square, narrow).applied(portrait.square, portrait.head._replace(shape=wink))
+    retouch = Retouch(portrait.square, portrait.head._replace(shape=narrow))
+    shown = retouch.applied(portrait.square, portrait.head._replace(shape=wink))
     assert changed(shown, portrait.square)[left].any()
 
 
@@ -296,6 +326,37 @@ def test_shut_lids_meet_in_a_dark_line(portrait: Portrait) -> None:
     column = brightness(shown[y - 6 : y + 7, x].astype(np.float32))
     assert 4 <= int(column.argmin()) <= 8
     assert column.min() < 0.75 * np.median(column)
+
+
+def test_the_upper_lid_comes_all_the_way_down(portrait: Portrait) -> None:
+    """Motion in space has lids meet at 0.7 of the gap, as it raises the lower one; drawn, they meet below that."""
+    shape = portrait.head.shape.copy()
+    for upper, lower in (*zip(*LEFT_LID_PAIRS, strict=True), *zip(*RIGHT_LID_PAIRS, strict=True)):
+        shape[[upper, lower]] = 0.3 * shape[upper] + 0.7 * shape[lower]
+    large: Rgb = np.asarray(cv2.resize(portrait.square, (4 * SIDE_PX,) * 2, interpolation=cv2.INTER_CUBIC), np.uint8)
+    shown = Retouch(large, portrait.head).applied(large, portrait.head._replace(shape=shape))
+    for upper, lower in ((386, 374), (385, 380), (159, 145), (158, 153)):
+        (x, top), (_, bottom) = pixels(portrait.mesh[[upper, lower]], shown)
+        rows = slice(round(top), round(bottom + (bottom - top)))
+        column = brightness(shown[rows, round(x) - 2 : round(x) + 3].astype(np.float32)).mean(axis=1)
+        line = (rows.start + int(column.argmin()) - top) / (bottom - top)
+        assert 0.8 < line < 1.05
+
+
+def test_what_is_drawn_is_seen_by_a_share(portrait: Portrait) -> None:
+    retouch, busy = Retouch(*portrait), with_eyes_at(with_jaw_down(portrait.head, 0.6), 0.0)
+    whole = retouch.applied(portrait.square, busy)
+    assert retouch.applied(portrait.square, busy, 0.0) is portrait.square
+    for share in (0.25, 0.75):
+        shown = retouch.applied(portrait.square, busy, share)
+        expected = (1 - share) * portrait.square + share * whole
+        np.testing.assert_allclose(shown, expected, atol=1)
+        # What the network leaves to the drawing is left to it by the same share.
+        lids = [shape[[386, 374], 1] for shape in (busy.shape, retouch.posed(busy, share).shape)]
+        half = np.diff(retouch.posed(busy).shape[[386, 374], 1])
+        np.testing.assert_allclose(np.diff(lids[1]), (1 - share) * np.diff(lids[0]) + share * half)
+    assert retouch.applied(portrait.square, portrait.head, 0.5) is portrait.square
+    assert retouch.posed(portrait.head, 0.5) is portrait.head
 
 
 def test_what_is_drawn_turns_with_the_head(portrait: Portrait) -> None:
@@ -324,7 +385,7 @@ def test_dim_portraits_have_dim_teeth(portrait: Portrait) -> None:
     brightest = []
     for light in (1.0, 0.15):
         square = (portrait.square * light).astype(np.uint8)
-        shown = Retouch(square, portrait.mesh).applied(square, opened)
+        shown = Retouch(square, portrait.head).applied(square, opened)
         drawn = around(pixels(opened.mesh[list(INNER_LIPS)], shown), 0)
         brightest.append(
             brightness(shown[drawn].astype(np.float32)).max() / brightness(square.astype(np.float32)).max()

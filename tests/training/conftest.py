@@ -14,15 +14,10 @@ from numpy.typing import NDArray
 from mcnet.bench import ranges
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from mcnet.media.bundled import Faces, bundled_faces
+from mcnet.mesh_points import INNER_LIPS, LEFT_EYE_RING, RIGHT_EYE_RING
 from training.data import PACKED_FORMAT, Clip, ClipTable, Landmarks, write_landmarks, write_table
 from training.fit.config import FitConfig
-from training.landmarks import (
-    INNER_MOUTH_POINTS,
-    LEFT_EYE_POINTS,
-    MOUTH_POINTS,
-    RIGHT_EYE_POINTS,
-    TRAINING_POINTS,
-)
+from training.landmarks import MOUTH_POINTS, TRAINING_POINTS
 
 SIZE_PX = 128
 """Of made-up pictures, and of the tiny network that learns from them: half the side that is shipped, a fourth of the
@@ -77,9 +72,9 @@ def head(person: int, x: float, y: float, mouth: float) -> tuple[NDArray[np.uint
     places = dict.fromkeys(TRAINING_POINTS, np.array([x, y]))
     rings = (
         (MOUTH_POINTS, ring(20, 0, 0.15, 0.08, mouth, np.pi, -1)),
-        (INNER_MOUTH_POINTS, ring(20, 0, 0.15, 0.06, 0.7 * mouth, np.pi, -1)),
-        (RIGHT_EYE_POINTS, ring(16, -0.09, -0.07, 0.04, 0.02, np.pi, -1)),
-        (LEFT_EYE_POINTS, ring(16, 0.09, -0.07, 0.04, 0.02, 0, 1)),
+        (INNER_LIPS, ring(20, 0, 0.15, 0.06, 0.7 * mouth, np.pi, -1)),
+        (RIGHT_EYE_RING, ring(16, -0.09, -0.07, 0.04, 0.02, np.pi, -1)),
+        (LEFT_EYE_RING, ring(16, 0.09, -0.07, 0.04, 0.02, 0, 1)),
     )
     for points, ring_places in rings:
         places |= dict(zip(points, ring_places, strict=True))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mcnet.media.crop import SHIFT_PER_SIZE, SIDE_PER_SIZE
 from mcnet.media.faces import Face
+from mcnet.mesh_points import MESH_SIZE
 from tests.tolerance import EPSILON, largest_error
 from tests.training.conftest import SIZE_PX, head, write_dataset, write_video
 from training.data import (
@@ -36,7 +37,7 @@ from training.draws import Draws
 from training.fit.config import AugmentConfig
 from training.fit.sampler import PairSampler, expressions, held_out_pairs
 from training.fit.stores import FrameStore, LandmarkStore, to_coordinates
-from training.landmarks import EYE_CORNERS, MESH_SIZE, MIRROR, PUPILS, TRAINING_POINTS
+from training.landmarks import EYE_CORNERS, MIRROR, PUPILS, TRAINING_POINTS
 from training.prepare.portable import Entry, build_clips_folder, write_jpeg
 
 CPU = torch.device("cpu")

@@ -388,6 +388,11 @@ class _Session:
                 f"Measured keypoints: {runner.detected_instead} times they were detected instead for a clip, since "
                 "its source or reference shows no face that can be measured"
             )
+        if runner.unretouched.frames:
+            self.notes.append(
+                f"Retouching: it failed for {runner.unretouched.frames} pictures in space, which are as the network "
+                f"makes them ({runner.unretouched.reason})"
+            )
         return Evaluation(
             clips=self._store.clips,
             of_self=own,

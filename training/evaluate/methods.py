@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet.arrays import Keypoints, Rgb, SourceCache
-from mcnet.commands.drives import Drive, PlaneDrive, Shot, SpaceDrive
+from mcnet.commands.drives import Drive, PlaneDrive, Shot, SpaceDrive, Unretouched
 from mcnet.engine import Engine
 from mcnet.generator import Mcnet, blend
 from mcnet.model_file import driven_as_trained, with_own_jacobians
@@ -54,6 +54,7 @@ class MethodRunner:
         detected_instead: scenes whose keypoints were detected though they should have been measured, as the source or
             the reference shows no face; counted once for each method.
         held: frames without a face that could be measured, for which the picture before was held, likewise.
+        unretouched: frames that could not be retouched, and why the first of them could not.
     """
 
     def __init__(self, model: Mcnet, engine: Engine) -> None:
@@ -61,6 +62,7 @@ class MethodRunner:
         self.plain = PlainModel(model, engine)
         self.detected_instead = 0
         self.held = 0
+        self.unretouched = Unretouched()
         self.engine = engine
 
     def methods(self, *, of_self: bool) -> tuple[str, ...]:
@@ -104,6 +106,9 @@ class MethodRunner:
                 shown = drive.pictures([performer])[0]
             elapsed_ms = 1000 * (time.perf_counter() - started)
             yield Performed(shown, None if method in _WITHOUT_ENGINE else elapsed_ms)
+        if isinstance(drive, SpaceDrive):
+            before, now = self.unretouched, drive.unretouched
+            self.unretouched = Unretouched(before.frames + now.frames, before.reason or now.reason)
 
     def blends(self, source: Shot, performers: Sequence[Shot]) -> list[BlendL1 | None]:
         """How the blend compares with its parts in self-reenactment, by the plain model in float32.

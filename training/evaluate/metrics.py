@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.expressions import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS, Mesh
+from mcnet.media.expressions import Mesh
 from mcnet.media.head_motion import BROWS, Head
+from mcnet.mesh_points import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
 
 PSNR_OF_EQUALS = 100.0
 """dB that equal pictures count, so that a mean over pairs stays finite; one grey level in one channel of one pixel of

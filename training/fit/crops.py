@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from mcnet.geometry import sample
+from mcnet.mesh_points import LEFT_EYE_RING, RIGHT_EYE_RING
 from mcnet.pose import invert_2x2
 from training.fit.stores import columns_on
-from training.landmarks import LEFT_EYE_POINTS, MOUTH_POINTS, RIGHT_EYE_POINTS, TRAINING_POINTS
+from training.landmarks import MOUTH_POINTS, TRAINING_POINTS
 
 _LEAST_HALF = 0.05
 """Coordinate units, 6 pixels of 256: half the side of the smallest crop, also of a face that was not found."""
@@ -31,8 +32,8 @@ def _region(ring: tuple[int, ...], right: int, left: int, margin: float) -> _Reg
 REGIONS = (
     _region(MOUTH_POINTS, 61, 291, 1.6),
     # Eyes are wide and low: the square about one has brow and cheek in it, which say how far the lids are.
-    _region(LEFT_EYE_POINTS, 362, 263, 2.2),
-    _region(RIGHT_EYE_POINTS, 33, 133, 2.2),
+    _region(LEFT_EYE_RING, 362, 263, 2.2),
+    _region(RIGHT_EYE_RING, 33, 133, 2.2),
 )
 """Mouth, left eye, right eye."""
 

@@ -29,7 +29,7 @@ from training.data import NO_LICENCE, Dataset, open_or_pack
 from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
 from training.fit.card import card_of
-from training.fit.config import FitConfig, differences, format_config
+from training.fit.config import DataConfig, FitConfig, differences, format_config
 from training.fit.discriminator import Adversaries
 from training.fit.growth import (
     can_grow,
@@ -306,6 +306,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     adversaries = Adversaries(config.model.num_keypoints, config.loss) if playing else None
     state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
     facts: dict[str, Any] = {"data": _data_facts(dataset, sampler, data.split)}
+    initial: Mcnet | None = None
     if state is not None:
         _check_same_run(config, dataset, state, run)
         model.load_state_dict(state.model)
@@ -319,25 +320,11 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
             landmarks=landmarks,
             guidance_points=config.loss.guidance_points,
         )
-        if initial.info.linear_jacobians:
-            neighbours = facts["initial"].get("neighbours", ())
-            theirs = data.keypoint_points[: len(data.keypoint_points) - len(neighbours)]
-            same = data.keypoints == "measured" and initial.info.keypoint_landmarks == theirs
-            known = not any(group.startswith("keypoint_detector") for group in facts["initial"]["fresh"])
-            if same and known and data.keypoint_jacobians == "detected":
-                facts[LINEAR_JACOBIANS] = with_more_places(initial.info.linear_jacobians, neighbours)
-            else:
-                _log.warning(
-                    "the map of jacobians of %s is left out: it is of its own measured keypoints and its own detector",
-                    settings.initial,
-                )
     model.to(device)
-    if data.linear_share and LINEAR_JACOBIANS not in facts:
-        fitting = functools.partial(
-            fit_linear_jacobians, model.keypoint_detector, dataset, data.split, frames, landmarks, data.keypoint_points
-        )
-        facts[LINEAR_JACOBIANS] = processes.by_one(fitting)
-    linear: LinearMap = facts[LINEAR_JACOBIANS] if data.linear_share else ()
+    fitting = functools.partial(
+        fit_linear_jacobians, model.keypoint_detector, dataset, data.split, frames, landmarks, data.keypoint_points
+    )
+    linear = _linear_map(data, facts, initial, lambda: processes.by_one(fitting))
     if adversaries is not None:
         adversaries.to(device)
     if settings.channels_last:
@@ -385,6 +372,38 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         None if frames.resident else Reader(sampler, frames),
         held_out,
     )
+
+
+def _linear_map(
+    data: DataConfig, facts: dict[str, Any], initial: Mcnet | None, fit: Callable[[], LinearMap]
+) -> LinearMap:
+    """The run's map from places to jacobians, as far as its pairs take it; empty where none does.
+
+    A map that the run has stays. At its beginning it is that of the model whose weights it took, as long as places and
+    detector are still that model's; else one is fitted, where pairs are to take it.
+
+    Args:
+        data: of the configuration.
+        facts: of the run, which get the map.
+        initial: the model whose weights the run has just taken, if any.
+        fit: makes a map, of the detector as it is.
+    """
+    theirs = () if initial is None else initial.info.linear_jacobians
+    if initial is not None and theirs:
+        neighbours = facts["initial"].get("neighbours", ())
+        before = data.keypoint_points[: len(data.keypoint_points) - len(neighbours)]
+        same = data.keypoints == "measured" and initial.info.keypoint_landmarks == before
+        known = not any(group.startswith("keypoint_detector") for group in facts["initial"]["fresh"])
+        if same and known and data.keypoint_jacobians == "detected":
+            facts[LINEAR_JACOBIANS] = with_more_places(theirs, neighbours)
+        else:
+            _log.warning(
+                "the map of jacobians of %s is left out: it is of its own measured keypoints and its own detector",
+                initial.info.name,
+            )
+    if data.linear_share and LINEAR_JACOBIANS not in facts:
+        facts[LINEAR_JACOBIANS] = fit()
+    return facts[LINEAR_JACOBIANS] if data.linear_share else ()
 
 
 def take_weights(

@@ -14,19 +14,11 @@ from mcnet.arrays import Keypoints
 from mcnet.geometry import resize_aligned, sample
 from mcnet.layers import AntiAlias
 from mcnet.memory import Compensation
+from mcnet.mesh_points import LEFT_EYE_RING, RIGHT_EYE_RING
 from mcnet.pose import invert_2x2
 from training.fit.stores import columns_on
 from training.fit.warps import Warp
-from training.landmarks import (
-    EYE_OPENINGS,
-    LEFT_EYE_POINTS,
-    MOUTH_OPENINGS,
-    MOUTH_POINTS,
-    OPEN_EYE,
-    PUPILS,
-    RIGHT_EYE_POINTS,
-    TRAINING_POINTS,
-)
+from training.landmarks import EYE_OPENINGS, MOUTH_OPENINGS, MOUTH_POINTS, OPEN_EYE, PUPILS, TRAINING_POINTS
 
 OUTSIDE = 0.03
 """How far outside lids and lips the deformation is held (coordinate units): one pixel of its 64."""
@@ -408,8 +400,7 @@ class Regions(NamedTuple):
 
 
 _RINGS = tuple(
-    tuple(TRAINING_POINTS.index(point) for point in points)
-    for points in (MOUTH_POINTS, LEFT_EYE_POINTS, RIGHT_EYE_POINTS)
+    tuple(TRAINING_POINTS.index(point) for point in points) for points in (MOUTH_POINTS, LEFT_EYE_RING, RIGHT_EYE_RING)
 )
 _MARGIN = 1.5
 """A region reaches so many times as far as its landmarks: lips have a border, eyes have lids."""

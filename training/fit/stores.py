@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet.mesh_points import MESH_SIZE
 from mcnet.pictures import to_picture
 from training.data import DataError, Dataset
-from training.landmarks import EYE_CORNERS, MESH_SIZE, PUPILS, TRAINING_POINTS
+from training.landmarks import EYE_CORNERS, PUPILS, TRAINING_POINTS
 
 
 class FrameStore:

@@ -35,7 +35,8 @@ from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb
 from mcnet.media.video import DrivingVideo, open_driving
 from mcnet.media.video_writer import VideoWriter
-from training.landmarks import MESH_SIZE, TRAINING_POINTS
+from mcnet.mesh_points import MESH_SIZE
+from training.landmarks import TRAINING_POINTS
 from training.prepare.progress import NOTE_SUFFIX, Note
 from training.prepare.sources import Source
 from training.prepare.tracks import (

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mcnet.commands.status import INTERRUPTED
 from mcnet.files import replacing
+from mcnet.mesh_points import MESH_SIZE
 from training.data import (
     CLIP,
     CLIPS_FORMAT,
@@ -34,7 +35,7 @@ from training.data import (
     read_table,
     write_landmarks,
 )
-from training.landmarks import MESH_SIZE, TRAINING_POINTS
+from training.landmarks import TRAINING_POINTS
 
 if TYPE_CHECKING:  # OpenCV is imported by what labels only
     from mcnet.media.faces import Face

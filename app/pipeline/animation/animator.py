@@ -19,7 +19,6 @@ from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_
 from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, kept_of
-from app.pipeline.animation.retouching import Retouching
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
@@ -40,7 +39,7 @@ from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Array, SourceCache
-from mcnet.engine import EngineError
+from mcnet.engine import EngineError, resized
 from mcnet.errors import UserError, sentence
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
@@ -48,7 +47,8 @@ from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square, places_on
 from mcnet.media.light import Light
-from mcnet.media.matte import cut_frame
+from mcnet.media.matte import Matte, cut_frame
+from mcnet.media.retouch import Retouch, Retouching
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -102,10 +102,19 @@ class Step(NamedTuple):
 
 
 class _Picture(NamedTuple):
-    """What the engine made last, with the person cut out where that is wanted."""
+    """What the engine made last.
+
+    Attributes:
+        avatar: the picture.
+        person: cut out of it, where that is wanted.
+        stance: how the portrait is posed in it.
+        retouched: whether it has what the portrait cannot show.
+    """
 
     avatar: NDArray[np.uint8]
     person: Person | None
+    stance: Pose | Head
+    retouched: bool
 
 
 class _Whereabouts(NamedTuple):
@@ -123,6 +132,13 @@ class _Whereabouts(NamedTuple):
         spread = float(np.sqrt(np.square(value - center).sum(1).mean()))
         half = box.side / 2
         return cls(np.array((box.center_x, box.center_y)) + center * half, spread * half, box.side)
+
+
+class _Bridged(NamedTuple):
+    """A stance within a glide, or behind it, and how much of what is drawn there is seen."""
+
+    stance: Pose | Head
+    drawn: float = 1.0
 
 
 class _Source(NamedTuple):
@@ -339,10 +355,15 @@ class Animator:
     def _retouching_of(self, portrait: Portrait, space: PortraitInSpace | None) -> Retouching | None:
         if space is None:
             return None
-        size_px = self._engine.config.size_px
-        return Retouching(
-            portrait.square, space.head.mesh, size_px, lambda message: self._emit(SettingRefused("retouch", message))
-        )
+        square, size_px = portrait.square, self._engine.config.size_px
+        own = Retouch(square if len(square) == size_px else resized(square, size_px), space.head)
+        return Retouching(own, self._refuse_retouch)
+
+    def _refuse_retouch(self, error: Exception) -> None:
+        """Tell that nothing more is drawn for this portrait: what failed once would fail in every frame of a call."""
+        logger.error("retouching", exc_info=error)
+        said = phrase("teeth and shut lids cannot be drawn for this portrait: {error}", error=sentence(error))
+        self._emit(SettingRefused("retouch", said))
 
     def _begin_anew(self) -> None:
         """Forget the pictures of another portrait or model, and calibrate from the start where it is under way."""
@@ -388,6 +409,18 @@ class Animator:
             del self._encoded[next(iter(self._encoded))]
         return cache, known
 
+    def try_again(self, *, cut_out: bool, retouch: bool) -> None:
+        """Try once more what was switched on again, if it has failed before.
+
+        Args:
+            cut_out: whether that is to cut the person out.
+            retouch: whether it is to draw what the portrait cannot show.
+        """
+        if cut_out and self._cutting is not None and self._cutting.failed:
+            self._cutting, self._resting = None, False
+        if retouch and self._source is not None and self._source.retouching is not None:
+            self._source.retouching.try_again()
+
     def calibrate(self, duration_s: float) -> None:
         """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
         mesh = None if self._source is None else self._source.portrait.landmarks_px
@@ -408,12 +441,7 @@ class Animator:
         """
         if settings.cut_out != self._cuts_out:
             self._cuts_out, self._resting = settings.cut_out, False
-            if self._cutting is not None and self._cutting.failed:
-                self._cutting = None  # who switches it on again wants it tried again
-        if settings.retouch != self._retouches:
-            self._retouches = settings.retouch
-            if self._source is not None and self._source.retouching is not None:
-                self._source.retouching.try_again()  # likewise
+        self._retouches = settings.retouch
         self._follow_cutting()
         self._remember(settings)
         self._prepare_idle(settings)
@@ -660,10 +688,11 @@ class Animator:
         if settings.relative and self._motion.reference is None:
             return self._slate(State.CALIBRATING)
         stance = self._stance(driving, measured, dt_s, settings)
-        self._target = target = self._bridged(stance, now_s, settings)
+        bridged = self._bridged(stance, now_s, settings)
+        self._target = target = bridged.stance
         rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
         self._idle_since_s = None
-        self._render(self._source.between(self._rest(target), target, rung.presence))
+        self._render(self._source.between(self._rest(target), target, rung.presence), bridged.drawn)
         if rung.presence >= 1:
             self._idled = None
         return self._shown(rung.state, fresh=True)
@@ -700,21 +729,26 @@ class Animator:
         self._keep_reference(pose, measured.mesh.astype(np.float32), in_space=True)
         self._emit(ReferenceImproved(score, pose.remarks))
 
-    def _bridged(self, target: Pose | Head, now_s: float, settings: LiveSettings) -> Pose | Head:
-        """Glide where a performer means another pose from now on: after a calibration or a change of the mode."""
+    def _bridged(self, target: Pose | Head, now_s: float, settings: LiveSettings) -> _Bridged:
+        """Glide where a performer means another pose from now on: after a calibration or a change of the mode.
+
+        Between the plane and space no head is known to draw on, so that the drawing fades in behind such a glide.
+        """
         mode = settings.relative, settings.motion
         if mode != self._mode or self._recalibrated:
             self._bridge = None if self._target is None else (now_s, self._target)
         self._mode, self._recalibrated = mode, False
         if self._bridge is None:
-            return target
+            return _Bridged(target)
         began_s, start = self._bridge
         share = (now_s - began_s) / _BRIDGE_S
-        if share >= 1:
-            self._bridge = None
-            return target
         assert self._source is not None
-        return self._source.between(start, target, eased(share))
+        if share < 1:
+            return _Bridged(self._source.between(start, target, eased(share)))
+        if share < 2 and isinstance(start, Pose):
+            return _Bridged(target, eased(share - 1))
+        self._bridge = None
+        return _Bridged(target)
 
     def _take_calibration(
         self, now: Reference, landmarks: NDArray[np.float32] | None, now_s: float, settings: LiveSettings
@@ -806,7 +840,11 @@ class Animator:
             self._idle_since_s = self._idled = None
             return self._slate(rung.state)
         if rung.state is State.HOLD and self._proven is not None:
-            self._picture = self._proven  # later ones may be of frames that showed no face any more
+            # Later ones may be of frames that showed no face any more. What is switched meanwhile counts at once.
+            if not self._is_as_wished(self._proven):
+                self._render(self._proven.stance)
+                self._proven = self._picture
+            self._picture = self._proven
         elif rung.state is State.EASING and self._target is not None:
             self._render(self._source.between(self._rest(self._target), self._target, rung.presence))
         elif rung.state is State.IDLE and (idle := self._idle_stance(now_s, settings)) is not None:
@@ -847,14 +885,31 @@ class Animator:
         start = self._idled if self._idled is not None and time_s == 0 else space.head
         return start.towards(stance, eased(min(1.0, time_s / _IDLE_IN_S)))
 
-    def _render(self, stance: Pose | Head) -> None:
+    def _retouching_in(self, stance: Pose | Head) -> Retouching | None:
+        """What retouches a picture of the portrait in that stance; None where nothing is to be, or can be."""
+        retouching = None if self._source is None else self._source.retouching
+        usable = self._retouches and isinstance(stance, Head) and retouching is not None and not retouching.failed
+        return retouching if usable else None
+
+    def _matte(self) -> Matte | None:
+        """Of the portrait, if it is to be cut out, and is."""
         assert self._source is not None
-        source, retouching = self._source, self._source.retouching if self._retouches else None
+        return self._cutting_of(self._source.portrait).matte if self._cuts_out else None
+
+    def _is_as_wished(self, picture: _Picture) -> bool:
+        """Whether nothing was switched since it was made that would have it look otherwise."""
+        retouched = self._retouching_in(picture.stance) is not None
+        return picture.retouched == retouched and (picture.person is None) == (self._matte() is None)
+
+    def _render(self, stance: Pose | Head, drawn: float = 1.0) -> None:
+        """Make the portrait's picture in a stance, of whose drawing so much is seen."""
+        assert self._source is not None
+        source, retouching = self._source, self._retouching_in(stance)
         began_s = time.perf_counter()
-        posed = stance if retouching is None or isinstance(stance, Pose) else retouching.posed(stance)
+        posed = stance if retouching is None or isinstance(stance, Pose) else retouching.posed(stance, drawn)
         posing_s = time.perf_counter() - began_s
         pose = source.pose_of(posed)
-        matte = self._cutting_of(source.portrait).matte if self._cuts_out else None
+        matte = self._matte()
         with self._timed("render"):
             if matte is None:
                 avatar = self._engine.render(pose.to_keypoints())
@@ -862,13 +917,16 @@ class Animator:
                 (avatar,), flow = self._engine.render_with_flow(pose.to_keypoints())
         if retouching is not None and isinstance(stance, Head):
             began_s = time.perf_counter()
-            avatar = retouching.applied(avatar, stance)
+            avatar = retouching.applied(avatar, stance, drawn)
             self._stage_done("retouch", posing_s + time.perf_counter() - began_s)
+            if retouching.failed and posed is not stance:
+                self._render(stance)  # what was left to the drawing is the network's after all
+                return
         person = None
         if matte is not None:
             with self._timed("cut out"):
                 person = Person(cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0]), matte.plate)
-        self._picture = _Picture(avatar, person)
+        self._picture = _Picture(avatar, person, stance, retouched=self._retouching_in(stance) is not None)
         self._posed = Posed(
             source.portrait.square,
             *source.pose,
@@ -921,7 +979,7 @@ class Animator:
 
     def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
         assert self._source is not None
-        avatar, person = (None, None) if self._picture is None else self._picture
+        avatar, person = (None, None) if self._picture is None else self._picture[:2]
         cutting = self._cutting if self._cuts_out else None
         whole = cutting is not None and cutting.failed and self._cuts(cutting, self._source.portrait)
         return OutputFrame(self._frame_id, self._captured_s, state, avatar, fresh, person, whole=whole)

@@ -12,15 +12,17 @@ from numpy.typing import NDArray
 from app.pipeline.animation.smoothing import smoothing_cutoff_hz
 from app.settings import LiveSettings
 from mcnet.arrays import Keypoints
-from mcnet.media.expressions import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
+from mcnet.media.face_mesh import LANDMARK_COUNT
 from mcnet.media.head_motion import Gains, Head, softly
+from mcnet.mesh_points import LEFT_IRIS, LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_IRIS, RIGHT_LID_PAIRS
 from mcnet.pose import hull_area
 
 Array = NDArray[np.float64]
 
 _SPEED_HZ = 3.0
 _LIDS, _LIPS = sorted({*sum(RIGHT_LID_PAIRS + LEFT_LID_PAIRS, ())}), sorted({*sum(LIP_PAIRS, ())})
-_PARTS = (_LIDS, _LIPS, sorted({*range(468)} - {*_LIDS, *_LIPS}), [*range(468, 473)], [*range(473, 478)])
+_IRISES = [list(range(iris.start, iris.stop)) for iris in (RIGHT_IRIS, LEFT_IRIS)]
+_PARTS = (_LIDS, _LIPS, sorted({*range(LANDMARK_COUNT)} - {*_LIDS, *_LIPS}), *_IRISES)
 
 
 class Pose(NamedTuple):

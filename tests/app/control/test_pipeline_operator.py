@@ -30,54 +30,16 @@ from app.pipeline.portraits import Portrait, PortraitEntry
 from app.pipeline.state import State
 from app.presets import Presets, Strengths
 from app.settings import LiveSettings
-from tests.app.fakes import FakeSink
+from tests.app.fakes import FakeSink, StillPipeline
 
 SPEC = CameraSpec("network", address="http://me:secret@192.168.1.20/video")
-
-
-class StillPipeline:
-    """Remembers what it was asked, and runs nothing."""
-
-    def __init__(self) -> None:
-        self.kept = LiveSettings()
-        self.slates = 0
-        self.running = True
-        self.portrait: Portrait | None = None
-        self.calibrations: list[bool] = []
-        self.sinks: dict[str, FakeSink] = {}
-
-    @property
-    def settings(self) -> LiveSettings:
-        """As the real one: with the slate that the operator has not come to yet."""
-        return dataclasses.replace(self.kept, slate=True) if self.slates else self.kept
-
-    def update(self, settings: LiveSettings) -> None:
-        self.kept = settings
-
-    def slate_now(self) -> None:
-        self.slates += 1
-
-    def take_over_slate(self) -> None:
-        self.slates = max(0, self.slates - 1)
-
-    def set_portrait(self, portrait: Portrait) -> None:
-        self.portrait = portrait
-
-    def calibrate(self, *, now: bool = False) -> None:
-        self.calibrations.append(now)
-
-    def add_sink(self, sink: FakeSink) -> None:
-        self.sinks[sink.name] = sink
-
-    def remove_sink(self, name: str) -> None:
-        self.sinks.pop(name, None)
 
 
 class Operated:
     """An operator of such a pipeline."""
 
     def __init__(self, woman: Portrait, folder: Path) -> None:
-        self.pipeline = StillPipeline()
+        self.pipeline = StillPipeline(LiveSettings(), starts=1)
         names = {"woman_1": "Woman 1", "a1": "Me", "a2": "Boss", "a3": "me"}
         self.entries = [dataclasses.replace(woman.entry, key=key, name=name) for key, name in names.items()]
         self.states: list[State] = []
@@ -230,7 +192,7 @@ def test_a_recording_that_fails_can_be_begun_again(operated: Operated) -> None:
     assert operated.operator.state.recording == ""
     assert not operated.pipeline.sinks
     assert operated.do("record", to="on")["recording"]
-    operated.pipeline.running = False
+    operated.pipeline.stops += 1
     operated.hear(SinkClosed(next(iter(operated.pipeline.sinks)), asked=False))
     with pytest.raises(RefusedError, match="there is nothing to record"):
         operated.do("record", to="on")

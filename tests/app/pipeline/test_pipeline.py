@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -678,12 +678,35 @@ def _break_retouching(rig: Rig) -> None:
     def no_room(*_: object) -> None:
         raise MemoryError("no room for teeth")
 
-    rig.patch.setattr("app.pipeline.animation.retouching.Retouch", no_room)
+    rig.patch.setattr("mcnet.media.retouch.DrawnLids", no_room)
     rig.engine.keypoint_landmarks = (33, 263, 13, 14, 152)
     rig.pipeline.set_portrait(rig.portrait)
     wait_until(lambda: bool(rig.told(SettingRefused)), "it is told")
     (refused,) = rig.told(SettingRefused)
     assert "no room for teeth" in str(refused)
+
+
+@pytest.mark.parametrize("switch", ["retouch", "cut_out"])
+def test_what_is_switched_off_and_on_between_two_frames_is_tried_again(rig: Rig, switch: str) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError("no room")
+
+    rig.patch.setattr("mcnet.media.retouch.DrawnLids", no_room)
+    rig.patch.setattr("app.pipeline.animation.cutting_out.cut_out", no_room)
+    rig.engine.keypoint_landmarks = (33, 263, 13, 14, 152)
+    on = dataclasses.replace(SETTINGS, cut_out=True, retouch=True)
+    rig.pipeline.update(on)
+    rig.pipeline.start()
+
+    def refused() -> list[str]:
+        return [event.setting for event in rig.events if isinstance(event, SettingRefused)]
+
+    wait_until(lambda: {*refused()} == {"retouch", "cut_out"}, "both fail")
+    off: dict[str, Any] = {switch: False}
+    rig.pipeline.update(dataclasses.replace(on, **off))
+    rig.pipeline.update(on)
+    wait_until(lambda: len(refused()) == 3, "the one is tried again")
+    assert refused()[2] == switch
 
 
 def _change_settings(rig: Rig) -> None:

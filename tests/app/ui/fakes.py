@@ -48,7 +48,7 @@ from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
 from app.pipeline.slot import LatestSlot
 from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
-from app.settings import AppSettings, LiveSettings, VirtualCameraKind
+from app.settings import AppSettings, VirtualCameraKind
 from app.ui.parts import Parts
 from mcnet.bench.tiers import Tier, Timing
 from mcnet.config import McnetConfig
@@ -57,6 +57,7 @@ from mcnet.engine import Engine, Way
 from mcnet.media.crop import SquareBox
 from mcnet.model_card import Evaluation, ModelCard
 from mcnet.phrases import phrase
+from tests.app.fakes import StillPipeline
 
 _AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
 READY = VirtualCameraReport(
@@ -96,7 +97,7 @@ def plain(colour: int = 120, width: int = 64, height: int = 36) -> NDArray[np.ui
     return np.full((height, width, 3), colour, np.uint8)
 
 
-class FakePipeline:
+class FakePipeline(StillPipeline):
     """Remembers what it was asked, and tells what a test has it tell."""
 
     def __init__(
@@ -105,26 +106,16 @@ class FakePipeline:
         on_event: Callable[[Event], None],
         on_picture: Callable[[], None],
     ) -> None:
+        super().__init__(settings.live)
         self.made_from = settings
         self.tell = on_event
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
         self.performer: LatestSlot[PerformerView] = LatestSlot("performer")
-        self.kept = settings.live
-        self.slates = 0
         self.camera: CameraSpec | None = None
         self.wish = 0
-        self.portrait: Portrait | None = None
         self.motion: MotionRecording | None = None
-        self.sinks: dict[str, Sink] = {}
-        self.calibrations: list[bool] = []
         self.models: list[str] = []
-        self.starts = 0
-        self.stops = 0
         self.figures = Stats(State.STARTING)
-
-    @property
-    def running(self) -> bool:
-        return self.starts > self.stops
 
     def start(self) -> None:
         self.starts += 1
@@ -137,27 +128,10 @@ class FakePipeline:
             self.tell(SinkClosed(sink.name, sink.detail, asked=False))
         return True
 
-    @property
-    def settings(self) -> LiveSettings:
-        """As the real one: with the slate that the window does not know of yet."""
-        return replace(self.kept, slate=True) if self.slates else self.kept
-
-    def update(self, settings: LiveSettings) -> None:
-        self.kept = settings
-
-    def slate_now(self) -> None:
-        self.slates += 1
-
-    def take_over_slate(self) -> None:
-        self.slates = max(0, self.slates - 1)
-
     def set_camera(self, spec: CameraSpec | None) -> int:
         self.camera = spec
         self.wish += 1
         return self.wish
-
-    def set_portrait(self, portrait: Portrait) -> None:
-        self.portrait = portrait
 
     def use_engine(self, factory: object, model: str) -> None:
         del factory
@@ -167,12 +141,6 @@ class FakePipeline:
         """Tell that the model that was asked for last has taken over."""
         asked = self.models[-1]
         self.tell(EngineReady(asked, "cpu", "the processor", 0.1, asked=asked, keeps_reference=keeps_reference))
-
-    def calibrate(self, *, now: bool = False) -> None:
-        self.calibrations.append(now)
-
-    def add_sink(self, sink: Sink) -> None:
-        self.sinks[sink.name] = sink
 
     def remove_sink(self, name: str) -> None:
         if (sink := self.sinks.pop(name, None)) is not None:

@@ -22,12 +22,13 @@ from mcnet.config import McnetConfig
 from mcnet.engine import EngineError
 from mcnet.generator import Mcnet
 from mcnet.media.crop import SquareBox, crop, frame_face, plan_crops
-from mcnet.media.expressions import LIP_PAIRS, Expression, Mesh
+from mcnet.media.expressions import Expression, Mesh
 from mcnet.media.faces import FaceFinder
 from mcnet.media.head_motion import Head
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
+from mcnet.mesh_points import LIP_PAIRS
 from mcnet.model_file import ModelInfo
 from tests.media.heads import with_jaw_down
 from tests.training.conftest import SIZE_PX, tiny_config
@@ -250,7 +251,9 @@ def test_where_no_face_can_be_measured_keypoints_are_detected(
     assert guided.detected_instead == before + 1
 
 
-def test_what_people_get_in_space_stands_beside_the_network_alone(guided: MethodRunner, shots: list[Shot]) -> None:
+def test_what_people_get_in_space_stands_beside_the_network_alone(
+    guided: MethodRunner, shots: list[Shot], monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, closed = shots
     assert closed.face is not None
     head = Head.of(closed.face.landmarks_px.astype(np.float64))
@@ -263,6 +266,12 @@ def test_what_people_get_in_space_stands_beside_the_network_alone(guided: Method
     assert np.array_equal(space[0], alone[0]), "closed lips are left alone"
     assert not np.array_equal(space[1], alone[1])
     assert np.array_equal(space[2], space[1]), "held"
+    assert guided.unretouched == (0, "")
+    with monkeypatch.context() as broken:
+        broken.setattr("mcnet.media.mouth.MouthInterior.drawn", lambda *_: 1 // 0)
+        failed = [each.rgb for each in guided.perform("space", source, closed, performers)]
+    assert np.array_equal(failed, [*alone[:2], alone[1]])
+    assert guided.unretouched == (2, "ZeroDivisionError: integer division or modulo by zero"), "and is told of"
     faceless = dataclasses.replace(source, face=None)
     instead = [
         next(guided.perform(method, faceless, closed, performers[1:2])).rgb for method in ("space", "unretouched")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mcnet.arrays import Keypoints
 from mcnet.generator import Mcnet
+from mcnet.mesh_points import LEFT_EYE_RING, RIGHT_EYE_RING
 from tests.tolerance import EPSILON, PLACE, largest_error
 from tests.training.conftest import ASKED, SIZE_PX, dots, head, tiny_config
 from training.fit.augment import Faces
@@ -15,9 +16,9 @@ from training.fit.crops import REGIONS, face_squares
 from training.fit.losses import Pyramid
 from training.fit.objective import Objective, Outputs, with_crops, with_second_look
 from training.fit.stores import to_coordinates
-from training.landmarks import LEFT_EYE_POINTS, MOUTH_POINTS, RIGHT_EYE_POINTS, TRAINING_POINTS
+from training.landmarks import MOUTH_POINTS, TRAINING_POINTS
 
-RINGS = [[TRAINING_POINTS.index(point) for point in ring] for ring in (MOUTH_POINTS, LEFT_EYE_POINTS, RIGHT_EYE_POINTS)]
+RINGS = [[TRAINING_POINTS.index(point) for point in ring] for ring in (MOUTH_POINTS, LEFT_EYE_RING, RIGHT_EYE_RING)]
 
 
 def made_up_faces() -> Faces:

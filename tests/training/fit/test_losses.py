@@ -14,6 +14,7 @@ from mcnet.checkpoint import build_released
 from mcnet.dense_motion import Motion
 from mcnet.geometry import coordinate_grid
 from mcnet.memory import Compensation
+from mcnet.mesh_points import LEFT_EYE_RING, RIGHT_EYE_RING
 from tests.released import CASES, SHAPES, _draw_one, load_case, to_tensor
 from tests.tolerance import FLOAT16, PICTURE, PLACE, assert_near, largest_error, of_sums, products
 from training.fit import losses
@@ -23,11 +24,9 @@ from training.landmarks import (
     EYE_CORNERS,
     EYE_OPENINGS,
     GUIDANCE_POINTS,
-    LEFT_EYE_POINTS,
     MOUTH_OPENINGS,
     MOUTH_POINTS,
     PUPILS,
-    RIGHT_EYE_POINTS,
     TRAINING_POINTS,
 )
 
@@ -361,7 +360,7 @@ def test_region_weights_are_soft_ellipses_about_each_ring() -> None:
     assert got is not None
     grid = coordinate_grid(48, 48, landmarks)
     expected = torch.ones(3, 48, 48, dtype=torch.float64)
-    for points, weight in ((MOUTH_POINTS, 4.0), (LEFT_EYE_POINTS, 2.0), (RIGHT_EYE_POINTS, 2.0)):
+    for points, weight in ((MOUTH_POINTS, 4.0), (LEFT_EYE_RING, 2.0), (RIGHT_EYE_RING, 2.0)):
         ring = landmarks[:, [TRAINING_POINTS.index(point) for point in points]]
         for sample in range(2):
             spread = torch.cov(ring[sample].T, correction=0) + torch.eye(2, dtype=torch.float64) * 0.02**2

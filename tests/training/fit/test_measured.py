@@ -17,7 +17,7 @@ from mcnet.dense_motion import Motion
 from mcnet.engine import Engine, EngineOptions
 from mcnet.generator import Mcnet
 from mcnet.model_file import ModelInfo
-from mcnet.pose import linear_jacobians, squeezes
+from mcnet.pose import LinearMap, linear_jacobians, squeezes
 from tests.tolerance import largest_error
 from tests.training.conftest import SIZE_PX, tiny_config
 from training.data import DataError, Dataset, open_dataset
@@ -478,11 +478,36 @@ def test_new_keypoints_begin_between_their_neighbours(heads: Path) -> None:
     assert take_weights(other, few, (*PUPILS, *POINTS), landmarks=landmarks)["fresh"] != []
 
 
-def test_a_run_carries_the_map_on_to_new_keypoints(heads: Path, tmp_path: Path) -> None:
+def mapped_model(heads: Path, path: Path) -> LinearMap:
+    """Save a model with a map of five keypoints; returns the map."""
     linear = tuple(map(tuple, torch.rand((11, 20), generator=torch.Generator().manual_seed(0)).tolist()))
     told = {"places": "measured", "points": list(POINTS), "jacobians": "detected", "linear_jacobians": linear}
-    given = Mcnet(tiny_config(heads).model, ModelInfo(training={"keypoints": told}))
-    save_model(given, tmp_path / "few.safetensors")
+    save_model(Mcnet(tiny_config(heads).model, ModelInfo(training={"keypoints": told})), path)
+    return linear
+
+
+@pytest.mark.parametrize("change", [{"keypoint_points": POINTS[::-1]}, {"keypoint_jacobians": "identity"}])
+def test_a_map_of_other_keypoints_or_jacobians_is_left_out(
+    heads: Path, tmp_path: Path, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    mapped_model(heads, tmp_path / "few.safetensors")
+    data = {**RUN, **change}
+    config = tiny_config(
+        heads,
+        run={"initial": str(tmp_path / "few.safetensors")},
+        data=data,
+        loss={"guidance_points": data["keypoint_points"]},
+        motion={"steps": 1},
+        full={"steps": 0},
+    )
+    fit(config, tmp_path / "run")
+    assert "is left out: it is of its own measured keypoints and its own detector" in caplog.text
+    export(tmp_path / "run", tmp_path / "out.safetensors")
+    assert not load_model(str(tmp_path / "out.safetensors")).info.linear_jacobians
+
+
+def test_a_run_carries_the_map_on_to_new_keypoints(heads: Path, tmp_path: Path) -> None:
+    linear = mapped_model(heads, tmp_path / "few.safetensors")
     points = [*POINTS, *PUPILS]
     config = tiny_config(
         heads,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mcnet.media.expressions import head_turn
 from mcnet.media.head_motion import Head
+from mcnet.mesh_points import MESH_SIZE
 from tests.training.conftest import SIZE_PX, dotted_points, tiny_config
 from training.data import DataError, open_dataset
 from training.draws import Draws
@@ -21,7 +22,7 @@ from training.fit.moving import Mover, ThinPlate, move, moved_heads, rotation_of
 from training.fit.sampler import PairPlan, PairSampler
 from training.fit.state import CHECKPOINT
 from training.fit.stores import FrameStore, LandmarkStore
-from training.landmarks import MESH_SIZE, TRAINING_POINTS
+from training.landmarks import TRAINING_POINTS
 
 CPU = torch.device("cpu")
 PIXEL = 2 / (SIZE_PX - 1)

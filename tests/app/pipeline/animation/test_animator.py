@@ -148,6 +148,12 @@ def test_the_person_is_cut_out_only_if_it_is_wanted(face: Face, woman: Portrait)
         held = stage.until(state, cut_out).output
         assert held is not None
         assert held.person is not None
+        if state is State.HOLD:  # where what is switched counts at once
+            for settings in (SETTINGS, cut_out):
+                switched = stage.step(settings).output
+                assert switched is not None
+                assert switched.state is State.HOLD
+                assert (switched.person is not None) == settings.cut_out
     # Switched while nothing moves.
     for settings in (SETTINGS, cut_out):
         rests = stage.step(settings).output
@@ -351,8 +357,33 @@ def test_however_a_cutting_ends_without_a_matte_it_is_told_and_the_call_goes_on(
     # Switched on again it is tried again.
     assert _person(stage, SETTINGS) is None
     monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", cut_out)
+    stage.animator.try_again(cut_out=True, retouch=False)
     _wait_for_person(stage, cut)
     stage.animator.close()
+
+
+def test_a_cutting_that_failed_is_tried_again_also_while_nothing_moves(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", lambda _: 1 // 0)
+    stage = Stage(face, woman)
+    cut = dataclasses.replace(SETTINGS, cut_out=True, idle_s=60.0)
+    wait_until(lambda: _person(stage, cut) is None and _refusals(stage) != [], "it is told")
+    stage.finder.face = None
+    stage.until(State.IDLE, cut)
+    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", cut_out)
+    stage.animator.try_again(cut_out=False, retouch=True)
+    assert not any(_idle_person(stage, cut) for _ in range(3))
+    stage.animator.try_again(cut_out=True, retouch=False)
+    wait_until(lambda: _idle_person(stage, cut), "the person is cut out")
+    stage.animator.close()
+
+
+def _idle_person(stage: Stage, settings: LiveSettings) -> bool:
+    output = stage.step(settings).output
+    assert output is not None
+    assert output.state is State.IDLE
+    return output.person is not None
 
 
 def test_a_thread_that_cannot_start_is_a_failure_of_the_cutting_like_others(
