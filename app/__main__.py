@@ -27,6 +27,7 @@ _HEADLESS_ONLY = (
     "remember_calibration",
     "preset",
     "no_retouch",
+    "fine_detail",
     "record_motion",
     "background",
     "background_blur",
@@ -233,6 +234,12 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave skin, teeth and shut lids as the network makes them; for motion in space, where they are drawn "
         "otherwise",
+    )
+    group.add_argument(
+        "--fine-detail",
+        action=argparse.BooleanOptionalAction,
+        help="show the portrait's own fine detail, up to 512 px, which takes some milliseconds per picture (default: "
+        "where the process may use four processors or more)",
     )
     group.add_argument(
         "--calibration-s",

@@ -71,6 +71,8 @@ _FILE_SINK = "file:"
 _TELL_EVERY_S = 2.0
 _POLL_S = 0.02
 _STOP_S = 12.0
+_UNASKED = ("retouch", "fine_detail")
+"""Settings that are in force though nobody asked for them."""
 
 
 def run_headless(args: argparse.Namespace) -> int:
@@ -212,6 +214,7 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
         motion=args.motion or LiveSettings().motion,
         keypoints=args.keypoints,
         retouch=not args.no_retouch,
+        fine_detail=LiveSettings().fine_detail if args.fine_detail is None else args.fine_detail,
         calibration_s=args.calibration_s,
         portrait_size=args.portrait_size,
         portrait_x=args.portrait_x,
@@ -493,7 +496,7 @@ class Watch:
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
             # One that was asked for from outside, or one that nobody has to ask for.
-            case SettingRefused(setting=setting, message=message) if self._animated or setting == "retouch":
+            case SettingRefused(setting=setting, message=message) if self._animated or setting in _UNASKED:
                 print(f"{message}; the picture goes on", file=sys.stderr)
             case SettingRefused(message=message):
                 self.failure = message  # it was asked for on the command line

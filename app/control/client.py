@@ -87,6 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     retouch = commands.add_parser("retouch", help="draw skin, teeth and closed lids, in motion in space, or do not")
     retouch.add_argument("to", nargs="?", choices=_SWITCH, default="toggle", help="default: toggle")
+    detail = commands.add_parser("detail", help="show the portrait's own fine detail, or do not")
+    detail.add_argument("to", nargs="?", choices=_SWITCH, default="toggle", help="default: toggle")
     status = commands.add_parser("status", help="say how the app stands")
     status.add_argument("--json", action="store_true", help="all of it, as JSON")
     commands.add_parser("watch", help="print every change and event as a line of JSON, until Ctrl-C")
@@ -114,6 +116,8 @@ def _run(app: "Connection", args: argparse.Namespace) -> int:
             print(f"slate: {'on' if done['slate'] else 'off'}" if args.command == "slate" else _recording(done))
         case "retouch":
             print(f"retouch: {'on' if app.do('retouch', {'to': args.to})['retouch'] else 'off'}")
+        case "detail":
+            print(f"fine detail: {'on' if app.do('detail', {'to': args.to})['fine_detail'] else 'off'}")
         case "live" | "stop":
             print(f"slate: {'on' if app.do(args.command, {})['slate'] else 'off'}")
         case "portrait" if args.name is None and args.step is None:

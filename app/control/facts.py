@@ -49,6 +49,7 @@ class AppState:
         preset: the one with these strengths, or "".
         presets: all that can be applied.
         retouch: whether skin, teeth and shut lids are to be drawn, where the motion is in space.
+        fine_detail: whether the portrait's own fine detail is to be shown.
         model, device, backend: what computes; "" before it does.
     """
 
@@ -69,6 +70,7 @@ class AppState:
     preset: str = ""
     presets: tuple[str, ...] = ()
     retouch: bool = True
+    fine_detail: bool = False
     model: str = ""
     device: str = ""
     backend: str = ""

@@ -21,6 +21,7 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
+    SwitchDetail,
     SwitchRetouch,
 )
 from app.pipeline.events import (
@@ -95,6 +96,7 @@ class PipelineOperator:
             slate=live.slate,
             presets=presets.names,
             retouch=live.retouch,
+            fine_detail=live.fine_detail,
             **self._strengths(live),
         )
 
@@ -186,6 +188,11 @@ class PipelineOperator:
                 self._pipeline.update(dataclasses.replace(self._pipeline.settings, retouch=retouch))
                 self._change(retouch=retouch)
                 return {"retouch": retouch}
+            case SwitchDetail():
+                fine_detail = switched(command.to, self._pipeline.settings.fine_detail)
+                self._pipeline.update(dataclasses.replace(self._pipeline.settings, fine_detail=fine_detail))
+                self._change(fine_detail=fine_detail)
+                return {"fine_detail": fine_detail}
             case _:
                 assert_never(command)
 

@@ -152,7 +152,16 @@ class SwitchRetouch:
     to: Switch = "toggle"
 
 
-Command = Slate | Live | Stop | ChoosePortrait | Calibrate | Record | SetGains | ApplyPreset | SwitchRetouch
+@dataclass(frozen=True)
+class SwitchDetail:
+    """Have the portrait's own fine detail shown, or the network's pictures alone."""
+
+    to: Switch = "toggle"
+
+
+Command = (
+    Slate | Live | Stop | ChoosePortrait | Calibrate | Record | SetGains | ApplyPreset | SwitchRetouch | SwitchDetail
+)
 
 
 @dataclass(frozen=True)
@@ -191,6 +200,11 @@ COMMANDS: dict[str, CommandHelp] = {
     "retouch": CommandHelp(
         SwitchRetouch,
         "Draw skin, teeth and closed lids, in motion in space, or leave them as the network makes them.",
+        {"to": f"{_TO}; without it: toggle"},
+    ),
+    "detail": CommandHelp(
+        SwitchDetail,
+        "Show the portrait's own fine detail, or the network's pictures alone.",
         {"to": f"{_TO}; without it: toggle"},
     ),
 }

@@ -78,6 +78,7 @@ class _SwitchedOn(NamedTuple):
 
     cut_out: bool
     retouch: bool
+    fine_detail: bool
 
 
 class _UseEngine(NamedTuple):
@@ -213,7 +214,9 @@ class Pipeline:
         before, self._settings = self._settings, settings
         forgets = before.remember_calibration and not settings.remember_calibration
         switched_on = _SwitchedOn(
-            cut_out=settings.cut_out and not before.cut_out, retouch=settings.retouch and not before.retouch
+            cut_out=settings.cut_out and not before.cut_out,
+            retouch=settings.retouch and not before.retouch,
+            fine_detail=settings.fine_detail and not before.fine_detail,
         )
         if any(switched_on):
             with self._lock:
@@ -512,7 +515,7 @@ class _Run:
             elif isinstance(command, _UseEngine):
                 model = command
             elif isinstance(command, _SwitchedOn):
-                animator.try_again(cut_out=command.cut_out, retouch=command.retouch)
+                animator.try_again(**command._asdict())
             else:
                 calibrate = command
         if model is not None:

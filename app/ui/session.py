@@ -21,6 +21,7 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
+    SwitchDetail,
     SwitchRetouch,
 )
 from app.errors import AppError
@@ -404,7 +405,9 @@ class Session(QObject):
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
         changed = {
-            name for name in ("slate_image", "idle_motion", "retouch") if getattr(before, name) != getattr(live, name)
+            name
+            for name in ("slate_image", "idle_motion", "retouch", "fine_detail")
+            if getattr(before, name) != getattr(live, name)
         }
         backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
         if len(set(backgrounds)) > 1:
@@ -766,6 +769,10 @@ class Session(QObject):
                 live = self.settings.live
                 self.set_live(replace(live, retouch=switched(command.to, live.retouch)))
                 return {"retouch": self.settings.live.retouch}
+            case SwitchDetail():
+                live = self.settings.live
+                self.set_live(replace(live, fine_detail=switched(command.to, live.fine_detail)))
+                return {"fine_detail": self.settings.live.fine_detail}
             case _:
                 assert_never(command)
         return {"slate": self.settings.live.slate}
@@ -818,6 +825,7 @@ class Session(QObject):
                 preset=self.presets.current,
                 presets=self.presets.names,
                 retouch=self.settings.live.retouch,
+                fine_detail=self.settings.live.fine_detail,
                 model=self.run_settings.model,
                 device=self.device,
                 backend=self.backend,
@@ -882,7 +890,7 @@ class Session(QObject):
                     self._proven_portrait = self._portrait
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
                 self._animated = event.key
-                self._clear_refused({"retouch"})  # it was said of the portrait before
+                self._clear_refused({"retouch", "fine_detail"})  # it was said of the portrait before
                 self.presets.bring_back(event.key)
             case SourceFailed():
                 self._source_failed(event)

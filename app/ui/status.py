@@ -142,6 +142,7 @@ STAGES = {
     "face": phrase("face"),
     "crop": phrase("crop"),
     "render": phrase("render"),
+    "detail": phrase("fine detail"),
     "retouch": phrase("retouch"),
     "matte": phrase("matte"),
     "cut out": phrase("cut out"),

@@ -82,6 +82,15 @@ def cut_out(square: Rgb) -> Matte:
     return Matte(alpha, _plate(square, alpha), _faded_above(alpha))
 
 
+def resized_matte(matte: Matte, size_px: int) -> Matte:
+    """A portrait's matte for pictures of another size: with no more of its edges than it had."""
+    smaller = size_px < len(matte.alpha)
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    alpha, plate = (cv2.resize(one, (size_px, size_px), interpolation=how) for one in (matte.alpha, matte.plate))
+    alpha = np.asarray(alpha, np.float32)
+    return Matte(alpha, np.asarray(plate, np.uint8), _faded_above(alpha))
+
+
 def _segmented(square: Rgb) -> NDArray[np.float32]:
     """The network's own answer, (S, S) in [0, 1]."""
     checked_content(NETWORK, _SHA256)

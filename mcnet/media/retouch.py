@@ -2,18 +2,16 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from mcnet.arrays import Rgb
+from mcnet.media.attempts import Attempts
 from mcnet.media.head_motion import Head
 from mcnet.media.lids import DrawnLids
 from mcnet.media.mouth import MouthInterior
 from mcnet.media.skin import DrawnSkin
-
-T = TypeVar("T")
 
 
 class Retouch:
@@ -76,24 +74,17 @@ class Retouch:
         return DrawnLids(self._square, self._head)
 
 
-class Retouching:
+class Retouching(Attempts):
     """A `Retouch` that may fail: pictures then stay as the network made them, and nothing is tried until it shall be.
 
     Args:
         retouch: of the portrait.
         refuse: told of a failure, while it is handled.
-
-    Attributes:
-        failed: whether it has failed since it was made, or was last to try again.
     """
 
     def __init__(self, retouch: Retouch, refuse: Callable[[Exception], None]) -> None:
-        self._retouch, self._refuse = retouch, refuse
-        self.failed = False
-
-    def try_again(self) -> None:
-        """Whatever failed before is tried once more."""
-        self.failed = False
+        super().__init__(refuse)
+        self._retouch = retouch
 
     def posed(self, head: Head, share: float = 1.0) -> Head:
         """See `Retouch.posed`; the head itself where that fails."""
@@ -102,16 +93,6 @@ class Retouching:
     def applied(self, rgb: Rgb, head: Head, share: float = 1.0) -> Rgb:
         """See `Retouch.applied`; the picture itself where that fails."""
         return self._attempt(lambda: self._retouch.applied(rgb, head, share), instead=rgb)
-
-    def _attempt(self, work: Callable[[], T], *, instead: T) -> T:
-        if self.failed:
-            return instead
-        try:
-            return work()
-        except Exception as error:  # whatever it is, out of memory included: no call and no video ends for it
-            self.failed = True
-            self._refuse(error)
-            return instead
 
 
 def _is_finite(head: Head) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
 from app.pipeline.animation.cutting_out import Cutter, CuttingOut
+from app.pipeline.animation.finish import Detailing, Finish, detailed_px, portrait_in
 from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
@@ -39,7 +40,7 @@ from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Array, SourceCache
-from mcnet.engine import EngineError, resized
+from mcnet.engine import EngineError
 from mcnet.errors import UserError, sentence
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
@@ -105,16 +106,18 @@ class _Picture(NamedTuple):
     """What the engine made last.
 
     Attributes:
-        avatar: the picture.
+        avatar: the picture, in the size that `Finish` gave it.
         person: cut out of it, where that is wanted.
         stance: how the portrait is posed in it.
         retouched: whether it has what the network cannot show.
+        detailed: whether it has the portrait's own detail.
     """
 
     avatar: NDArray[np.uint8]
     person: Person | None
     stance: Pose | Head
     retouched: bool
+    detailed: bool
 
 
 class _Whereabouts(NamedTuple):
@@ -149,14 +152,21 @@ class _Source(NamedTuple):
         pose: its own keypoints.
         cache: for the engine.
         space: its head, where its keypoints are measured; None where they are detected.
-        retouching: of its pictures, where its head is known.
+        plain: what is done to its pictures in the network's own size.
+        detailed: likewise in a larger one; None where the portrait has no more to show.
     """
 
     portrait: Portrait
     pose: Pose
     cache: SourceCache[Array]
     space: PortraitInSpace | None
-    retouching: Retouching | None
+    plain: Finish
+    detailed: Finish | None
+
+    @property
+    def finishes(self) -> list[Finish]:
+        """All there are."""
+        return [self.plain] if self.detailed is None else [self.plain, self.detailed]
 
     def rest(self, like: Pose | Head) -> Pose | Head:
         """The portrait as it is, told as `like` is."""
@@ -241,6 +251,7 @@ class Animator:
         self._picture: _Picture | None = None
         self._proven: _Picture | None = None
         self._retouches = LiveSettings().retouch
+        self._details = LiveSettings().fine_detail
         self._cuts_out = False
         self._cutter = Cutter(store)
         self._cutting: CuttingOut | None = None
@@ -339,8 +350,10 @@ class Animator:
         self._whereabouts = self._looked_at = None
         self._begin_anew()
         if self._cuts_out and self._source is not None:
-            # Of another size, maybe. What takes longer comes later: the last picture stays, and the window is told.
-            self._cutting_of(self._source.portrait).wait(_MATTE_WAIT_S)
+            cutting = self._cutting_of(self._source.portrait)
+            if cutting.matte is None:
+                # What takes longer comes later: the last picture stays, and the window is told.
+                cutting.wait(_MATTE_WAIT_S)
         taken_over(holds)
         if self._source is not None:
             self._tell_source(known)
@@ -350,20 +363,35 @@ class Animator:
         space = self._space_of(portrait)
         cache, known = self._encode(portrait, space)
         self._engine.set_source(cache)
-        return _Source(portrait, Pose.of(cache.keypoints), cache, space, self._retouching_of(portrait, space)), known
+        return _Source(portrait, Pose.of(cache.keypoints), cache, space, *self._finishes(portrait, space)), known
 
-    def _retouching_of(self, portrait: Portrait, space: PortraitInSpace | None) -> Retouching | None:
-        if space is None:
-            return None
-        square, size_px = portrait.square, self._engine.config.size_px
-        own = Retouch(square if len(square) == size_px else resized(square, size_px), space.head)
-        return Retouching(own, self._refuse_retouch)
+    def _finishes(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[Finish, Finish | None]:
+        """In the network's own size, and in the portrait's where that is larger."""
+        own_px = self._engine.config.size_px
+        size_px = detailed_px(portrait, own_px)
+        square = portrait_in(portrait, own_px)
+        plain = Finish(own_px, None, self._retouching_of(square, space))
+        if size_px == own_px:
+            return plain, None
+        large = portrait_in(portrait, size_px)
+        detail = Detailing(square, large, self._refuse_detail)
+        return plain, Finish(size_px, detail, self._retouching_of(large, space))
+
+    def _retouching_of(self, square: NDArray[np.uint8], space: PortraitInSpace | None) -> Retouching | None:
+        """For pictures of that square's size."""
+        return None if space is None else Retouching(Retouch(square, space.head), self._refuse_retouch)
 
     def _refuse_retouch(self, error: Exception) -> None:
         """Tell that nothing more is drawn for this portrait: what failed once would fail in every frame of a call."""
         logger.error("retouching", exc_info=error)
         said = phrase("skin, teeth and shut lids cannot be drawn for this portrait: {error}", error=sentence(error))
         self._emit(SettingRefused("retouch", said))
+
+    def _refuse_detail(self, error: Exception) -> None:
+        """Likewise of its fine detail."""
+        logger.error("fine detail", exc_info=error)
+        said = phrase("the fine detail of this portrait cannot be shown: {error}", error=sentence(error))
+        self._emit(SettingRefused("fine_detail", said))
 
     def _begin_anew(self) -> None:
         """Forget the pictures of another portrait or model, and calibrate from the start where it is under way."""
@@ -409,17 +437,22 @@ class Animator:
             del self._encoded[next(iter(self._encoded))]
         return cache, known
 
-    def try_again(self, *, cut_out: bool, retouch: bool) -> None:
+    def try_again(self, *, cut_out: bool, retouch: bool, fine_detail: bool) -> None:
         """Try once more what was switched on again, if it has failed before.
 
         Args:
             cut_out: whether that is to cut the person out.
             retouch: whether it is to draw what the network cannot show.
+            fine_detail: whether it is to show the portrait's own.
         """
         if cut_out and self._cutting is not None and self._cutting.failed:
             self._cutting, self._resting = None, False
-        if retouch and self._source is not None and self._source.retouching is not None:
-            self._source.retouching.try_again()
+        for finish in [] if self._source is None else self._source.finishes:
+            if retouch and finish.retouching is not None:
+                finish.retouching.try_again()
+            if fine_detail and finish.detail is not None:
+                finish.detail.try_again()
+                self._resting = False
 
     def calibrate(self, duration_s: float) -> None:
         """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
@@ -441,6 +474,8 @@ class Animator:
         """
         if settings.cut_out != self._cuts_out:
             self._cuts_out, self._resting = settings.cut_out, False
+        if settings.fine_detail != self._details:
+            self._details, self._resting = settings.fine_detail, False
         self._retouches = settings.retouch
         self._follow_cutting()
         self._remember(settings)
@@ -885,9 +920,14 @@ class Animator:
         start = self._idled if self._idled is not None and time_s == 0 else space.head
         return start.towards(stance, eased(min(1.0, time_s / _IDLE_IN_S)))
 
+    def _finish_of(self, source: _Source) -> Finish:
+        """What is to be done to its pictures now."""
+        detailed = source.detailed
+        return detailed if self._details and detailed is not None and detailed.usable else source.plain
+
     def _retouching_in(self, stance: Pose | Head) -> Retouching | None:
         """What retouches a picture of the portrait in that stance; None where nothing is to be, or can be."""
-        retouching = None if self._source is None else self._source.retouching
+        retouching = None if self._source is None else self._finish_of(self._source).retouching
         usable = self._retouches and isinstance(stance, Head) and retouching is not None and not retouching.failed
         return retouching if usable else None
 
@@ -898,23 +938,35 @@ class Animator:
 
     def _is_as_wished(self, picture: _Picture) -> bool:
         """Whether nothing was switched since it was made that would have it look otherwise."""
+        assert self._source is not None
         retouched = self._retouching_in(picture.stance) is not None
-        return picture.retouched == retouched and (picture.person is None) == (self._matte() is None)
+        detailed = self._finish_of(self._source).detail is not None
+        wished = picture.retouched == retouched and picture.detailed == detailed
+        return wished and (picture.person is None) == (self._matte() is None)
 
     def _render(self, stance: Pose | Head, drawn: float = 1.0) -> None:
         """Make the portrait's picture in a stance, of whose drawing so much is seen."""
         assert self._source is not None
         source, retouching = self._source, self._retouching_in(stance)
+        detail = self._finish_of(source).detail
         began_s = time.perf_counter()
         posed = stance if retouching is None or isinstance(stance, Pose) else retouching.posed(stance, drawn)
         posing_s = time.perf_counter() - began_s
         pose = source.pose_of(posed)
-        matte = self._matte()
+        flow = None
         with self._timed("render"):
-            if matte is None:
+            if detail is None and self._matte() is None:
                 avatar = self._engine.render(pose.to_keypoints())
             else:
                 (avatar,), flow = self._engine.render_with_flow(pose.to_keypoints())
+        if detail is not None:
+            assert flow is not None
+            with self._timed("detail"):
+                avatar = detail.added(avatar, flow.deformation[0])
+            retouching = self._retouching_in(
+                stance
+            )  # where that failed just now, the picture is as the network made it
+        matte = None if flow is None else self._matte()
         if retouching is not None and isinstance(stance, Head):
             began_s = time.perf_counter()
             avatar = retouching.applied(avatar, stance, drawn)
@@ -924,9 +976,16 @@ class Animator:
                 return
         person = None
         if matte is not None:
+            assert flow is not None
             with self._timed("cut out"):
                 person = Person(cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0]), matte.plate)
-        self._picture = _Picture(avatar, person, stance, retouched=self._retouching_in(stance) is not None)
+        self._picture = _Picture(
+            avatar,
+            person,
+            stance,
+            retouched=self._retouching_in(stance) is not None,
+            detailed=self._finish_of(source).detail is not None,
+        )
         self._posed = Posed(
             source.portrait.square,
             *source.pose,
@@ -936,11 +995,18 @@ class Animator:
         )
         self._resting = False
 
+    def _shown_px(self, portrait: Portrait) -> int:
+        """The side of its pictures: as they are, or will be once it is animated."""
+        if self._source is not None and self._source.portrait is portrait:
+            return self._finish_of(self._source).size_px
+        size_px = self._engine.config.size_px
+        return detailed_px(portrait, size_px) if self._details else size_px
+
     def _cuts(self, cutting: CuttingOut, portrait: Portrait) -> bool:
-        return cutting.is_for(portrait.square, self._engine.config.size_px)
+        return cutting.is_for(portrait.square, self._shown_px(portrait))
 
     def _begin_cutting(self, portrait: Portrait) -> CuttingOut:
-        return self._cutter.begin(portrait.square, self._engine.config.size_px)
+        return self._cutter.begin(portrait.square, self._shown_px(portrait), before=self._cutting)
 
     def _cutting_of(self, portrait: Portrait) -> CuttingOut:
         """Cuts out the portrait that is animated; it begins when it is first wanted, and may be done already."""
@@ -979,10 +1045,13 @@ class Animator:
 
     def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
         assert self._source is not None
-        avatar, person = (None, None) if self._picture is None else self._picture[:2]
+        picture = self._picture
+        avatar, person, detailed = (None, None, False) if picture is None else (*picture[:2], picture.detailed)
         cutting = self._cutting if self._cuts_out else None
         whole = cutting is not None and cutting.failed and self._cuts(cutting, self._source.portrait)
-        return OutputFrame(self._frame_id, self._captured_s, state, avatar, fresh, person, whole=whole)
+        return OutputFrame(
+            self._frame_id, self._captured_s, state, avatar, fresh, person, whole=whole, detailed=detailed
+        )
 
     def _slate(self, state: State) -> OutputFrame:
         return OutputFrame(self._frame_id, self._captured_s, state, None, fresh=False)

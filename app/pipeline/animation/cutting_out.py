@@ -16,7 +16,7 @@ from app.pipeline.animation.source_store import SourceStore
 from mcnet.engine import resized
 from mcnet.errors import sentence
 from mcnet.media.errors import MediaError
-from mcnet.media.matte import Matte, cut_out
+from mcnet.media.matte import Matte, cut_out, resized_matte
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -34,28 +34,29 @@ class CuttingOut:
 
     Args:
         square: (S, S, 3) uint8, the portrait's.
-        size_px: the side of the engine's pictures.
+        size_px: the side of the pictures that it is for.
+        meanwhile: what serves until the end: a matte that was made for pictures of another size.
 
     Attributes:
         square: as given; the same array.
         size_px: as given.
         took_s: for how long the matte was computed; 0 before that, and where it was kept.
-        matte: None before the end, and where it cannot be made.
+        matte: what there is now; None before the end without `meanwhile`, and where none can be made.
         failure: why it cannot be, for people; "" otherwise.
     """
 
-    def __init__(self, square: NDArray[np.uint8], size_px: int) -> None:
+    def __init__(self, square: NDArray[np.uint8], size_px: int, meanwhile: Matte | None = None) -> None:
         self.square = square
         self.size_px = size_px
         self.took_s = 0.0
-        self.matte: Matte | None = None
+        self.matte = meanwhile
         self.failure = ""
         self._wished_s = time.monotonic()
         self._ended = threading.Event()
 
     @property
     def over(self) -> bool:
-        """Whether nothing more comes: the matte is there, or there will be none."""
+        """Whether nothing more comes: the matte is there, or there will be no other."""
         return self._ended.is_set()
 
     @property
@@ -66,7 +67,7 @@ class CuttingOut:
     @property
     def takes_long(self) -> bool:
         """Whether it is not over after a time that a user notices."""
-        return not self.over and time.monotonic() - self._wished_s > _TELL_AFTER_S
+        return self.matte is None and not self.over and time.monotonic() - self._wished_s > _TELL_AFTER_S
 
     def is_for(self, square: NDArray[np.uint8], size_px: int) -> bool:
         """Whether it is that very portrait's, for pictures of that size."""
@@ -89,7 +90,7 @@ class CuttingOut:
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """Have it be over without a matte."""
+        """Have it be over without a matte of its own."""
         try:
             said = sentence(error) if isinstance(error, Exception) else type(error).__name__
             self.failure = phrase("the person cannot be cut out of this portrait: {error}", error=said)
@@ -134,18 +135,19 @@ class Cutter:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def begin(self, square: NDArray[np.uint8], size_px: int) -> CuttingOut:
+    def begin(self, square: NDArray[np.uint8], size_px: int, *, before: CuttingOut | None = None) -> CuttingOut:
         """Have a portrait cut out; it may be under way already, and over at once where that cannot begin.
 
         Args:
             square: (S, S, 3) uint8, the portrait's.
-            size_px: the side of the engine's pictures.
+            size_px: the side of the pictures that it is for.
+            before: what was cut out last; of the same portrait it serves until this one is over.
         """
         with self._lock:
             for one in (self._current, *self._waiting):
                 if one is not None and not one.failed and one.is_for(square, size_px):
                     return one
-            wish = CuttingOut(square, size_px)
+            wish = CuttingOut(square, size_px, _in_size(before, square, size_px))
             if self._closed:
                 wish.fail(RuntimeError("closed"))
                 return wish
@@ -190,6 +192,17 @@ class Cutter:
             if self._current is None:
                 self._thread = None
             return self._current
+
+
+def _in_size(before: CuttingOut | None, square: NDArray[np.uint8], size_px: int) -> Matte | None:
+    """The matte of the same portrait that there is already, for pictures of another size."""
+    if before is None or before.square is not square or before.matte is None:
+        return None
+    try:
+        return resized_matte(before.matte, size_px)
+    except Exception as error:  # out of memory, say: the picture before stays until there is another
+        logger.warning("the matte cannot be resized: %s", error)
+        return None
 
 
 def _wait_at_exit() -> None:

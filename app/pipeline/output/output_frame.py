@@ -34,7 +34,7 @@ class Person:
 
     Attributes:
         cutout: the person, of the same size as the avatar.
-        plate: (size_px, size_px, 3) uint8 RGB, the portrait's background, filled in where the person was; the same
+        plate: (size, size, 3) uint8 RGB, as large, the portrait's background, filled in where the person was; the same
             array for all frames of a portrait.
     """
 
@@ -50,11 +50,13 @@ class OutputFrame:
         frame_id: of the camera frame that moved it; a repeated or eased picture bears the last one's.
         captured_s: when that camera frame arrived, in seconds of `time.monotonic`.
         state: what this is.
-        avatar: (size_px, size_px, 3) uint8 RGB as the engine generated it; None where the slate is to be shown.
+        avatar: (size, size, 3) uint8 RGB as the engine generated it, and as large or larger with the portrait's detail;
+            None where the slate is to be shown.
         fresh: whether a new camera frame moved it.
         person: of the avatar, where it is to be cut out.
         whole: whether the person cannot be cut out of this portrait, so that it is to be shown as it is; where there is
             no person and this is not so, he will come.
+        detailed: whether the avatar has the portrait's own detail.
     """
 
     frame_id: int
@@ -64,6 +66,7 @@ class OutputFrame:
     fresh: bool
     person: Person | None = None
     whole: bool = False
+    detailed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

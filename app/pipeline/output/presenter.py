@@ -160,12 +160,14 @@ class Presenter:
         if background != self._refused:
             self._refused = None
             try:
-                return _Layers(*self._compositor.compose_layers(frame.avatar, settings, frame.person))
+                return _Layers(
+                    *self._compositor.compose_layers(frame.avatar, settings, frame.person, detailed=frame.detailed)
+                )
             except AppError as error:
                 self._refused = background
                 self._refuse("background", str(error))
         usual = dataclasses.replace(settings, background="blur")
-        return _Layers(*self._compositor.compose_layers(frame.avatar, usual, frame.person))
+        return _Layers(*self._compositor.compose_layers(frame.avatar, usual, frame.person, detailed=frame.detailed))
 
     def close(self) -> None:
         """End what runs in the background; harmless when called again."""

@@ -39,7 +39,9 @@ from tests.app.fakes import Cameras, FakeEngine, FakeFinder, FakeSink, marked_pi
 from tests.app.pipeline.capture.fake_capture import Clock
 from tests.app.pipeline.test_pipeline import leaked
 
-SETTINGS = LiveSettings(calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False)
+SETTINGS = LiveSettings(
+    calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False, fine_detail=False
+)
 STEPWISE = dataclasses.replace(SETTINGS, smoothing=0.0)
 POINTS = (33, 263, 13, 14, 152)
 

@@ -67,7 +67,9 @@ from tests.media.heads import JAW
 from tests.media.videos import make_video
 
 OUTPUT = OutputFormat(640, 480, fps_hz=60)
-SETTINGS = LiveSettings(calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False)
+SETTINGS = LiveSettings(
+    calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False, fine_detail=False
+)
 TIMES = PipelineTimes(
     model_s=0.4, camera=CameraTimes(open_s=1.0, stall_s=0.3, frozen_s=0.4, first_retry_s=0.05, longest_retry_s=0.1)
 )

@@ -45,7 +45,7 @@ from tests.media.videos import GRID
 
 pytestmark = pytest.mark.usefixtures("_compiled_once")
 
-SETTINGS = LiveSettings(calibration_s=0.2, hold_s=0.5, ease_s=0.5, idle_s=1.0, smoothing=0.0)
+SETTINGS = LiveSettings(calibration_s=0.2, hold_s=0.5, ease_s=0.5, idle_s=1.0, smoothing=0.0, fine_detail=False)
 DT_S = 0.04
 
 
@@ -357,7 +357,7 @@ def test_however_a_cutting_ends_without_a_matte_it_is_told_and_the_call_goes_on(
     # Switched on again it is tried again.
     assert _person(stage, SETTINGS) is None
     monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", cut_out)
-    stage.animator.try_again(cut_out=True, retouch=False)
+    stage.animator.try_again(cut_out=True, retouch=False, fine_detail=False)
     _wait_for_person(stage, cut)
     stage.animator.close()
 
@@ -372,9 +372,9 @@ def test_a_cutting_that_failed_is_tried_again_also_while_nothing_moves(
     stage.finder.face = None
     stage.until(State.IDLE, cut)
     monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", cut_out)
-    stage.animator.try_again(cut_out=False, retouch=True)
+    stage.animator.try_again(cut_out=False, retouch=True, fine_detail=False)
     assert not any(_idle_person(stage, cut) for _ in range(3))
-    stage.animator.try_again(cut_out=True, retouch=False)
+    stage.animator.try_again(cut_out=True, retouch=False, fine_detail=False)
     wait_until(lambda: _idle_person(stage, cut), "the person is cut out")
     stage.animator.close()
 

@@ -313,7 +313,7 @@ def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
     assert len(refused(stage)) == 2
     broken.when = ""
     shown(stage, dataclasses.replace(SETTINGS, retouch=False))
-    stage.animator.try_again(cut_out=False, retouch=True)
+    stage.animator.try_again(cut_out=False, retouch=True, fine_detail=False)
     assert shown(stage).avatar is not None
     assert drawn_px(shown(stage).avatar) == SIZE_PX**2 - 1
     assert len(refused(stage)) == 2
@@ -359,9 +359,9 @@ def test_the_switch_tries_again_what_failed_also_within_one_frame(
     broken.when = ""
     for _ in range(3):
         assert drawn_px(shown(stage).avatar) == 0, "nobody asked for it"
-    stage.animator.try_again(cut_out=True, retouch=False)
+    stage.animator.try_again(cut_out=True, retouch=False, fine_detail=False)
     assert drawn_px(shown(stage).avatar) == 0, "that is another switch"
-    stage.animator.try_again(cut_out=False, retouch=True)
+    stage.animator.try_again(cut_out=False, retouch=True, fine_detail=False)
     output = shown(stage)
     assert output.state is (State.HOLD if held else State.LIVE)
     assert drawn_px(output.avatar) == SIZE_PX**2 - 1
