@@ -297,10 +297,11 @@ def test_a_portrait_whose_teeth_cannot_be_drawn_ends_no_run(capsys: pytest.Captu
     """Nobody has asked for them; a background that was asked for ends it."""
     events: SimpleQueue[Event] = SimpleQueue()
     watch = watch_of(events, {"null"})
-    events.put(SettingRefused("retouch", "they cannot be drawn"))
-    watch.drain()
-    assert watch.failure == ""
-    assert capsys.readouterr().err == "they cannot be drawn; the picture goes on\n"
+    for setting in ("retouch", "fine_detail"):
+        events.put(SettingRefused(setting, "they cannot be drawn"))
+        watch.drain()
+        assert watch.failure == ""
+        assert capsys.readouterr().err == "they cannot be drawn; the picture goes on\n"
     events.put(SettingRefused("background", "it is gone"))
     watch.drain()
     assert watch.failure == "it is gone"
@@ -313,6 +314,20 @@ def test_nothing_is_drawn_where_it_is_switched_off(capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         main(["--no-retouch"])
     assert "--no-retouch goes with --headless" in capsys.readouterr().err
+
+
+def test_fine_detail_is_there_where_there_are_processors_for_it_or_as_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = build_parser()
+    for processors, usual in ((3, False), (4, True)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=processors: set(range(n)), raising=False)
+        for option, on in ((), usual), (("--fine-detail",), True), (("--no-fine-detail",), False):
+            assert live_settings(parser.parse_args(["--headless", *option])).fine_detail is on
+    for option in ("--fine-detail", "--no-fine-detail"):
+        with pytest.raises(SystemExit):
+            main([option])
+        assert "--fine-detail goes with --headless" in capsys.readouterr().err
 
 
 def test_a_run_ends_with_the_last_of_its_sinks() -> None:

@@ -39,6 +39,20 @@ def test_no_file_means_defaults_and_no_message(tmp_path: Path) -> None:
     assert load_settings(tmp_path / "settings.toml") == (AppSettings(), None)
 
 
+def test_settings_of_before_there_was_fine_detail_have_it_where_there_are_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "settings.toml"
+    for processors, usual in ((2, False), (8, True)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=processors: set(range(n)), raising=False)
+        path.write_text("[live]\nzoom = 1.5\n", encoding="utf-8")
+        kept = load_settings(path)[0]
+        assert kept.live == LiveSettings(zoom=1.5, fine_detail=usual)
+        for on in (True, False):  # what was chosen stays, wherever the next start is
+            save_settings(path, AppSettings(live=LiveSettings(fine_detail=on)))
+            assert load_settings(path)[0].live.fine_detail is on
+
+
 def test_a_file_that_is_no_toml_is_kept_aside_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "settings.toml"
     path.write_text("live = [", encoding="utf-8")

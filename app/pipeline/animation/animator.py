@@ -382,8 +382,14 @@ class Animator:
         return None if space is None else Retouching(Retouch(square, space.head), self._refuse_retouch)
 
     def _refuse_retouch(self, error: Exception) -> None:
-        """Tell that nothing more is drawn for this portrait: what failed once would fail in every frame of a call."""
+        """Tell that nothing more is drawn for this portrait: what failed once would fail in every frame of a call.
+
+        In no size: another failure would tell the same again.
+        """
         logger.error("retouching", exc_info=error)
+        for finish in [] if self._source is None else self._source.finishes:
+            if finish.retouching is not None:
+                finish.retouching.failed = True
         said = phrase("skin, teeth and shut lids cannot be drawn for this portrait: {error}", error=sentence(error))
         self._emit(SettingRefused("retouch", said))
 
@@ -1003,7 +1009,9 @@ class Animator:
         return detailed_px(portrait, size_px) if self._details else size_px
 
     def _cuts(self, cutting: CuttingOut, portrait: Portrait) -> bool:
-        return cutting.is_for(portrait.square, self._shown_px(portrait))
+        """Whether it is that portrait's, in the size that is shown; one that failed is so for every size."""
+        size_px = cutting.size_px if cutting.failed else self._shown_px(portrait)
+        return cutting.is_for(portrait.square, size_px)
 
     def _begin_cutting(self, portrait: Portrait) -> CuttingOut:
         return self._cutter.begin(portrait.square, self._shown_px(portrait), before=self._cutting)

@@ -29,6 +29,8 @@ EVERY_COMMAND: tuple[tuple[str, str], ...] = (
     ("retouch", ""),
     ("retouch", '{"to": "on"}'),
     ("retouch", '{"to": "off"}'),
+    ("detail", ""),
+    ("detail", '{"to": "on"}'),
     ("record", '{"to": "on"}'),
     ("calibrate", '{"now": true}'),
     ("calibrate", ""),
@@ -81,6 +83,7 @@ def drive_every_command(
         wait_until(lambda: pictures[-1].state is not State.SLATE, "the slate has gone")
         state = ask(server.port, "GET", "/v1/state", None, given)[1]
         assert state["retouch"] is False
+        assert state["fine_detail"] is True
         assert state["gains"] | {"motion": 2.0, "mouth": 2.0, "lids": 0.0} == state["gains"]
     finally:
         assert server.stop()

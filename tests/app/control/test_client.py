@@ -24,6 +24,7 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
+    SwitchDetail,
     SwitchRetouch,
 )
 from app.errors import AppError
@@ -78,6 +79,8 @@ def served() -> Iterator[Served]:
         (["gains", "mouth=1.5"], SetGains((("mouth", 1.5),)), {"gains": {"mouth": 1.5}}, "mouth=1.5"),
         (["retouch"], SwitchRetouch("toggle"), {"retouch": True}, "retouch: on"),
         (["retouch", "off"], SwitchRetouch("off"), {"retouch": False}, "retouch: off"),
+        (["detail", "on"], SwitchDetail("on"), {"fine_detail": True}, "fine detail: on"),
+        (["detail"], SwitchDetail("toggle"), {"fine_detail": False}, "fine detail: off"),
     ],
 )
 def test_commands(

@@ -158,13 +158,15 @@ def test_calibrations_and_gains(operated: Operated) -> None:
         operated.do("preset", name="calm")
 
 
-def test_drawing_is_switched(operated: Operated) -> None:
-    assert operated.operator.state.retouch is True
+@pytest.mark.parametrize(("command", "setting"), [("retouch", "retouch"), ("detail", "fine_detail")])
+def test_drawing_and_detail_are_switched(operated: Operated, command: str, setting: str) -> None:
+    assert getattr(operated.operator.state, setting) is getattr(LiveSettings(), setting)
+    assert operated.do(command, to="on") == {setting: True}
     steps: list[tuple[dict[str, str], bool]] = [({}, False), ({"to": "off"}, False), ({"to": "on"}, True)]
     for arguments, on in steps:
-        assert operated.do("retouch", **arguments) == {"retouch": on}
-        assert operated.pipeline.settings.retouch is on
-        assert operated.operator.state.retouch is on
+        assert operated.do(command, **arguments) == {setting: on}
+        assert getattr(operated.pipeline.settings, setting) is on
+        assert getattr(operated.operator.state, setting) is on
 
 
 def test_a_recording_begins_and_ends_and_tells_its_file(operated: Operated, tmp_path: Path) -> None:

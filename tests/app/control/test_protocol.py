@@ -15,6 +15,7 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
+    SwitchDetail,
     SwitchRetouch,
     help_of_commands,
     read_command,
@@ -36,6 +37,8 @@ from app.control.protocol import (
         ("gains", {"mouth": 2, "lids": 0.5}, SetGains((("mouth", 2.0), ("lids", 0.5)))),
         ("retouch", {}, SwitchRetouch("toggle")),
         ("retouch", {"to": "off"}, SwitchRetouch("off")),
+        ("detail", {}, SwitchDetail("toggle")),
+        ("detail", {"to": "on"}, SwitchDetail("on")),
     ],
 )
 def test_commands_are_read(name: str, arguments: dict[str, Any], command: Command) -> None:

@@ -688,27 +688,39 @@ def _break_retouching(rig: Rig) -> None:
     assert "no room for teeth" in str(refused)
 
 
-@pytest.mark.parametrize("switch", ["retouch", "cut_out"])
+def _break_detail(rig: Rig) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError("no room for pores")
+
+    rig.patch.setattr("mcnet.media.fine_detail.FineDetail.added", no_room)
+    rig.pipeline.update(dataclasses.replace(SETTINGS, fine_detail=True))
+    wait_until(lambda: bool(rig.told(SettingRefused)), "it is told")
+    (refused,) = rig.told(SettingRefused)
+    assert "no room for pores" in str(refused)
+
+
+@pytest.mark.parametrize("switch", ["retouch", "fine_detail", "cut_out"])
 def test_what_is_switched_off_and_on_between_two_frames_is_tried_again(rig: Rig, switch: str) -> None:
     def no_room(*_: object) -> None:
         raise MemoryError("no room")
 
     rig.patch.setattr("mcnet.media.retouch.DrawnLids", no_room)
+    rig.patch.setattr("mcnet.media.fine_detail.FineDetail.added", no_room)
     rig.patch.setattr("app.pipeline.animation.cutting_out.cut_out", no_room)
     rig.engine.keypoint_landmarks = (33, 263, 13, 14, 152)
-    on = dataclasses.replace(SETTINGS, cut_out=True, retouch=True)
+    on = dataclasses.replace(SETTINGS, cut_out=True, retouch=True, fine_detail=True)
     rig.pipeline.update(on)
     rig.pipeline.start()
 
     def refused() -> list[str]:
         return [event.setting for event in rig.events if isinstance(event, SettingRefused)]
 
-    wait_until(lambda: {*refused()} == {"retouch", "cut_out"}, "both fail")
+    wait_until(lambda: {*refused()} == {"retouch", "fine_detail", "cut_out"}, "all fail")
     off: dict[str, Any] = {switch: False}
     rig.pipeline.update(dataclasses.replace(on, **off))
     rig.pipeline.update(on)
-    wait_until(lambda: len(refused()) == 3, "the one is tried again")
-    assert refused()[2] == switch
+    wait_until(lambda: len(refused()) == 4, "the one is tried again")
+    assert refused()[3] == switch
 
 
 def _change_settings(rig: Rig) -> None:
@@ -734,6 +746,7 @@ def _change_settings(rig: Rig) -> None:
             background_image=chance.choice(("", "missing.png")),
             cut_out=chance.random() < 0.5,
             retouch=chance.random() < 0.5,
+            fine_detail=chance.random() < 0.5,
             portrait_size=chance.uniform(0.5, 1.7),
             portrait_x=chance.uniform(-0.5, 0.5),
             portrait_y=chance.uniform(-0.5, 0.5),
@@ -781,6 +794,7 @@ MATRIX: list[tuple[Callable[[Rig], None], State, type | None]] = [
     (_break_portrait, State.LIVE, SourceFailed),
     (_delete_portrait, State.LIVE, SourceReady),
     (_break_retouching, State.LIVE, SettingRefused),
+    (_break_detail, State.LIVE, SettingRefused),
     (_change_settings, State.LIVE, SettingRefused),
     (_break_background, State.LIVE, SettingRefused),
     (_camera_as_background, State.LIVE, SettingRefused),

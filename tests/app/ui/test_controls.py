@@ -246,6 +246,7 @@ def test_nothing_of_the_column_is_cut_in_the_smallest_window(
         (lambda controls: controls.mirror_output, "mirror_output"),
         (lambda controls: controls.remember_calibration, "remember_calibration"),
         (lambda controls: controls.retouch, "retouch"),
+        (lambda controls: controls.fine_detail, "fine_detail"),
     ],
 )
 def test_live_switches(window: MainWindow, world: World, switch: Callable[[Controls], QWidget], name: str) -> None:

@@ -214,6 +214,10 @@ def test_portraits_and_gains_are_the_windows(calling: Outside, world: World, qtb
     assert world.pipeline.settings.retouch is False
     assert not calling.window.controls.retouch.isChecked()
     assert calling.do("retouch")[1]["retouch"] is world.pipeline.settings.retouch is True
+    for to, on in (("off", False), ("on", True), ("toggle", False)):
+        assert calling.do("detail", to=to)[1]["fine_detail"] is calling.state["fine_detail"] is on
+        assert world.pipeline.settings.fine_detail is on
+        assert calling.window.controls.fine_detail.isChecked() is on
 
 
 def test_a_recording_is_the_windows(calling: Outside, world: World, qtbot: QtBot) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import pytest
 from PyQt6.QtCore import QUrl
@@ -286,21 +286,24 @@ def test_a_setting_that_is_refused_is_told(window: MainWindow, world: World, qtb
     qtbot.waitUntil(lambda: window.messages.text == "cannot read beach.png")
 
 
+@pytest.mark.parametrize("setting", ["retouch", "fine_detail"])
 def test_what_cannot_be_drawn_is_told_until_the_switch_or_the_portrait_changes(
-    window: MainWindow, world: World, qtbot: QtBot
+    window: MainWindow, world: World, qtbot: QtBot, setting: str
 ) -> None:
+    live = window.session.settings.live
+    other: dict[str, Any] = {setting: not getattr(live, setting)}
     ends: list[Callable[[], None]] = [
-        lambda: window.session.set_live(replace(window.session.settings.live, retouch=False)),
+        lambda: window.session.set_live(replace(live, **other)),
         lambda: world.pipeline.tell(SourceReady("fake_2", from_cache=False, measured=True)),
     ]
     for end in ends:
         with qtbot.waitSignal(window.session.told) as told:
-            world.pipeline.tell(SettingRefused("retouch", "It cannot be drawn."))
+            world.pipeline.tell(SettingRefused(setting, "It cannot be drawn."))
         assert told.args is not None
         assert told.args[0].text == "It cannot be drawn."
         with qtbot.waitSignal(window.session.cleared) as cleared:
             end()
-        assert cleared.args == ["retouch"]
+        assert cleared.args == [setting]
 
 
 def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:

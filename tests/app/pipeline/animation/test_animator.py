@@ -887,7 +887,7 @@ def test_with_the_real_model_it_shows_what_the_engine_animates(woman: Portrait) 
     finder = FaceFinder(tracking=True)
     animator = Animator(engine, events.append, lambda *_: None, finder=finder)
     animator.set_portrait(woman)
-    settings = LiveSettings(calibration_s=0.0, smoothing=0.0, keypoints="detected")
+    settings = LiveSettings(calibration_s=0.0, smoothing=0.0, keypoints="detected", fine_detail=False)
     frames = list(open_driving(GRID))[:12:3]
     shown = None
     for index, rgb in enumerate(frames):
@@ -912,7 +912,7 @@ def test_with_the_real_model_space_is_what_the_offline_command_makes(woman: Port
     events: list[Event] = []
     animator = Animator(engine, events.append, lambda *_: None, finder=finder)
     animator.set_portrait(woman)
-    settings = LiveSettings(calibration_s=0.0, smoothing=0.0)
+    settings = LiveSettings(calibration_s=0.0, smoothing=0.0, fine_detail=False)
     frames = list(open_driving(GRID))[:12:3]
     shown = None
     shots = []
@@ -941,6 +941,21 @@ def test_with_the_real_model_space_is_what_the_offline_command_makes(woman: Port
     assert len(artist.draw(Request(step.view.posed, ("warped",), (0.5, 0.5), 64))) == 1  # they are its own weights
     again = to_rgb(artist.see(step.view.posed).frame.prediction)[0].numpy()
     assert np.abs(shown.avatar.astype(int) - again).mean() < 1
+    # With fine detail, what `mcnet animate --size 512` makes.
+    animator.set_portrait(woman)  # the drive has taken the engine
+    detailed = animator.step(
+        CameraFrame(len(frames), now_s + 0.01, frames[-1], "grid"),
+        now_s + 0.01,
+        dataclasses.replace(settings, fine_detail=True),
+    ).output
+    assert detailed is not None
+    assert detailed.avatar is not None
+    large = dataclasses.replace(source, size_px=512).square
+    expected = SpaceDrive(engine, source, shots[0], larger=large).pictures(shots[-1:])[0]
+    assert detailed.avatar.shape == expected.shape == (512, 512, 3)
+    assert np.abs(detailed.avatar.astype(int) - expected).mean() < 1
+    plain = resized(shown.avatar, 512)
+    assert np.abs(plain.astype(int) - expected).mean() > 2, "the network's own has less"
 
 
 def turned(face: Face, yaw_deg: float) -> Face:

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from app.errors import AppError
 from app.pipeline.output.compositor import Compositor
-from app.pipeline.output.output_frame import badge_place
+from app.pipeline.output.output_frame import Person, badge_place
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LONGEST_SLATE_TEXT, Background, LiveSettings
 from assets import ROOT
 from mcnet.arrays import Rgb
 from mcnet.media.images import read_rgb, write_rgb
+from mcnet.media.matte import Cutout
 
 PLAIN = LiveSettings(background="colour", background_colour="#102030", badge=False, sharpness=0.0)
 
@@ -198,6 +199,19 @@ def test_sharpening_brings_the_avatar_nearer_to_the_portrait_that_it_was_made_of
     assert errors[1] < errors[0]
     details = [detail(shown(sharpness)) for sharpness in (0.0, 0.5, 1.0)]
     assert details[0] < details[1] < details[2] < 1.1 * detail(portrait.astype(np.float64))
+
+
+@pytest.mark.parametrize("cut_out", [False, True])
+def test_an_avatar_with_the_portraits_own_detail_is_sharpened_half_as_far(cut_out: bool) -> None:
+    noise = np.random.default_rng(2).integers(64, 192, (256, 256, 3), np.uint8)
+    person = Person(Cutout(noise, np.ones((256, 256), np.float32)), noise)
+    pictures = {}
+    for sharpness, detailed in ((1.0, True), (0.5, False), (1.0, False)):
+        settings = dataclasses.replace(PLAIN, sharpness=sharpness, cut_out=cut_out)
+        composed = Compositor(OutputFormat(640, 480)).compose_layers(noise, settings, person, detailed=detailed)
+        pictures[sharpness, detailed] = composed[0]
+    np.testing.assert_array_equal(pictures[1.0, True], pictures[0.5, False])
+    assert not np.array_equal(pictures[1.0, True], pictures[1.0, False])
 
 
 def test_an_avatar_that_is_not_enlarged_stays_as_it_is() -> None:
