@@ -393,8 +393,8 @@ class Controls(QFrame):
         self.fine_detail = Switch(
             tr("Fine detail"),
             tr(
-                "Shows the portrait's own pores, hairs and threads, which the network leaves out: up to 512 px, as far "
-                "as its picture has them. It takes some milliseconds per picture: switch it off if the avatar stutters."
+                "Shows the portrait's own pores and hairs, which the network leaves out, as far as its picture has the "
+                "pixels. It takes some milliseconds per picture: switch it off if the avatar stutters."
             ),
         )
         self.sharpness = ValueSlider(

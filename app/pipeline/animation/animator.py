@@ -969,9 +969,7 @@ class Animator:
             assert flow is not None
             with self._timed("detail"):
                 avatar = detail.added(avatar, flow.deformation[0])
-            retouching = self._retouching_in(
-                stance
-            )  # where that failed just now, the picture is as the network made it
+            retouching = self._retouching_in(stance)  # of another size, where that failed just now
         matte = None if flow is None else self._matte()
         if retouching is not None and isinstance(stance, Head):
             began_s = time.perf_counter()

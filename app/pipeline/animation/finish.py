@@ -14,8 +14,9 @@ from mcnet.media.attempts import Attempts
 from mcnet.media.fine_detail import FineDetail
 from mcnet.media.retouch import Retouching
 
-_PER_OWN_PX = 1 / 0.75
-"""A picture's pixels per pixel that the portrait has: as many as `mcnet animate --size` takes without a word."""
+_PER_OWN_PX, _PER_NETWORKS_PX = 1 / 0.75, 2
+"""A picture's pixels per pixel that the portrait has, and per one of the network's: at most those that `mcnet animate`
+makes of itself."""
 
 
 class Detailing(Attempts):
@@ -74,8 +75,10 @@ def detailed_px(portrait: Portrait, size_px: int) -> int:
         size_px: of the network's pictures.
 
     Returns:
-        At most that of the portrait's square; `size_px` where the portrait has no more pixels than that.
+        At most twice the network's and that of the portrait's square; `size_px` where the portrait has no more pixels
+        than that.
     """
     if portrait.box.side <= size_px:
         return size_px
-    return max(size_px, min(len(portrait.square), round(_PER_OWN_PX * portrait.box.side)))
+    most = min(_PER_NETWORKS_PX * size_px, len(portrait.square))
+    return max(size_px, min(most, round(_PER_OWN_PX * portrait.box.side)))

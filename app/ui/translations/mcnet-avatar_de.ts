@@ -467,6 +467,10 @@
             <translation>Findet heraus, wie das Modell auf diesem Computer am schnellsten läuft (einige Sekunden), und merkt es sich</translation>
         </message>
         <message>
+            <source>Fine detail</source>
+            <translation>Feine Details</translation>
+        </message>
+        <message>
             <source>Fine-tune</source>
             <translation>Feinabstimmung</translation>
         </message>
@@ -1513,6 +1517,10 @@
         <message>
             <source>Show window</source>
             <translation>Fenster zeigen</translation>
+        </message>
+        <message>
+            <source>Shows the portrait's own pores and hairs, which the network leaves out, as far as its picture has the pixels. It takes some milliseconds per picture: switch it off if the avatar stutters.</source>
+            <translation>Zeigt Poren und Haare des Porträts selbst, die das Netz auslässt, soweit sein Bild die Pixel dafür hat. Das kostet einige Millisekunden je Bild: Schalten Sie es aus, wenn der Avatar ruckelt.</translation>
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
@@ -2685,6 +2693,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Gesicht verloren: Das letzte Bild bleibt</translation>
         </message>
         <message>
+            <source>fine detail</source>
+            <translation>feine Details</translation>
+        </message>
+        <message>
             <source>getting ready</source>
             <translation>wird vorbereitet</translation>
         </message>
@@ -3385,6 +3397,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>in den Messwerten fehlt {error}, oder etwas anderes steht an dieser Stelle: erwartet wird, was `mcnet-train evaluate --json` schrieb</translation>
+        </message>
+        <message>
+            <source>the fine detail of this portrait cannot be shown: {error}</source>
+            <translation>die feinen Details dieses Porträts können nicht gezeigt werden: {error}</translation>
         </message>
         <message>
             <source>the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC</source>

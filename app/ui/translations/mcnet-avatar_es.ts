@@ -467,6 +467,10 @@
             <translation>Busca la forma más rápida de ejecutar el modelo en este ordenador (unos segundos) y la recuerda</translation>
         </message>
         <message>
+            <source>Fine detail</source>
+            <translation>Detalle fino</translation>
+        </message>
+        <message>
             <source>Fine-tune</source>
             <translation>Ajuste fino</translation>
         </message>
@@ -1513,6 +1517,10 @@
         <message>
             <source>Show window</source>
             <translation>Mostrar ventana</translation>
+        </message>
+        <message>
+            <source>Shows the portrait's own pores and hairs, which the network leaves out, as far as its picture has the pixels. It takes some milliseconds per picture: switch it off if the avatar stutters.</source>
+            <translation>Muestra los poros y cabellos propios del retrato, que la red omite, hasta donde su imagen tiene píxeles. Cuesta unos milisegundos por imagen: desactívelo si el avatar va a saltos.</translation>
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
@@ -2685,6 +2693,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>cara perdida: queda la última imagen</translation>
         </message>
         <message>
+            <source>fine detail</source>
+            <translation>detalle fino</translation>
+        </message>
+        <message>
             <source>getting ready</source>
             <translation>preparando</translation>
         </message>
@@ -3385,6 +3397,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>a las cifras les falta {error}, o hay otra cosa en su lugar: se esperaba lo que escribió `mcnet-train evaluate --json`</translation>
+        </message>
+        <message>
+            <source>the fine detail of this portrait cannot be shown: {error}</source>
+            <translation>no se puede mostrar el detalle fino de este retrato: {error}</translation>
         </message>
         <message>
             <source>the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC</source>

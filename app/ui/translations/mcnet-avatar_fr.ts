@@ -467,6 +467,10 @@
             <translation>Trouve la façon la plus rapide d'exécuter le modèle sur cet ordinateur (quelques secondes) et la retient</translation>
         </message>
         <message>
+            <source>Fine detail</source>
+            <translation>Détails fins</translation>
+        </message>
+        <message>
             <source>Fine-tune</source>
             <translation>Réglage fin</translation>
         </message>
@@ -1513,6 +1517,10 @@
         <message>
             <source>Show window</source>
             <translation>Montrer la fenêtre</translation>
+        </message>
+        <message>
+            <source>Shows the portrait's own pores and hairs, which the network leaves out, as far as its picture has the pixels. It takes some milliseconds per picture: switch it off if the avatar stutters.</source>
+            <translation>Montre les pores et les cheveux du portrait lui-même, que le réseau laisse de côté, autant que son image a de pixels. Cela coûte quelques millisecondes par image : désactivez-le si l'avatar est saccadé.</translation>
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
@@ -2685,6 +2693,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>visage perdu : la dernière image reste</translation>
         </message>
         <message>
+            <source>fine detail</source>
+            <translation>détails fins</translation>
+        </message>
+        <message>
             <source>getting ready</source>
             <translation>préparation</translation>
         </message>
@@ -3385,6 +3397,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>il manque {error} aux mesures, ou autre chose s'y trouve à la place : il faut ce qu'a écrit `mcnet-train evaluate --json`</translation>
+        </message>
+        <message>
+            <source>the fine detail of this portrait cannot be shown: {error}</source>
+            <translation>les détails fins de ce portrait ne peuvent pas être montrés : {error}</translation>
         </message>
         <message>
             <source>the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC</source>

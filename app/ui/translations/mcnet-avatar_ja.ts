@@ -466,6 +466,10 @@
             <translation>このコンピューターでモデルを最も速く動かす方法を調べて（数秒）、記憶します</translation>
         </message>
         <message>
+            <source>Fine detail</source>
+            <translation>細部の表示</translation>
+        </message>
+        <message>
             <source>Fine-tune</source>
             <translation>微調整</translation>
         </message>
@@ -1512,6 +1516,10 @@
         <message>
             <source>Show window</source>
             <translation>ウィンドウを表示</translation>
+        </message>
+        <message>
+            <source>Shows the portrait's own pores and hairs, which the network leaves out, as far as its picture has the pixels. It takes some milliseconds per picture: switch it off if the avatar stutters.</source>
+            <translation>ネットワークが省いてしまうポートレート自身の毛穴や髪を、元の画像の画素数が許す限り表示します。1 枚につき数ミリ秒かかるため、アバターがカクつくときはオフにしてください。</translation>
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
@@ -2684,6 +2692,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>顔を見失いました：最後の画像を保持します</translation>
         </message>
         <message>
+            <source>fine detail</source>
+            <translation>細部</translation>
+        </message>
+        <message>
             <source>getting ready</source>
             <translation>準備中</translation>
         </message>
@@ -3384,6 +3396,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>数値に {error} がないか、別のものがあります。`mcnet-train evaluate --json` の出力が必要です</translation>
+        </message>
+        <message>
+            <source>the fine detail of this portrait cannot be shown: {error}</source>
+            <translation>このポートレートの細部を表示できません：{error}</translation>
         </message>
         <message>
             <source>the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC</source>

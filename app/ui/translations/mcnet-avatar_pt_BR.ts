@@ -467,6 +467,10 @@
             <translation>Encontra a forma mais rápida de rodar o modelo neste computador (alguns segundos) e a guarda</translation>
         </message>
         <message>
+            <source>Fine detail</source>
+            <translation>Detalhes finos</translation>
+        </message>
+        <message>
             <source>Fine-tune</source>
             <translation>Ajuste fino</translation>
         </message>
@@ -1513,6 +1517,10 @@
         <message>
             <source>Show window</source>
             <translation>Mostrar janela</translation>
+        </message>
+        <message>
+            <source>Shows the portrait's own pores and hairs, which the network leaves out, as far as its picture has the pixels. It takes some milliseconds per picture: switch it off if the avatar stutters.</source>
+            <translation>Mostra os poros e os cabelos do próprio retrato, que a rede deixa de fora, até onde a imagem dele tem pixels. Custa alguns milissegundos por imagem: desligue se o avatar engasgar.</translation>
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
@@ -2685,6 +2693,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>rosto perdido: a última imagem fica</translation>
         </message>
         <message>
+            <source>fine detail</source>
+            <translation>detalhes finos</translation>
+        </message>
+        <message>
             <source>getting ready</source>
             <translation>preparando</translation>
         </message>
@@ -3385,6 +3397,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>falta {error} nos números, ou há outra coisa no lugar: esperava-se o que `mcnet-train evaluate --json` gravou</translation>
+        </message>
+        <message>
+            <source>the fine detail of this portrait cannot be shown: {error}</source>
+            <translation>os detalhes finos deste retrato não podem ser mostrados: {error}</translation>
         </message>
         <message>
             <source>the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC</source>

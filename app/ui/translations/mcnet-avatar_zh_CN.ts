@@ -466,6 +466,10 @@
             <translation>找出模型在这台计算机上最快的运行方式（需几秒钟）并记住</translation>
         </message>
         <message>
+            <source>Fine detail</source>
+            <translation>精细细节</translation>
+        </message>
+        <message>
             <source>Fine-tune</source>
             <translation>微调</translation>
         </message>
@@ -1512,6 +1516,10 @@
         <message>
             <source>Show window</source>
             <translation>显示窗口</translation>
+        </message>
+        <message>
+            <source>Shows the portrait's own pores and hairs, which the network leaves out, as far as its picture has the pixels. It takes some milliseconds per picture: switch it off if the avatar stutters.</source>
+            <translation>显示网络所忽略的肖像自身的毛孔和发丝，精细程度取决于图片的像素。每帧画面需要几毫秒：如果虚拟形象卡顿，请将其关闭。</translation>
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
@@ -2684,6 +2692,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>人脸丢失：保留最后一帧</translation>
         </message>
         <message>
+            <source>fine detail</source>
+            <translation>精细细节</translation>
+        </message>
+        <message>
             <source>getting ready</source>
             <translation>准备中</translation>
         </message>
@@ -3384,6 +3396,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>指标缺少 {error}，或该处为其他内容：应为 `mcnet-train evaluate --json` 的输出</translation>
+        </message>
+        <message>
+            <source>the fine detail of this portrait cannot be shown: {error}</source>
+            <translation>无法显示这张肖像的精细细节：{error}</translation>
         </message>
         <message>
             <source>the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC</source>

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.pipeline.animation.finish import detailed_px
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.events import SettingRefused
 from app.pipeline.output.output_frame import OutputFrame
@@ -104,6 +105,11 @@ def test_pictures_are_as_large_as_the_portrait_has_pixels_for(
         stage.step(OFF)
         assert output.avatar is not None
         assert drawn_px(output.avatar) == 0
+
+
+@pytest.mark.parametrize(("networks_px", "size_px"), [(64, 128), (128, 256), (256, 512), (512, 512)])
+def test_pictures_are_at_most_twice_as_large_as_the_networks(woman: Portrait, networks_px: int, size_px: int) -> None:
+    assert detailed_px(woman, networks_px) == size_px
 
 
 def test_a_model_of_another_size_gives_the_pictures_their_size(
