@@ -86,9 +86,9 @@ def resized_matte(matte: Matte, size_px: int) -> Matte:
     """A portrait's matte for pictures of another size: with no more of its edges than it had."""
     smaller = size_px < len(matte.alpha)
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    alpha, plate = (cv2.resize(one, (size_px, size_px), interpolation=how) for one in (matte.alpha, matte.plate))
-    alpha = np.asarray(alpha, np.float32)
-    return Matte(alpha, np.asarray(plate, np.uint8), _faded_above(alpha))
+    alpha = np.asarray(cv2.resize(matte.alpha, (size_px, size_px), interpolation=how), np.float32)
+    plate = np.asarray(cv2.resize(matte.plate, (size_px, size_px), interpolation=how), np.uint8)
+    return Matte(alpha, plate, _faded_above(alpha))
 
 
 def _segmented(square: Rgb) -> NDArray[np.float32]:

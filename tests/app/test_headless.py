@@ -322,8 +322,13 @@ def test_fine_detail_is_there_where_there_are_processors_for_it_or_as_it_is_aske
     parser = build_parser()
     for processors, usual in ((3, False), (4, True)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=processors: set(range(n)), raising=False)
-        for option, on in ((), usual), (("--fine-detail",), True), (("--no-fine-detail",), False):
-            assert live_settings(parser.parse_args(["--headless", *option])).fine_detail is on
+        asked: tuple[tuple[list[str], bool], ...] = (
+            ([], usual),
+            (["--fine-detail"], True),
+            (["--no-fine-detail"], False),
+        )
+        for options, on in asked:
+            assert live_settings(parser.parse_args(["--headless", *options])).fine_detail is on
     for option in ("--fine-detail", "--no-fine-detail"):
         with pytest.raises(SystemExit):
             main([option])

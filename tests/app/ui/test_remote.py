@@ -214,6 +214,9 @@ def test_portraits_and_gains_are_the_windows(calling: Outside, world: World, qtb
     assert world.pipeline.settings.retouch is False
     assert not calling.window.controls.retouch.isChecked()
     assert calling.do("retouch")[1]["retouch"] is world.pipeline.settings.retouch is True
+
+
+def test_fine_detail_is_switched(calling: Outside, world: World) -> None:
     for to, on in (("off", False), ("on", True), ("toggle", False)):
         assert calling.do("detail", to=to)[1]["fine_detail"] is calling.state["fine_detail"] is on
         assert world.pipeline.settings.fine_detail is on
