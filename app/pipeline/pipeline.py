@@ -521,7 +521,7 @@ class _Run:
         if model is not None:
             engine = self._use(model, animator, engine)
         if portrait is not None:
-            animator.set_portrait(portrait, cut_out=settings.cut_out)
+            animator.set_portrait(portrait, cut_out=settings.cut_out, fine_detail=settings.fine_detail)
         if calibrate is not None:
             animator.calibrate(0.0 if calibrate.now else settings.calibration_s)
         return engine

@@ -251,7 +251,7 @@ class Animator:
         self._picture: _Picture | None = None
         self._proven: _Picture | None = None
         self._retouches = LiveSettings().retouch
-        self._details = LiveSettings().fine_detail
+        self._details = False
         self._cuts_out = False
         self._cutter = Cutter(store)
         self._cutting: CuttingOut | None = None
@@ -283,14 +283,16 @@ class Animator:
         self._finder.forget()
         self._face = None
 
-    def set_portrait(self, portrait: Portrait, *, cut_out: bool = False) -> None:
+    def set_portrait(self, portrait: Portrait, *, cut_out: bool = False, fine_detail: bool = False) -> None:
         """Animate this one from the next frame on; when it cannot be used, the one before stays.
 
         Args:
             portrait: who.
             cut_out: whether the person is to be cut out of it: the one before then goes on until that can be done, so
                 that nothing of the portrait's background is seen.
+            fine_detail: whether its pictures are to have its own, so that it is cut out in their size from the first.
         """
+        self._take_details(wished=fine_detail)
         self._awaited = None
         shown = self._cutting
         if cut_out and (shown is None or shown.failed or not self._cuts(shown, portrait)):
@@ -480,8 +482,7 @@ class Animator:
         """
         if settings.cut_out != self._cuts_out:
             self._cuts_out, self._resting = settings.cut_out, False
-        if settings.fine_detail != self._details:
-            self._details, self._resting = settings.fine_detail, False
+        self._take_details(wished=settings.fine_detail)
         self._retouches = settings.retouch
         self._follow_cutting()
         self._remember(settings)
@@ -925,6 +926,10 @@ class Animator:
         stance = self._idle.stance(space, time_s, gains_of(settings))
         start = self._idled if self._idled is not None and time_s == 0 else space.head
         return start.towards(stance, eased(min(1.0, time_s / _IDLE_IN_S)))
+
+    def _take_details(self, *, wished: bool) -> None:
+        if wished != self._details:
+            self._details, self._resting = wished, False
 
     def _finish_of(self, source: _Source) -> Finish:
         """What is to be done to its pictures now."""

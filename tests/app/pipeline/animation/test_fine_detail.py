@@ -312,6 +312,18 @@ def test_who_was_cut_out_stays_so_where_the_other_size_or_the_detail_fails(
     stage.animator.close()
 
 
+def test_a_portrait_that_is_chosen_cut_out_is_cut_in_the_size_of_its_pictures(
+    face: Face, woman: Portrait, cuttings: Cuttings
+) -> None:
+    stage = Stage(face, None)
+    stage.animator.set_portrait(woman, cut_out=True, fine_detail=True)
+    wait_until(lambda: stage.animator._awaited is None or stage.step(CUT_ON) is None, "it is taken")
+    stage.until(State.LIVE, CUT_ON)
+    assert cut_in(stage, CUT_ON) == SQUARE_PX
+    assert cuttings.made == [SQUARE_PX]
+    stage.animator.close()
+
+
 def test_what_fails_in_one_size_is_not_tried_and_told_again_in_the_other(
     face: Face, woman: Portrait, cuttings: Cuttings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
