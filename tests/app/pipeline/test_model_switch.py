@@ -38,9 +38,9 @@ class OtherEngine(FakeEngine):
 
 
 def colours(rig: Rig, first: int = 0) -> list[tuple[int, ...]]:
-    """The middle of each picture that went out as the avatar, fades left out."""
+    """A place beside the face in each picture that went out as the avatar, where nothing is drawn; fades left out."""
     shown = [picture for picture in rig.sink.pictures[first:] if picture.state is State.LIVE and not picture.fading]
-    return [tuple(picture.rgb[240, 320].tolist()) for picture in shown]
+    return [tuple(picture.rgb[30, 120].tolist()) for picture in shown]
 
 
 def go_live(rig: Rig) -> None:
