@@ -231,7 +231,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--no-retouch",
         action="store_true",
-        help="leave teeth and shut lids as the network makes them; for motion in space, where they are drawn otherwise",
+        help="leave skin, teeth and shut lids as the network makes them; for motion in space, where they are drawn "
+        "otherwise",
     )
     group.add_argument(
         "--calibration-s",

@@ -90,8 +90,8 @@ class LiveSettings:
     brows_strength: float = 1.0
     """Likewise: the brows."""
     retouch: bool = True
-    """Of motion in space: whether what the network cannot show of a portrait is drawn into its pictures, as teeth
-    behind lips that the portrait keeps shut."""
+    """Of motion in space: whether what the network cannot show of a portrait is drawn into its pictures: skin,
+    teeth behind lips that the portrait keeps shut, lids that close."""
     smoothing: float = 0.3
     """Of the keypoints, 0 (none) to 1 (strong, at the price of delay)."""
     zoom: float = 1.0

@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     gains.add_argument(
         "changes", nargs="*", type=_gain, metavar="NAME=VALUE", help=f"{', '.join(GAINS)}: 0 to {MOST_GAIN:g}"
     )
-    retouch = commands.add_parser("retouch", help="draw teeth and closed lids, in motion in space, or do not")
+    retouch = commands.add_parser("retouch", help="draw skin, teeth and closed lids, in motion in space, or do not")
     retouch.add_argument("to", nargs="?", choices=_SWITCH, default="toggle", help="default: toggle")
     status = commands.add_parser("status", help="say how the app stands")
     status.add_argument("--json", action="store_true", help="all of it, as JSON")

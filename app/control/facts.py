@@ -48,7 +48,7 @@ class AppState:
         gains: by their names in the protocol, 0 to 2.
         preset: the one with these strengths, or "".
         presets: all that can be applied.
-        retouch: whether teeth and shut lids are to be drawn, where the motion is in space.
+        retouch: whether skin, teeth and shut lids are to be drawn, where the motion is in space.
         model, device, backend: what computes; "" before it does.
     """
 

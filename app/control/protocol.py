@@ -190,7 +190,7 @@ COMMANDS: dict[str, CommandHelp] = {
     "gains": CommandHelp(SetGains, "Change strengths.", dict.fromkeys(GAINS, f"0 to {MOST_GAIN:g}")),
     "retouch": CommandHelp(
         SwitchRetouch,
-        "Draw teeth and closed lids, in motion in space, or leave them as the network makes them.",
+        "Draw skin, teeth and closed lids, in motion in space, or leave them as the network makes them.",
         {"to": f"{_TO}; without it: toggle"},
     ),
 }

@@ -245,10 +245,11 @@ class Controls(QFrame):
             for part in parts:
                 self._make_gain(part)
         self.retouch = Switch(
-            tr("Draw teeth and closed lids"),
+            tr("Draw skin, teeth and closed lids"),
             tr(
-                "Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps "
-                "shut, and lids that close. For motion in space; nothing of your own picture goes into it."
+                "Draws what the network cannot show of this portrait: its skin where it moves, the inside of a mouth "
+                "that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture "
+                "goes into it."
             ),
         )
         self.fine_tune.body.addWidget(self.retouch)

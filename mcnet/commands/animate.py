@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 
 SHEET_MOMENTS = 6
+_ENOUGH_DETAIL = 0.75
+"""A portrait that has fewer pixels than this share of a picture's has little to show in it."""
 BATCH_FRAMES = {"cuda": 16}
 """Frames that are animated at once, by the kind of device: any other is busy with one."""
 
@@ -121,8 +123,16 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retouch",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="draw what the portrait cannot show into the pictures of motion in space: the inside of a mouth that it "
-        "keeps shut, lids that shut; --no-retouch leaves them as the network makes them (default: --retouch)",
+        help="draw what the network cannot show into the pictures of motion in space: the portrait's skin, the inside "
+        "of a mouth that it keeps shut, lids that shut; --no-retouch leaves them as the network makes them (default: "
+        "--retouch)",
+    )
+    parser.add_argument(
+        "--size",
+        type=whole_number(64, 2048),
+        metavar="PX",
+        help="side of the pictures; beyond the model's, the portrait's own detail is moved along (default: twice the "
+        "model's, so 512 for the bundled one, where the portrait has the pixels, else the model's)",
     )
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
@@ -253,7 +263,7 @@ class Animated(NamedTuple):
         frames, reason = self.result.unretouched
         if not frames:
             return ""
-        return f"teeth and shut lids are not drawn in {frames} of {self.frames} frames: {reason}"
+        return f"skin, teeth and shut lids are not drawn in {frames} of {self.frames} frames: {reason}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -303,7 +313,9 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     engine = make_engine(args, model)
     size_px = engine.config.size_px
     source = shot_of(portrait.rgb, portrait.face, portrait.box, size_px)
-    scene = None if background is None else Scene(background, source.square)
+    shown = in_size_asked(args, source)
+    size_px = shown.size_px
+    scene = None if background is None else Scene(background, shown.square)
     width, alpha = size_px * (3 if args.side_by_side else 1), scene is not None and scene.has_alpha
     sound = driving.path if driving.has_audio else None
     behind = background is not None and background.is_file
@@ -314,20 +326,49 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     ):
         performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
         backend = engine.settle()  # every frame from the same arithmetic
-        drive = make_drive(args, engine, source, driving, performance, measurable=measurable, retouch=args.retouch)
+        larger = shown.square if shown is not source else None
+        drive = make_drive(
+            args, engine, source, driving, performance, measurable=measurable, retouch=args.retouch, larger=larger
+        )
         recorder = None if args.save_motion is None else motion_recorder(engine, drive)
         how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
         print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
-        result = animate(args, engine, drive, source.square, driving, performance, writer, stop, tell, scene, recorder)
+        result = animate(args, engine, drive, shown.square, driving, performance, writer, stop, tell, scene, recorder)
     if recorder is not None:
         save_track(args.save_motion, recorder.track(driving.frame_size_px))
     if args.contact_sheet:
-        write_sheet(args.contact_sheet, source.square, result.moments)
+        write_sheet(args.contact_sheet, shown.square, result.moments)
     sheet = [args.contact_sheet] if args.contact_sheet else []
     written = [writer.path] if result.frames else []
     generated, composites = ([], written) if args.side_by_side or behind else (written, [])
     undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
     return Animated(result, writer.has_sound, driving.fps, stop.received is not None, undisclosed)
+
+
+def in_size_asked(args: argparse.Namespace, source: "Shot") -> "Shot":
+    """The portrait in the size of the pictures that are wanted; `source` itself in the model's.
+
+    Raises:
+        OutputError: it is smaller than the model's.
+    """
+    from mcnet.commands.outputs import OutputError
+
+    enough = source.box.side >= 2 * _ENOUGH_DETAIL * source.size_px
+    size_px = args.size or (2 if enough else 1) * source.size_px
+    if size_px == source.size_px:
+        return source
+    if size_px < source.size_px:
+        raise OutputError(
+            f"--size {size_px}: the model makes pictures of {source.size_px} px; ask for that or more, and make the "
+            "video smaller afterwards"
+        )
+    if source.box.side < _ENOUGH_DETAIL * size_px:
+        print(
+            f"--size {size_px}: the portrait has {source.box.side:.0f} px where the avatar is, and no detail beyond "
+            "that; a larger picture has more",
+            file=sys.stderr,
+        )
+    return replace(source, size_px=size_px)
 
 
 def wanted_background(args: argparse.Namespace) -> "Background | None":
@@ -389,6 +430,7 @@ def make_drive(
     *,
     measurable: bool,
     retouch: bool,
+    larger: "Rgb | None" = None,
 ) -> "KeypointDrive":
     """Choose how the portrait is moved, and find the reference frame.
 
@@ -400,6 +442,7 @@ def make_drive(
         performance: what was found there.
         measurable: whether keypoints are to be measured, where faces are found.
         retouch: see `SpaceDrive`; other motion knows no head to draw on.
+        larger: see `KeypointDrive`.
 
     Raises:
         MediaError: there is no frame, or what was asked for wants a face where there is none.
@@ -435,7 +478,7 @@ def make_drive(
         raise MediaError(f"{args.driving} has no frame to start from: expected a video or pictures of a face")
     start = performance.shot(reference, frame, engine.config.size_px)
     if in_space:
-        return SpaceDrive(engine, source, start, retouch=retouch)
+        return SpaceDrive(engine, source, start, retouch=retouch, larger=larger)
     make: type[PlaneDrive] | type[KnownDrive] = PlaneDrive
     if isinstance(driving, TrackDriving) and not (measured and engine.places_suffice):
         check_known(args, driving, engine, measured=measured)
@@ -446,6 +489,7 @@ def make_drive(
         None if args.absolute else start,
         measured=measured,
         adapt_scale=not args.no_adapt_scale,
+        larger=larger,
     )
 
 
@@ -767,9 +811,11 @@ def animate(
             shown = shown if is_lost else next(results)
             time_s = index / driving.fps
             result = cast("Rgb", shown) if scene is None else scene.show(cast("Cutout", shown), time_s)
-            writer.write(np.hstack((source, shot.square, result)) if args.side_by_side else result)
+            if args.side_by_side or args.contact_sheet:
+                performer = replace(shot, size_px=len(source)).square
+            writer.write(np.hstack((source, performer, result)) if args.side_by_side else result)
             if args.contact_sheet:
-                moments.offer(index, Moment(time_s, shot.square, opaque(result)))
+                moments.offer(index, Moment(time_s, performer, opaque(result)))
         if stop.received:
             break
     chosen = moments.chosen() if args.contact_sheet else []

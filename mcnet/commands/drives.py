@@ -15,6 +15,7 @@ from mcnet.errors import sentence
 from mcnet.media.crop import SquareBox, crop
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face
+from mcnet.media.fine_detail import FineDetail
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square, places_on
 from mcnet.media.retouch import Retouch, Retouching
 from mcnet.pose import adapted_scale, relative_keypoints
@@ -76,7 +77,7 @@ class Drive(Protocol):
     measures: bool
 
     def pictures(self, shots: Sequence[Shot]) -> Rgb:
-        """One (size_px, size_px, 3) uint8 RGB picture per driving frame, stacked."""
+        """One (S, S, 3) uint8 RGB picture per driving frame, stacked."""
         ...
 
 
@@ -95,6 +96,10 @@ class Unretouched(NamedTuple):
 class KeypointDrive(abc.ABC):
     """A `Drive` by keypoints.
 
+    Args:
+        engine: of the model.
+        larger: the portrait in the size that its pictures are to get; None: as the model makes them.
+
     Attributes:
         unretouched: what could not be drawn so far.
     """
@@ -102,8 +107,9 @@ class KeypointDrive(abc.ABC):
     name: str
     measures: bool
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: "Engine", source: Shot, larger: Rgb | None) -> None:
         self._engine = engine
+        self._detail = None if larger is None else FineDetail(source.square, larger)
         self.unretouched = Unretouched()
 
     def found(self, shots: Sequence[Shot]) -> Keypoints[Array]:
@@ -119,11 +125,21 @@ class KeypointDrive(abc.ABC):
 
     def pictures(self, shots: Sequence[Shot]) -> Rgb:
         """See `Drive`."""
-        return self._engine.render_batch(self.keypoints(shots))
+        return self._made(self.keypoints(shots))
 
     def pictures_with_flow(self, shots: Sequence[Shot]) -> tuple[Rgb, Flow]:
         """As `pictures`, with what moved the portrait."""
-        return self._engine.render_with_flow(self.keypoints(shots))
+        return self._made_with_flow(self.keypoints(shots))
+
+    def _made(self, keypoints: Keypoints[Array]) -> Rgb:
+        """The network's pictures, in the size that is wanted."""
+        return self._engine.render_batch(keypoints) if self._detail is None else self._made_with_flow(keypoints)[0]
+
+    def _made_with_flow(self, keypoints: Keypoints[Array]) -> tuple[Rgb, Flow]:
+        made, flow = self._engine.render_with_flow(keypoints)
+        if self._detail is not None:
+            made = np.stack([self._detail.added(*frame) for frame in zip(made, flow.deformation, strict=True)])
+        return made, flow
 
 
 class PlaneDrive(KeypointDrive):
@@ -135,12 +151,20 @@ class PlaneDrive(KeypointDrive):
         reference: the performer's reference pose; None: absolute keypoints.
         measured: whether keypoints' places come from the shots' faces.
         adapt_scale: see `Engine.animate`.
+        larger: see `KeypointDrive`.
     """
 
     def __init__(
-        self, engine: "Engine", source: Shot, reference: Shot | None, *, measured: bool, adapt_scale: bool
+        self,
+        engine: "Engine",
+        source: Shot,
+        reference: Shot | None,
+        *,
+        measured: bool,
+        adapt_scale: bool,
+        larger: Rgb | None = None,
     ) -> None:
-        super().__init__(engine)
+        super().__init__(engine, source, larger)
         self.measures = measured
         self._adapt_scale = adapt_scale
         self._relative = reference is not None
@@ -173,15 +197,23 @@ class KnownDrive(KeypointDrive):
         reference: the performer's reference pose; None: absolute keypoints.
         measured: whether keypoints' places were measured.
         adapt_scale: see `Engine.animate`.
+        larger: see `KeypointDrive`.
 
     Raises:
         MediaError: the reference spans no area.
     """
 
     def __init__(
-        self, engine: "Engine", source: Shot, reference: Shot | None, *, measured: bool, adapt_scale: bool
+        self,
+        engine: "Engine",
+        source: Shot,
+        reference: Shot | None,
+        *,
+        measured: bool,
+        adapt_scale: bool,
+        larger: Rgb | None = None,
     ) -> None:
-        super().__init__(engine)
+        super().__init__(engine, source, larger)
         self.measures = measured
         places = source.places(engine.keypoint_landmarks) if measured else None
         self._source = engine.set_source(source.square, places).keypoints
@@ -210,19 +242,22 @@ class SpaceDrive(KeypointDrive):
         engine: gets its source here.
         source: the portrait, with its face.
         reference: the performer with a neutral expression, in any pose.
-        retouch: whether what the portrait cannot show is drawn into its pictures (`Retouch`). Frames that are made at
+        retouch: whether what the network cannot show is drawn into its pictures (`Retouch`). Frames that are made at
             once and in one of which that fails are all as the network makes them.
+        larger: see `KeypointDrive`.
     """
 
     name = "motion in space, keypoints measured"
     measures = True
 
-    def __init__(self, engine: "Engine", source: Shot, reference: Shot, *, retouch: bool = True) -> None:
-        super().__init__(engine)
+    def __init__(
+        self, engine: "Engine", source: Shot, reference: Shot, *, retouch: bool = True, larger: Rgb | None = None
+    ) -> None:
+        super().__init__(engine, source, larger)
         self._portrait = PortraitInSpace(source.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
         self._reference = Head.of(reference.mesh())
         self._source = engine.set_source(source.square, self._portrait.places).keypoints
-        own = Retouch(source.square, self._portrait.head)
+        own = Retouch(source.square if larger is None else larger, self._portrait.head)
         self._retouching = Retouching(own, self._refused) if retouch else None
 
     def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
@@ -230,10 +265,10 @@ class SpaceDrive(KeypointDrive):
         return self._posed_by(heads if self._retouching is None else [self._retouching.posed(head) for head in heads])
 
     def pictures(self, shots: Sequence[Shot]) -> Rgb:
-        return self._shown(shots, lambda keypoints: (self._engine.render_batch(keypoints), None))[0]
+        return self._shown(shots, lambda keypoints: (self._made(keypoints), None))[0]
 
     def pictures_with_flow(self, shots: Sequence[Shot]) -> tuple[Rgb, Flow]:
-        return self._shown(shots, self._engine.render_with_flow)
+        return self._shown(shots, self._made_with_flow)
 
     def _shown(self, shots: Sequence[Shot], render: Callable[[Keypoints[Array]], tuple[Rgb, T]]) -> tuple[Rgb, T]:
         """The pictures, retouched where they are to be, and what `render` tells beside them."""

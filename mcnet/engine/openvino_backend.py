@@ -176,6 +176,7 @@ class OpenVinoBackend:
         self._source = None  # what is half copied is nobody's
         for name, rows in tables(self._config, cache).items():
             self._warp.get_tensor(name).data[:] = rows
+        self._warp.get_tensor("picture").data[:] = cache.picture
         self._sparse.get_tensor("small").data[:] = cache.small
         self._sparse.get_tensor("heatmaps").data[:] = cache.heatmaps[0].transpose(1, 2, 0)
         if self._config.memory.levels_px:

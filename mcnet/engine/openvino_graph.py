@@ -8,7 +8,7 @@ Maps between graphs are rows: (side * side, channels), one position each.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,11 @@ Node = Any  # of openvino, which has no types
 MARGIN = 3
 """A warped map's table has a ring of zeros: one row and column before the map, two after it."""
 
-BORDER_PX = 1
-"""Pixels of zeros around the warped map of the full size."""
+_REGISTER = 8
+"""Numbers in a register of AVX2, of which whole ones are computed fastest."""
+
+_NEVER = -1e4
+"""The logit of a motion that is none: its share is zero, in bf16 as well."""
 
 _MANY_CHANNELS = 256
 """From so many on, a doubling in float32 takes fewer products by differences, which cost as many sums per pixel."""
@@ -125,10 +128,10 @@ def sparse_graph(config: McnetConfig) -> ov.Model:
 
 
 def mask_graph(config: McnetConfig, weights: Weights, *, in_float32: bool = True) -> ov.Model:
-    """What the hourglass sees -> logits (1, K + 1, 64, 64), of the occlusion and then of the mask's motions 1 to K.
+    """What the hourglass sees -> logits (64 * 64, N): of the occlusion, of the mask's motions 1 to K, then `_NEVER`.
 
     A softmax does not change when all its logits are lowered alike: lowered by that of motion 0, which is then zero and
-    left out, as many maps remain as there are motions, 18 for the starter's 17 keypoints.
+    left out, as many remain as there are motions, 18 for the starter's 17 keypoints. N is `_logits`, 24 there.
     """
     motion = weights.part("generator.dense_motion")
     motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
@@ -144,34 +147,98 @@ def mask_graph(config: McnetConfig, weights: Weights, *, in_float32: bool = True
         np.concatenate((occlusion, mask[1:] - mask[:1]))
         for occlusion, mask in zip(motion.conv("occlusion"), motion.conv("mask"), strict=True)
     )
-    logits = _conv(features, Conv(weight[:, order], bias))
-    return ov.Model([_result("logits", logits)], [seen], "mask")
+    lacking = (0, _logits(config) - motions)
+    weight = np.pad(weight[:, order], (lacking, (0, 0), (0, 0), (0, 0)))
+    logits = _conv(features, Conv(weight, np.pad(bias, lacking, constant_values=_NEVER)))
+    return ov.Model([_result("logits", _to_rows(logits))], [seen], "mask")
+
+
+def _logits(config: McnetConfig) -> int:
+    """How many logits `mask_graph` gives of each place."""
+    return -(-(config.num_keypoints + 1) // _REGISTER) * _REGISTER
 
 
 def warp_graph(config: McnetConfig) -> ov.Model:
     """The mask -> every level's source as the motion shows it.
 
-    Inputs: affine, as for `sparse_graph`; those that `mask_graph` gives; of the source: a table per level, lowest first
-    (the last one with the picture's colours appended).
+    The full size is in pairs of pixels along both axes, since `decoder_graph` makes it so: a place has four pixels, of
+    which the left ones come first, and of these the upper one. There are places for the features as the last doubling
+    gives them, `_pairs_of_features`, and for the colours as the last convolution does, `_pairs_of_colours`.
+
+    Inputs: affine, as for `sparse_graph`; logits, which `mask_graph` gives; of the source: a table per level, lowest
+    first, and the picture (1, 3, size, size).
     Outputs: those that `decoder_graph` takes, and motion_witness, which is NaN or infinite if any place is.
     """
-    side = MOTION_SIZE_PX
+    size_px, border = config.size_px, config.border
     inputs, maps = _flow(config)
     results: list[Node] = []
-    occlusion: Node = maps
-    for size_px, width in zip(config.level_sizes_px, _table_widths(config), strict=True):
-        table = _parameter(f"table_{size_px}", ((size_px + MARGIN) ** 2, width))
+    for side, width in zip(config.level_sizes_px, config.decoder_widths, strict=True):
+        table = _parameter(f"table_{side}", ((side + MARGIN) ** 2, width))
         inputs.append(table)
-        margin = BORDER_PX if size_px == config.size_px else 0
-        x, y, occlusion = _split(_resized(maps, side, size_px, margin), [1, 1, 1], axis=0)
-        points = (size_px + 2 * margin) ** 2
-        rows = _sampled(table, x, y, occlusion, side=size_px, points=points, border=config.border)
-        results.append(_result(f"warped_{size_px}", rows))
+        if side == size_px:
+            pairs = _pairs_of_features(size_px)
+            parts = _split(_in_pairs(maps, pairs), [1, 1, 1], axis=0)
+            # Each by itself: all three at once are turned half as fast.
+            turned = [op.transpose(_reshape(part, (4, pairs.places)), _axes(1, 0)) for part in parts]
+            results.append(_result("generated_in_pairs", op.subtract(_constant(pairs.inside().T), turned[2])))
+            flow = [_reshape(part, (1, 4 * pairs.places)) for part in turned]
+        else:
+            flow = _split(_reshape(_resized(maps, side), (3, side**2)), [1, 1, 1], axis=0)
+        results.append(_result(f"warped_{side}", _sampled(table, flow, side=side, border=border)))
+    picture = _parameter("picture", (1, 3, size_px, size_px))
+    shown = _in_pairs(maps, _pairs_of_colours(size_px))
+    results.append(_result("colours", _colours_at(shown, picture, border)))
+    results.append(_result("generated", op.subtract(_constant(1.0), _sliced(shown, 2, 3, axis=0))))
     # Clamped places would hide NaN from the decoder.
     results.append(_result("motion_witness", op.reduce_sum(maps, _axes(0, 1, 2), keep_dims=False)))
-    inside = np.pad(np.ones((config.size_px, config.size_px)), BORDER_PX)
-    results.append(_result("generated", op.subtract(_constant(inside), _reshape(occlusion, inside.shape))))
-    return ov.Model(results, inputs, "warp")
+    return ov.Model(results, [*inputs, picture], "warp")
+
+
+class _Pairs(NamedTuple):
+    """Places of 2x2 pixels.
+
+    Attributes:
+        size_px: of the picture.
+        first_px: row and column of the first pixel.
+        rows: how many places there are below one another.
+        columns: likewise, side by side.
+    """
+
+    size_px: int
+    first_px: int
+    rows: int
+    columns: int
+
+    @property
+    def places(self) -> int:
+        """How many there are."""
+        return self.rows * self.columns
+
+    def along(self, values: Array, count: int) -> Array:
+        """Of a value per pixel along an axis that of the first and of the second pixel of each pair, (2, count); 0
+        outside the picture.
+        """
+        after = 2 * count - self.size_px + self.first_px
+        return np.pad(values, (-self.first_px, after)).reshape(count, 2).T
+
+    def inside(self) -> Array:
+        """(4, places): 1 in the picture, else 0."""
+        down, across = (self.along(np.ones(self.size_px), count) for count in (self.rows, self.columns))
+        inside: Array = np.einsum("py,qx->qpyx", down, across).reshape(4, self.places)
+        return inside
+
+
+def _pairs_of_features(size_px: int) -> _Pairs:
+    """Pixels -1 and 0, 1 and 2, ..., as `_paired` gives them."""
+    return _Pairs(size_px, -1, size_px // 2 + 1, size_px // 2 + 1)
+
+
+def _pairs_of_colours(size_px: int) -> _Pairs:
+    """Pixels 0 and 1, 2 and 3, ..., and a column too many.
+
+    Maps whose lengths are powers of two are turned three times as slowly: all of them want the same lines of a cache.
+    """
+    return _Pairs(size_px, 0, size_px // 2, size_px // 2 + 1)
 
 
 def flow_graph(config: McnetConfig) -> ov.Model:
@@ -187,10 +254,10 @@ def _flow(config: McnetConfig) -> tuple[list[Node], Node]:
     """The parameters affine and logits, and the flow of `flow_graph`."""
     motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
     affine = _parameter("affine", (3, motions * 2))
-    logits = _parameter("logits", (1, motions, side, side))
+    count = _logits(config)
+    logits = _parameter("logits", (side * side, count))
     occlusion_logit = _sliced(logits, 0, 1, axis=1)
-    is_of_mask = np.arange(motions).reshape(1, -1, 1, 1) > 0
-    mask = _reshape(op.softmax(op.multiply(logits, _constant(is_of_mask)), axis=1), (motions, side * side))
+    mask = op.softmax(op.multiply(logits, _constant(np.arange(count)[None] > 0)), axis=1)
     maps = op.concat(
         [
             _reshape(_deformation(affine, mask, side), (2, side, side)),
@@ -205,14 +272,15 @@ def decoder_graph(config: McnetConfig, weights: Weights, ranges: Ranges | None =
     """The source as the motion shows it -> the picture.
 
     The full size is computed in pairs of pixels: the last doubling gives pixels -1 and 0, 1 and 2, ..., and the last
-    convolution takes these to the pixels 0 and 1, 2 and 3, ... in one smaller convolution, so that neither has to be
-    taken apart into maps of the full size.
+    convolution takes these to the pixels 0 and 1, 2 and 3, ... in one smaller convolution, so that only the finished
+    picture has to be taken apart into pixels.
 
     Convolutions whose input's range is given are computed in 8 bits, but for the last one.
 
-    Inputs: warped rows per level, lowest first, the last one with its border of zeros; generated (size + 2, size + 2),
-    how much of each pixel is generated, 1 - the occlusion, and 0 in the frame; where there is a memory, what a source
-    settles of it (`settled_of_memory`).
+    Inputs: warped rows per level, lowest first, (4 * places, C) of `_pairs_of_features` for the last one;
+    generated_in_pairs (places, 4), how much of each of these pixels is generated: 1 - the occlusion, and 0 outside the
+    picture; generated (1, 4, places), the same of `_pairs_of_colours`; colours (3, 4, places), there the warped picture
+    times the occlusion; where there is a memory, what a source settles of it (`settled_of_memory`).
     Outputs: (size, size, 3) uint8 RGB, and its sum in [0, 1], which is NaN or infinite if any colour is.
     """
     generator = weights.part("generator")
@@ -225,18 +293,18 @@ def decoder_graph(config: McnetConfig, weights: Weights, ranges: Ranges | None =
         inputs.append(settled)
     x: Node | None = None
     order: list[int] = []
-    for level, (size_px, width) in enumerate(zip(config.level_sizes_px[:-1], config.decoder_widths, strict=False)):
-        warped = _parameter(f"warped_{size_px}", (size_px**2, width))
+    for level, (side, width) in enumerate(zip(config.level_sizes_px[:-1], config.decoder_widths, strict=False)):
+        warped = _parameter(f"warped_{side}", (side**2, width))
         inputs.append(warped)
-        shown = _clipped(_to_maps(warped, size_px), ranges.get(f"warped_{size_px}"))
-        if memory is not None and size_px in config.memory.levels_px:
-            found = _to_maps(_attended(memory, memory.level(size_px), warped, settled), size_px)
-            found = _clipped(found, ranges.get(f"memory.levels.{size_px}.outward"))
-            filled = _filled(memory.weights.part(f"levels.{size_px}"), found)
+        shown = _clipped(_to_maps(warped, side), ranges.get(f"warped_{side}"))
+        if memory is not None and side in config.memory.levels_px:
+            found = _to_maps(_attended(memory, memory.level(side), warped, settled), side)
+            found = _clipped(found, ranges.get(f"memory.levels.{side}.outward"))
+            filled = _filled(memory.weights.part(f"levels.{side}"), found)
             maps = op.concat([_picked(shown, range(width // 2)), filled], 1)
         else:
             maps = _picked(shown, range(width))
-        level_order = channel_order(config, size_px)
+        level_order = channel_order(config, side)
         seen = ranges.get(f"up_blocks.{level}")
         if x is None:
             x, order = maps, level_order
@@ -249,31 +317,32 @@ def decoder_graph(config: McnetConfig, weights: Weights, ranges: Ranges | None =
         for name in (f"res_stages.{level}.{number}" for number in range(config.resblocks[level])):
             x = _res_block(x, generator.part(name), order, ranges, name)
         x = x if _is_clipped(x) else _clipped(x, seen)
-        x = _paired(x, generator.part(f"up_blocks.{level}").folded(), order)
+        left_first = side == config.size_px // 2
+        x = _paired(x, generator.part(f"up_blocks.{level}").folded(), order, left_first=left_first)
     assert x is not None
     size_px, width = config.size_px, config.decoder_widths[-1]
-    framed, pairs = size_px + 2 * BORDER_PX, size_px // 2 + 1
-    warped = _parameter(f"warped_{size_px}", (framed**2, width + _COLOURS))
-    generated = _parameter("generated", (framed, framed))
-    shares = op.transpose(_reshape(generated, (pairs, 2, pairs, 2)), _axes(0, 2, 1, 3))
-    x = op.multiply(_reshape(_to_rows(x), (framed**2, width)), _reshape(shares, (framed**2, 1)))
-    x = _to_maps(_reshape(x, (pairs**2, 4 * width)), pairs)
-    final = _with_colours(generator.conv("final"))
-    # A row of pixels lies pair by pair already, so that the warped features are read as they are.
-    rows_of_pairs = op.transpose(_reshape(warped, (1, framed, pairs, 2 * (width + _COLOURS))), _axes(0, 3, 1, 2))
-    logits = op.add(_final_of_pairs(x, final), _final_of_rows(rows_of_pairs, final))
-    logits = op.transpose(op.depth_to_space(logits, "blocks_first", 2), _axes(0, 2, 3, 1))
-    logits = _reshape(logits, (size_px, size_px, _COLOURS))
+    features, made = _pairs_of_features(size_px), _pairs_of_colours(size_px)
+    warped = _parameter(f"warped_{size_px}", (4 * features.places, width))
+    shares = _parameter("generated_in_pairs", (features.places, 4))
+    generated, colours = _parameter("generated", (1, 4, made.places)), _parameter("colours", (3, 4, made.places))
+    inputs += [warped, shares, generated, colours]
+    of_pixels = (features.places, 4, width)
+    x = op.multiply(_reshape(_to_rows(x), of_pixels), op.unsqueeze(shares, _axes(2)))
+    x = op.add(x, _reshape(warped, of_pixels))
+    x = op.transpose(_reshape(x, (1, features.rows, features.columns, 4 * width)), _axes(0, 3, 1, 2))
+    logits = op.transpose(_final_of_pairs(x, generator.conv("final")), _axes(0, 2, 3, 1))
+    logits = op.transpose(_reshape(logits, (made.places, 4 * _COLOURS)), _axes(1, 0))
+    logits = _sliced(_reshape(logits, (_COLOURS, 4, made.places)), 0, 3, axis=0)
     # What follows the last convolution is computed in float32, the warped picture included.
-    colours = _unframed(_reshape(warped, (framed, framed, width + _COLOURS)), width)
-    share = _unframed(_reshape(generated, (framed, framed, 1)), 0)
-    prediction = op.add(op.multiply(op.sigmoid(logits), share), colours)
+    prediction = op.add(op.multiply(op.sigmoid(logits), generated), colours)
     rgb = op.clamp(op.round(op.multiply(prediction, _constant(255.0)), "half_to_even"), 0, 255)
+    rgb = _reshape(op.convert(rgb, np.uint8), (3, 2, 2, made.rows, made.columns))
+    rgb = _reshape(op.transpose(rgb, _axes(3, 2, 4, 1, 0)), (size_px, 2 * made.columns, 3))
     results = [
-        _result("rgb", _sliced(op.convert(rgb, np.uint8), 0, 3, axis=2)),
+        _result("rgb", _sliced(rgb, 0, size_px, axis=1)),
         _result("witness", op.reduce_sum(prediction, _axes(0, 1, 2), keep_dims=False)),
     ]
-    return ov.Model(results, [*inputs, warped, generated], "decoder")
+    return ov.Model(results, inputs, "decoder")
 
 
 def settled_of_memory(config: McnetConfig) -> tuple[str, tuple[int, ...]]:
@@ -282,12 +351,6 @@ def settled_of_memory(config: McnetConfig) -> tuple[str, tuple[int, ...]]:
     if memory.conditioning != "keypoints+appearance":
         return "responses", (memory.parallel_kernels, memory.size**2 * 2 * memory.channels)
     return "points", (1, 2 * config.num_keypoints)
-
-
-def _table_widths(config: McnetConfig) -> list[int]:
-    widths = list(config.decoder_widths)
-    widths[-1] += _COLOURS
-    return widths
 
 
 def channel_order(config: McnetConfig, size_px: int) -> list[int]:
@@ -304,8 +367,6 @@ def tables(config: McnetConfig, cache: SourceCache[Array]) -> dict[str, Array]:
         size_px: feature[:, channel_order(config, size_px)]
         for size_px, feature in zip(config.level_sizes_px, cache.features, strict=True)
     }
-    colours = np.pad(cache.picture, ((0, 0), (0, _COLOURS - 3), (0, 0), (0, 0)))
-    maps[config.size_px] = np.concatenate((maps[config.size_px], colours), axis=1)
     return {f"table_{size_px}": _table(feature) for size_px, feature in maps.items()}
 
 
@@ -349,25 +410,71 @@ def _heatmaps(points: Node, side: int) -> Node:
     return op.multiply(op.unsqueeze(profiles[0], _axes(0)), op.unsqueeze(profiles[1], _axes(1)))
 
 
-def _resized(maps: Node, side: int, size: int, margin: int = 0) -> Node:
-    """`resize_aligned` of (n, side, side) as two matrix products, with so wide a margin of zeros around the result."""
-    if side == size and not margin:
+def _resized(maps: Node, size: int) -> Node:
+    """`resize_aligned` of (n, side, side) as two matrix products."""
+    side = maps.get_output_shape(0)[-1]
+    if side == size:
         return maps
+    matrix = _constant(_resizing(side, size))
+    return op.matmul(op.matmul(matrix, maps, False, False), matrix, False, True)
+
+
+def _in_pairs(maps: Node, pairs: _Pairs) -> Node:
+    """Likewise, pixels in pairs, and zero outside the picture: (n, side, side) -> (n, 4, places).
+
+    A matrix product along x. Along y, where rows are whole, two neighbours of each are fetched instead.
+    """
+    count, side, _ = maps.get_output_shape(0)
+    lower, nearer, farther = _neighbours(side, pairs.size_px)
+    along_x = np.stack([pairs.along(column, pairs.columns) for column in _resizing(side, pairs.size_px).T], -1)
+    wide = op.matmul(op.unsqueeze(maps, _axes(1)), _constant(along_x[None]), False, True)  # (n, 2, side, columns)
+    rows = []
+    for neighbour, share in ((lower, nearer), (lower + 1, farther)):
+        which, shares = (pairs.along(part, pairs.rows).reshape(-1) for part in (neighbour, share))
+        rows.append(op.multiply(op.gather(wide, op.constant(which), _axes(2)), _constant(shares[:, None])))
+    return _reshape(op.add(*rows), (count, 4, pairs.places))
+
+
+def _resizing(side: int, size: int) -> Array:
+    """The matrix (size, side) that resizes along an axis."""
+    lower, nearer, farther = _neighbours(side, size)
+    matrix: Array = nearer[:, None] * np.eye(side)[lower] + farther[:, None] * np.eye(side)[lower + 1]
+    return matrix
+
+
+def _neighbours(side: int, size: int) -> tuple[Array, Array, Array]:
+    """Of which two of `side` numbers each of `size` is made, first and last ones aligned: the lower one's place, its
+    share, and that of the one above it.
+    """
     places = np.linspace(0, side - 1, size)
-    lower = np.minimum(places.astype(int), side - 2)
-    matrix = np.zeros((size, side))
-    matrix[np.arange(size), lower] = 1 - (places - lower)
-    matrix[np.arange(size), lower + 1] = places - lower
-    matrix = np.pad(matrix, ((margin, margin), (0, 0))).astype(np.float32)
-    return op.matmul(op.matmul(_constant(matrix), maps, False, False), _constant(matrix), False, True)
+    lower = np.minimum(places.astype(np.int32), side - 2)
+    return lower, 1 - (places - lower), places - lower
 
 
-def _sampled(table: Node, x: Node, y: Node, occlusion: Node, *, side: int, points: int, border: Border) -> Node:
-    """Bilinear samples, at so many places, of a map of that side times the occlusion: (points, C).
+def _colours_at(flow: Node, picture: Node, border: Border) -> Node:
+    """Bilinear samples of the picture (1, 3, side, side) times the occlusion; flow and result are (3, m, n)."""
+    _, height, width = flow.get_output_shape(0)
+    places, occlusion = _split(flow, [2, 1], axis=0)
+    # Far outside is as good as outside, and nothing that is not finite becomes an index.
+    grid = op.clamp(op.transpose(_reshape(places, (2, height * width)), _axes(1, 0)), -2, 2)
+    mode = {"mode": "bilinear", "padding_mode": "zeros" if border == "zeros" else "border", "align_corners": True}
+    sampled = op.grid_sample(picture, _reshape(grid, (1, height, width, 2)), mode)
+    return op.multiply(_reshape(sampled, (3, height, width)), occlusion)
+
+
+def _sampled(table: Node, flow: Sequence[Node], *, side: int, border: Border) -> Node:
+    """Bilinear samples of a map of that side times the occlusion: (points, C).
 
     A bag of four weighted rows each. What lies outside ends in the table's ring of zeros, or at the map's border.
+
+    Args:
+        table: ((side + MARGIN)^2, C).
+        flow: where to sample, x and y, and the occlusion, (1, points) each.
+        side: of the map.
+        border: what lies outside it.
     """
     least, largest = (-1, side) if border == "zeros" else (0, side - 1)
+    x, y, occlusion = flow
     corners, fractions = [], []
     for coordinate in (x, y):
         place = op.multiply(op.add(coordinate, _constant(1.0)), _constant((side - 1) / 2))
@@ -378,7 +485,6 @@ def _sampled(table: Node, x: Node, y: Node, occlusion: Node, *, side: int, point
     stride = side + MARGIN
     first = op.convert(op.add(op.multiply(corners[1], _constant(float(stride))), corners[0]), np.int32)
     # Of four rows each and turned at the end: along an axis of one or four a processor computes number by number.
-    first, occlusion, *fractions = (_reshape(part, (1, points)) for part in (first, occlusion, *fractions))
     bags = op.add(first, _constant([[0], [1], [stride], [stride + 1]], np.int32))
     # (1 - f, f) along x, twice; along y each of them twice.
     along_x = op.add(op.multiply(fractions[0], _constant([[-1], [1], [-1], [1]])), _constant([[1], [0], [1], [0]]))
@@ -476,13 +582,14 @@ def _filled(level: Weights, found: Node) -> Node:
 
 
 def _deformation(affine: Node, mask: Node, side: int) -> Node:
-    """(3, (K + 1) * 2), (K + 1, side * side) -> (2, side * side).
+    """(3, (K + 1) * 2), (side * side, at least K + 1) -> (2, side * side); what the mask has more of it has no share.
 
     sum_k mask_k (A_k z + b_k) = (sum_k mask_k A_k) z + sum_k mask_k b_k: no sparse motion is made.
     """
-    motions = mask.get_output_shape(0)[0]
+    motions, columns = affine.get_output_shape(0)[1] // 2, mask.get_output_shape(0)[1]
     per_motion = _reshape(op.transpose(_reshape(affine, (3, motions, 2)), _axes(0, 2, 1)), (6, motions))
-    along_x, along_y, offset = _split(op.matmul(per_motion, mask, False, False), [2, 2, 2], axis=0)
+    per_motion = op.pad(per_motion, _axes(0, 0), _axes(0, columns - motions), "constant", op.constant(np.float32(0)))
+    along_x, along_y, offset = _split(op.matmul(per_motion, mask, False, True), [2, 2, 2], axis=0)
     grid = _grid(side)
     return op.add(
         op.add(op.multiply(along_x, _constant(grid[:, 0])), op.multiply(along_y, _constant(grid[:, 1]))), offset
@@ -538,21 +645,23 @@ def _unpaired(x: Node) -> Node:
     return op.slice(doubled, _axes(1, 1), _axes(-1, -1), _axes(1, 1), _axes(2, 3))
 
 
-def _paired(x: Node, up: Conv, order: Sequence[int] | None = None) -> Node:
+def _paired(x: Node, up: Conv, order: Sequence[int] | None = None, *, left_first: bool = False) -> Node:
     """A folded `UpBlock` as one 2x2 convolution with a channel for each of the 2x2 pixels that an input settles.
 
     Output rows 2 i - 1 and 2 i read the input rows i - 1 and i, so that a convolution with one row of zeros around
     gives all of them, and one row too many at each end. Transposed convolutions would stay in float32 here.
 
     Returns:
-        (1, 4 C, side + 1, side + 1), the 2x2 pixels of each place in order of rows.
+        (1, 4 C, side + 1, side + 1), the 2x2 pixels of each place in order of rows; with `left_first` in that of
+        columns, as `warp_graph` has them.
     """
     weight = transposed_kernel(up.weight)
     weight = weight if order is None else weight[list(order)]
     inputs, outputs = weight.shape[:2]
     # Kernel row u = 2 s + p of the 4x4 belongs to the output's parity p and the input row i - s.
     taps = np.flip(weight.reshape(inputs, outputs, 2, 2, 2, 2), (2, 4))  # (in, out, t, p, t', q)
-    kernel = taps.transpose(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
+    parities = (5, 3) if left_first else (3, 5)
+    kernel = taps.transpose(*parities, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
     return op.relu(_convolution(x, kernel, np.tile(up.bias, 4), padding=1))
 
 
@@ -595,31 +704,20 @@ def _differences(x: Node, axis: int) -> Node:
     return op.subtract(after, before)
 
 
-def _with_colours(conv: Conv) -> Conv:
-    """The last convolution, with as many outputs as `_COLOURS`; those beyond red, green and blue are zero."""
-    lacking = (0, _COLOURS - len(conv.bias))
-    return Conv(np.pad(conv.weight, (lacking, (0, 0), (0, 0), (0, 0))), np.pad(conv.bias, lacking))
-
-
 def _final_of_pairs(x: Node, conv: Conv) -> Node:
-    """A convolution of maps in pairs of pixels: (1, 4 in, side / 2 + 1, ...) -> (1, 4 out, side / 2, ...)."""
-    taps = _pair_taps(conv.weight)
-    taken = taps.shape[-1]
-    kernel = taps.transpose(2, 5, 0, 3, 6, 1, 4, 7).reshape(4 * len(conv.bias), -1, taken, taken)
-    return _convolution(x, kernel, np.tile(conv.bias, 4), padding=taken // 2 - 1)
+    """The last convolution, (1, 4 in, ...) of `_pairs_of_features` -> (1, `_COLOURS` * 4, ...) of `_pairs_of_colours`.
 
-
-def _final_of_rows(x: Node, conv: Conv) -> Node:
-    """As `_final_of_pairs`, without the bias, of rows of pixels in pairs: (1, 2 C, side + 2, side / 2 + 1).
-
-    C may be more than the convolution's inputs; the rest is not looked at.
+    A place's left pixels come first, in both. Of the outputs, colours come first; those beyond red, green and blue are
+    zero.
     """
-    unseen = x.get_output_shape(0)[1] // 2 - conv.weight.shape[1]
-    taps = _pair_taps(np.pad(conv.weight, ((0, 0), (0, unseen), (0, 0), (0, 0))))
+    lacking = (0, _COLOURS - len(conv.bias))
+    taps = _pair_taps(np.pad(conv.weight, (lacking, (0, 0), (0, 0), (0, 0))))
     taken = taps.shape[-1]
-    kernel = taps.transpose(2, 5, 0, 6, 1, 4, 3, 7).reshape(4 * len(conv.bias), -1, 2 * taken, taken)
-    pads = [2 * (taken // 2 - 1), taken // 2 - 1]
-    return op.convolution(x, _constant(kernel), [2, 1], pads, pads, [1, 1])
+    kernel = taps.transpose(0, 5, 2, 6, 3, 1, 4, 7).reshape(4 * _COLOURS, -1, taken, taken)
+    bias = np.repeat(np.pad(conv.bias, lacking), 4)[None, :, None, None]
+    before = taken // 2 - 1
+    y = op.convolution(x, _constant(kernel), [1, 1], [before, before], [before, before + 1], [1, 1])
+    return op.add(y, _constant(bias))
 
 
 def _pair_taps(weight: Array) -> Array:
@@ -637,18 +735,6 @@ def _pair_taps(weight: Array) -> Array:
         if 0 <= tap < size:
             share[parity, number, pair, tap] = 1
     return np.asarray(np.einsum("asuk,btvl,oikl->oiasubtv", share, share, weight, optimize=True))
-
-
-def _unframed(rows: Node, first: int) -> Node:
-    """Maps without their border, from a channel on: (side + 2, side + 2, C) -> (side, side, C - first)."""
-    side, _, channels = rows.get_output_shape(0)
-    return op.slice(
-        rows,
-        _axes(BORDER_PX, BORDER_PX, first),
-        _axes(side - BORDER_PX, side - BORDER_PX, channels),
-        _axes(1, 1, 1),
-        _axes(0, 1, 2),
-    )
 
 
 def _conv(

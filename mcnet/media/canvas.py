@@ -1,5 +1,7 @@
 """Smooth shapes on small pictures, and the colours that lie in them: what is drawn into a portrait is made of these."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +62,17 @@ def blurred(maps: Maps, deviation_px: float) -> Maps:
     return np.asarray(cv2.GaussianBlur(maps, (0, 0), max(deviation_px, 0.1)), np.float32)
 
 
+def remapped(rgb: Rgb, x: Maps, y: Maps) -> Maps:
+    """(h, w, 3): what a picture has at (h, w) places in its pixels, its edge outside of it."""
+    return cv2.remap(rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+
+
+def doubled_areas(corners: Array) -> Array:
+    """(n,): twice the areas of (n, 3, 2) triangles, less than 0 where their corners go the other way around."""
+    along, across = _sides(corners)
+    return np.asarray(along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0])
+
+
 def part_around(places_px: Array, rgb: Rgb, margin_px: int) -> tuple[slice, slice] | None:
     """Rows and columns of the part of a picture that holds these places, all finite; None where none of it does."""
     first = np.floor(places_px.min(axis=0)) - margin_px
@@ -105,14 +118,48 @@ class Canvas:
         cv2.fillPoly(drawn, [self._drawable(outline_px)], (255,), cv2.LINE_AA, _SHIFT)
         return drawn.astype(np.float32) / np.float32(255)
 
-    def numbered(self, outlines_px: Array) -> NDArray[np.uint8]:
-        """(h, w): 1 in the first of (n, p, 2) convex polygons, of which there are 255 at most, 2 in the second, and so
-        on; 0 elsewhere.
+    def interpolated(self, corners_px: Array, values: Array, beyond: Sequence[float]) -> tuple[Maps, NDArray[np.bool_]]:
+        """What triangles have at their corners, linear within each of them; a later one covers an earlier one.
+
+        A pixel at its edge lies beyond a triangle by a part of one, and in a thin triangle values run far away there.
+
+        Args:
+            corners_px: (n, 3, 2) of the triangles, at most 65,535, none of them without an area.
+            values: (n, 3, c), of their corners.
+            beyond: c numbers: how far a value may lie beyond those of the corners.
+
+        Returns:
+            (c, h, w), 0 outside of all triangles, and (h, w), where there is one.
         """
-        drawn = np.zeros(self.shape, np.uint8)
-        for number, outline in enumerate(self._drawable(outlines_px), start=1):
-            cv2.fillConvexPoly(drawn, outline, (number,), cv2.LINE_8, _SHIFT)
-        return drawn
+        number = np.zeros(self.shape, np.uint16)
+        for one, outline in enumerate(self._drawable(corners_px), start=1):
+            cv2.fillConvexPoly(number, outline, (one,), cv2.LINE_8, _SHIFT)
+        first, along, across = corners_px[:, 0], *_sides(corners_px)
+        area = doubled_areas(corners_px)[:, None]
+        by_first, by_second = values[:, 1] - values[:, 0], values[:, 2] - values[:, 0]
+        by_x = (by_first * across[:, 1:] - by_second * along[:, 1:]) / area
+        by_y = (by_second * along[:, :1] - by_first * across[:, :1]) / area
+        at_origin = values[:, 0] - by_x * first[:, :1] - by_y * first[:, 1:]
+        planes = np.zeros((5, values.shape[2], len(values) + 1), np.float32)
+        bounds = values.min(axis=1) - beyond, values.max(axis=1) + beyond
+        planes[..., 1:] = np.stack((by_x, by_y, at_origin, *bounds)).transpose(0, 2, 1)
+        x, y = (
+            (np.arange(length, dtype=np.float32) + np.float32(0.5)) / np.float32(self.factor) + np.float32(origin - 0.5)
+            for length, origin in ((self.shape[1], self.origin_px[0]), (self.shape[0], self.origin_px[1]))
+        )
+        chosen = number.astype(np.intp)  # which `take` would make of it each time
+        maps = np.empty((values.shape[2], *self.shape), np.float32)
+        part = np.empty(self.shape, np.float32)
+        for filled, (px, py, p0, least, most) in zip(maps, planes.transpose(1, 0, 2), strict=True):
+            np.take(px, chosen, out=filled, mode="clip")
+            filled *= x
+            np.take(py, chosen, out=part, mode="clip")
+            part *= y[:, None]
+            filled += part
+            filled += np.take(p0, chosen, out=part, mode="clip")
+            np.maximum(filled, np.take(least, chosen, out=part, mode="clip"), out=filled)
+            np.minimum(filled, np.take(most, chosen, out=part, mode="clip"), out=filled)
+        return maps, number > 0
 
     def line(self, places_px: Array, width_px: float) -> Maps:
         """(h, w): 1 on an open line through places, 0 elsewhere."""
@@ -130,3 +177,8 @@ class Canvas:
         inside = (places_px - self.origin_px + 0.5) * self.factor - 0.5
         fixed = np.round(np.clip(inside, -_FARTHEST_PX, _FARTHEST_PX) * (1 << _SHIFT))
         return np.asarray(fixed, np.int32)
+
+
+def _sides(corners: Array) -> tuple[Array, Array]:
+    """From the first corner of triangles to the second one, and to the third one."""
+    return corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]

@@ -6,17 +6,28 @@ the portrait's own picture is warped triangle by triangle, in the picture's own 
 lids meet a line of lashes is drawn.
 """
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.canvas import Canvas, Colour, Maps, blurred, brightness, facing, part_around, pixels, ramp
+from mcnet.media.canvas import (
+    Canvas,
+    Colour,
+    Maps,
+    blurred,
+    brightness,
+    doubled_areas,
+    facing,
+    part_around,
+    pixels,
+    ramp,
+    remapped,
+)
 from mcnet.media.head_motion import Array, Head
 from mcnet.mesh_points import LEFT_EYE_RING, LEFT_IRIS, LEFT_LID_PAIRS, RIGHT_EYE_RING, RIGHT_IRIS, RIGHT_LID_PAIRS
 
 _LIDS, _IRISES = (RIGHT_LID_PAIRS, LEFT_LID_PAIRS), (RIGHT_IRIS, LEFT_IRIS)
-_RINGS = (
+EYE_RINGS = (
     (
         (RIGHT_EYE_RING[0], *RIGHT_EYE_RING[:0:-1]),
         (130, 247, 30, 29, 27, 28, 56, 190, 243, 112, 26, 22, 23, 24, 110, 25),
@@ -29,7 +40,7 @@ _RINGS = (
     ),
 )
 """The person's right and left eye; each ring from the outer corner over the upper lid to the inner one and back."""
-_COUNT = len(_RINGS[0][0])
+_COUNT = len(EYE_RINGS[0][0])
 _UPPER, _LOWER = slice(1, _COUNT // 2), slice(_COUNT - 1, _COUNT // 2, -1)
 """The points of both lids in a ring, which face each other."""
 _OUTER, _INNER = 0, _COUNT // 2
@@ -87,7 +98,8 @@ _LASHES_WIDTH, _LASHES_SHARE = 0.05, 0.75
 _LASHES_BLUR = 0.015
 _LINE_FACTOR = 4
 _MARGIN_PX = 3
-_LEAST_AREA_PX2 = 0.05
+_LEAST_DOUBLED_AREA_PX2 = 0.05
+_BEYOND_PX = 1.0
 
 
 class DrawnLids:
@@ -103,7 +115,7 @@ class DrawnLids:
         shape, mesh = head.shape, head.mesh
         self._openings = _openings(head)
         self._gaps = [shape[list(lower), 1] - shape[list(upper), 1] for upper, lower in _LIDS]
-        self._rings = [_ring_pixels(mesh, rings, square) for rings in _RINGS]
+        self._rings = [_ring_pixels(mesh, rings, square) for rings in EYE_RINGS]
         self._lashes = [_lashes(square, ring) for ring in self._rings]
 
     def opened(self, head: Head) -> Head:
@@ -140,7 +152,7 @@ class DrawnLids:
             Another picture; `rgb` itself where there is nothing to draw.
         """
         made = rgb
-        for eye, (rings, opening) in enumerate(zip(_RINGS, _openings(head), strict=True)):
+        for eye, (rings, opening) in enumerate(zip(EYE_RINGS, _openings(head), strict=True)):
             if self._openings[eye] < _LEAST_OPENING:
                 continue
             share = opening / self._openings[eye]
@@ -170,19 +182,19 @@ class DrawnLids:
             shown: how much of the drawn lids is seen.
         """
         under, canvas = rgb[part], Canvas(*part)
-        edge, fold, brow = (ring.copy() for ring in np.split(places, len(_RINGS[eye])))
+        edge, fold, brow = (ring.copy() for ring in np.split(places, len(EYE_RINGS[eye])))
         width = max(float(np.linalg.norm(edge[_OUTER] - edge[_INNER])), 1.0)
         meeting = (1 - _MEETING) * edge[_UPPER] + _MEETING * edge[_LOWER]
         for lid in (_UPPER, _LOWER):
             edge[lid] = meeting + open_share * (edge[lid] - meeting)
-        own_edge, own_fold, own_brow = (ring.copy() for ring in np.split(self._rings[eye], len(_RINGS[eye])))
+        own_edge, own_fold, own_brow = (ring.copy() for ring in np.split(self._rings[eye], len(EYE_RINGS[eye])))
         for lid, from_outside in ((_UPPER, _FROM_UPPER), (_LOWER, _FROM_LOWER)):
             own_edge[lid] += shown * from_outside * (own_fold[lid] - own_edge[lid])
         middle = (edge[_EDGES[0]] + edge[_EDGES[1]]) / 2
         places = np.concatenate((edge, fold, brow, middle, middle))
         own = np.concatenate((own_edge, own_fold, own_brow, own_edge[_EDGES[0]], own_edge[_EDGES[1]]))
         x, y, within = _warp(places, own, _ORIENTATIONS[eye], canvas)
-        skin = cv2.remap(self._square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        skin = remapped(self._square, x, y)
         around = canvas.polygon(fold + _REACH * (brow - fold)) * within  # what is hidden is no skin
         skin *= _tone(under, skin, around * (1 - canvas.polygon(fold)))
         lashes = _LASHES_SHARE * (1 - open_share) * _soft_line(middle[1:-1], width, part)
@@ -201,7 +213,7 @@ def _tone(under: Rgb, skin: Maps, around: Maps) -> Colour:
 
 def _corners(eye: int) -> tuple[int, int]:
     """The points of an eye's corners."""
-    edge = _RINGS[eye][0]
+    edge = EYE_RINGS[eye][0]
     return edge[_OUTER], edge[_INNER]
 
 
@@ -232,12 +244,6 @@ def _ring_pixels(mesh: Array, rings: tuple[tuple[int, ...], ...], rgb: Rgb) -> A
     return pixels(mesh[[point for ring in rings for point in ring]], rgb)
 
 
-def _areas(triangles: Array) -> Array:
-    """(T,): twice the signed areas of (T, 3, 2) triangles."""
-    along, across = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
-    return np.asarray(along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0])
-
-
 def _warp(places: Array, own: Array, orientation: int, canvas: Canvas) -> tuple[Maps, Maps, NDArray[np.bool_]]:
     """Where in the portrait each pixel of a part of a picture looks, affine in each triangle between the rings.
 
@@ -251,18 +257,6 @@ def _warp(places: Array, own: Array, orientation: int, canvas: Canvas) -> tuple[
         x and y in the portrait's pixels, (h, w) each, and whether a pixel lies in a triangle.
     """
     corners = places[_TRIANGLES]
-    (visible,) = np.nonzero(_areas(corners) * orientation > _LEAST_AREA_PX2)
-    triangle = canvas.numbered(corners[visible])
-    affine = np.zeros((len(visible) + 1, 3, 2))
-    rows = np.concatenate((corners[visible], np.ones((len(visible), 3, 1))), 2)  # x, y, 1
-    affine[1:] = np.linalg.solve(rows, own[_TRIANGLES[visible]])
-    affine = affine.astype(np.float32)
-    left, top = canvas.origin_px
-    width, height = canvas.size_px
-    x = np.arange(left, left + width, dtype=np.float32)
-    y = np.arange(top, top + height, dtype=np.float32)[:, None]
-    by_x, by_y, shift = affine[triangle].transpose(2, 3, 0, 1)  # each (2, h, w)
-    # In a thin triangle places run far away.
-    least, most = (bound.astype(np.float32)[:, None, None] for bound in (own.min(axis=0), own.max(axis=0)))
-    looks = np.clip(by_x * x + by_y * y + shift, least, most)
-    return looks[0], looks[1], triangle > 0
+    (visible,) = np.nonzero(doubled_areas(corners) * orientation > _LEAST_DOUBLED_AREA_PX2)
+    (x, y), within = canvas.interpolated(corners[visible], own[_TRIANGLES[visible]], (_BEYOND_PX,) * 2)
+    return x, y, within

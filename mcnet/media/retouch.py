@@ -1,4 +1,4 @@
-"""What is drawn into a network's picture of a portrait, where its face moves further than the portrait can show."""
+"""What is drawn into a network's picture of a portrait, as its face moves in more ways than the network can show."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -11,6 +11,7 @@ from mcnet.arrays import Rgb
 from mcnet.media.head_motion import Head
 from mcnet.media.lids import DrawnLids
 from mcnet.media.mouth import MouthInterior
+from mcnet.media.skin import DrawnSkin
 
 T = TypeVar("T")
 
@@ -54,12 +55,17 @@ class Retouch:
         """
         if share <= 0 or not _is_finite(head):
             return rgb
-        drawn = self._lids.drawn(self._mouth.drawn(rgb, head), head)
+        drawn = self._skin.drawn(rgb, self.posed(head))
+        drawn = self._lids.drawn(self._mouth.drawn(drawn, head), head)
         if share >= 1 or drawn is rgb:
             return drawn
         return np.asarray(cv2.addWeighted(drawn, share, rgb, 1 - share, 0), np.uint8)
 
     # Made when they are first needed: for a portrait whose own head is nowhere they never are.
+
+    @cached_property
+    def _skin(self) -> DrawnSkin:
+        return DrawnSkin(self._square, self._head)
 
     @cached_property
     def _mouth(self) -> MouthInterior:

@@ -79,7 +79,7 @@ def test_the_result_is_what_the_network_gives_to_animate(inside: Inside, tmp_pat
     for options, folder in (((), inside.folder), (("--model", small), tmp_path / "inside")):
         frames = tmp_path / f"frames{len(options)}"
         files = ["--source", "woman_1", "--driving", str(CLIP), "--output", str(frames), "--max-frames", str(FRAMES)]
-        how = ["--device", "cpu", "--precision", "fp32", "--backend", "torch", "--no-retouch"]
+        how = ["--device", "cpu", "--precision", "fp32", "--backend", "torch", "--no-retouch", "--size", "256"]
         assert main(["animate", *files, *how, *options]) == 0
         if options:
             assert inspect(folder, "--frame", "3", *options) == 0

@@ -53,7 +53,7 @@ def test_a_file_gives_the_pictures_of_its_video(kept: Path, tmp_path: Path, moti
     assert track.keypoints is not None
     assert animate(tmp_path / "out", kept / "grid.safetensors", "--motion", motion) == 0
     of_video, of_file = pictures(kept / motion), pictures(tmp_path / "out")
-    assert of_file.shape == of_video.shape == (FRAMES, 256, 256, 3)
+    assert of_file.shape == of_video.shape == (FRAMES, 512, 512, 3)
     assert np.abs(of_file - of_video).max() <= EXACT
     assert np.abs(of_video[0] - of_video[-1]).max() > 5 * EXACT, "there is motion to be lost"
 
@@ -62,7 +62,7 @@ def test_it_plays_on_another_portrait_with_a_sheet(kept: Path, tmp_path: Path) -
     more = ["--side-by-side", "--contact-sheet", str(tmp_path / "sheet.png"), "--max-frames", "2"]
     assert animate(tmp_path / "out", kept / "grid.safetensors", *more, source="man_3") == 0
     shown = pictures(tmp_path / "out")
-    assert shown.shape == (2, 256, 768, 3)
+    assert shown.shape == (2, 512, 1536, 3)
     assert read_rgb(tmp_path / "sheet.png").size
 
 

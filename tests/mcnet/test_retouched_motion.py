@@ -24,6 +24,7 @@ from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import Head, PortraitInSpace
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.motion_track import MotionTrack, save_track
+from mcnet.media.skin import DrawnSkin
 from mcnet.mesh_points import INNER_LIPS
 from mcnet.model_file import ModelInfo
 from tests.media.heads import with_jaw_down
@@ -70,6 +71,12 @@ def engine(model: Mcnet) -> Engine:
     return Engine(model, EngineOptions(device="cpu", precision="fp32", backend="torch", warm_up_frames=0))
 
 
+@pytest.fixture
+def without_skin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mouths and lids are seen by themselves."""
+    monkeypatch.setattr(DrawnSkin, "drawn", lambda _, rgb, __: rgb)
+
+
 def around_the_lips(head: Head) -> NDArray[np.bool_]:
     """(256, 256): where the ring of the inner lips and its soft edge are."""
     ring = (head.mesh[list(INNER_LIPS), :2] + 1) * 255 / 2
@@ -82,6 +89,23 @@ def changed(one: Rgb, other: Rgb) -> NDArray[np.bool_]:
     return np.asarray((one != other).any(axis=-1))
 
 
+def test_skin_is_drawn_on_the_face_alone(performed: Performed, engine: Engine) -> None:
+    portrait, closed, _ = performed
+    alone, drawn = (
+        SpaceDrive(engine, portrait, closed, retouch=retouch).pictures([closed])[0] for retouch in (False, True)
+    )
+    on_face = changed(drawn, alone)
+    in_space = PortraitInSpace(portrait.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
+    head = in_space.follow(Head.of(closed.mesh()), Head.of(closed.mesh()))
+    places = ((head.mesh[:468, :2] + 1) * 255 / 2).astype(np.int32)
+    hull = np.zeros((256, 256), np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(places), 1)
+    face = cv2.dilate(hull, np.ones((2 * EDGE_PX + 1,) * 2, np.uint8)) > 0
+    assert not on_face[~face].any()
+    assert on_face.sum() > 0.5 * face.sum()
+
+
+@pytest.mark.usefixtures("without_skin")
 def test_a_wide_open_mouth_is_drawn_inside_the_lips_alone(performed: Performed, engine: Engine) -> None:
     portrait, closed, wide = performed
     plain = SpaceDrive(engine, portrait, closed, retouch=False)
@@ -136,6 +160,7 @@ def test_the_network_is_posed_by_one_head_and_its_picture_retouched_by_another(
     assert len(shown) == 2
 
 
+@pytest.mark.usefixtures("without_skin")
 def test_the_command_retouches_unless_it_is_told_not_to(performed: Performed, model: Mcnet, tmp_path: Path) -> None:
     """By a motion file, whose second frame opens the mouth wide; before a background and side by side, too."""
     assert performed.closed.face is not None
@@ -147,7 +172,7 @@ def test_the_command_retouches_unless_it_is_told_not_to(performed: Performed, mo
     def pictures(name: str, *options: str) -> list[Rgb]:
         files = ["--source", "woman_4", "--driving", str(tmp_path / "motion.safetensors")]
         how = ["--model", str(tmp_path / "tiny.safetensors"), "--device", "cpu", "--precision", "fp32"]
-        how += ["--backend", "torch", "--no-content-credentials", "--output", str(tmp_path / name)]
+        how += ["--backend", "torch", "--no-content-credentials", "--size", "256", "--output", str(tmp_path / name)]
         assert main(["animate", *files, *how, *options]) == 0
         return [read_rgb(path) for path in sorted((tmp_path / name).iterdir())]
 
@@ -222,7 +247,7 @@ def test_a_drawing_that_fails_ends_no_run_and_is_told_once_with_its_reason(
     how += ["torch", "--no-content-credentials"]
     files = ["--source", "woman_4", "--driving", str(tmp_path / "motion.safetensors"), "--output"]
     assert main(["animate", *files, str(tmp_path / "one"), *how]) == 0
-    said = "teeth and shut lids are not drawn in 2 of 3 frames: MemoryError: no room for teeth"
+    said = "skin, teeth and shut lids are not drawn in 2 of 3 frames: MemoryError: no room for teeth"
     errors = capsys.readouterr().err
     assert f"{said}; they are as with --no-retouch" in errors
     assert errors.count("no room for teeth") == 1

@@ -108,7 +108,7 @@ class _Picture(NamedTuple):
         avatar: the picture.
         person: cut out of it, where that is wanted.
         stance: how the portrait is posed in it.
-        retouched: whether it has what the portrait cannot show.
+        retouched: whether it has what the network cannot show.
     """
 
     avatar: NDArray[np.uint8]
@@ -362,7 +362,7 @@ class Animator:
     def _refuse_retouch(self, error: Exception) -> None:
         """Tell that nothing more is drawn for this portrait: what failed once would fail in every frame of a call."""
         logger.error("retouching", exc_info=error)
-        said = phrase("teeth and shut lids cannot be drawn for this portrait: {error}", error=sentence(error))
+        said = phrase("skin, teeth and shut lids cannot be drawn for this portrait: {error}", error=sentence(error))
         self._emit(SettingRefused("retouch", said))
 
     def _begin_anew(self) -> None:
@@ -414,7 +414,7 @@ class Animator:
 
         Args:
             cut_out: whether that is to cut the person out.
-            retouch: whether it is to draw what the portrait cannot show.
+            retouch: whether it is to draw what the network cannot show.
         """
         if cut_out and self._cutting is not None and self._cutting.failed:
             self._cutting, self._resting = None, False

@@ -404,12 +404,12 @@
             <translation>Zeichnet in Ihr Bild, was darin gefunden wurde (O).</translation>
         </message>
         <message>
-            <source>Draw teeth and closed lids</source>
-            <translation>Zähne und Lider zeichnen</translation>
+            <source>Draw skin, teeth and closed lids</source>
+            <translation>Haut, Zähne und Lider zeichnen</translation>
         </message>
         <message>
-            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
-            <translation>Zeichnet, was das Netz von diesem Porträt nicht zeigen kann: das Innere eines Mundes, der auf dem Bild geschlossen ist, und Lider, die sich schließen. Für Bewegung im Raum; von Ihrem eigenen Bild geht nichts ein.</translation>
+            <source>Draws what the network cannot show of this portrait: its skin where it moves, the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>Zeichnet, was das Netz von diesem Porträt nicht zeigen kann: seine Haut, wo sie sich bewegt, das Innere eines Mundes, der auf dem Bild geschlossen ist, und Lider, die sich schließen. Für Bewegung im Raum; von Ihrem eigenen Bild geht nichts ein.</translation>
         </message>
         <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
@@ -3239,6 +3239,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>zum Signieren ist Platz für eine zweite Kopie nötig: {free_mb:.0f} MB sind frei, erwartet werden {needed_mb:.0f} MB; schaffen Sie Platz auf dem Datenträger</translation>
         </message>
         <message>
+            <source>skin, teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>Haut, Zähne und geschlossene Lider können für dieses Porträt nicht gezeichnet werden: {error}</translation>
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>Schiefergrau</translation>
         </message>
@@ -3261,10 +3265,6 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>starting…</source>
             <translation>startet …</translation>
-        </message>
-        <message>
-            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
-            <translation>Zähne und geschlossene Lider können für dieses Porträt nicht gezeichnet werden: {error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

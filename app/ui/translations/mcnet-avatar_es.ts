@@ -404,12 +404,12 @@
             <translation>Dibuja sobre su imagen lo que se encontró en ella (O).</translation>
         </message>
         <message>
-            <source>Draw teeth and closed lids</source>
-            <translation>Dibujar dientes y párpados</translation>
+            <source>Draw skin, teeth and closed lids</source>
+            <translation>Dibujar piel, dientes y párpados</translation>
         </message>
         <message>
-            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
-            <translation>Dibuja lo que la red no puede mostrar de este retrato: el interior de una boca que en la imagen está cerrada y los párpados que se cierran. Para el movimiento en el espacio; no se usa nada de su propia imagen.</translation>
+            <source>Draws what the network cannot show of this portrait: its skin where it moves, the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>Dibuja lo que la red no puede mostrar de este retrato: su piel donde se mueve, el interior de una boca que en la imagen está cerrada y los párpados que se cierran. Para el movimiento en el espacio; no se usa nada de su propia imagen.</translation>
         </message>
         <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
@@ -3239,6 +3239,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>firmar necesita sitio para una segunda copia: hay {free_mb:.0f} MB libres, se esperaban {needed_mb:.0f} MB; haga sitio en el disco</translation>
         </message>
         <message>
+            <source>skin, teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>no se pueden dibujar la piel, los dientes ni los párpados cerrados de este retrato: {error}</translation>
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>gris pizarra</translation>
         </message>
@@ -3261,10 +3265,6 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>starting…</source>
             <translation>iniciando…</translation>
-        </message>
-        <message>
-            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
-            <translation>no se pueden dibujar los dientes ni los párpados cerrados de este retrato: {error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

@@ -404,12 +404,12 @@
             <translation>Dessine sur votre image ce qui y a été trouvé (O).</translation>
         </message>
         <message>
-            <source>Draw teeth and closed lids</source>
-            <translation>Dessiner dents et paupières</translation>
+            <source>Draw skin, teeth and closed lids</source>
+            <translation>Dessiner peau, dents et paupières</translation>
         </message>
         <message>
-            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
-            <translation>Dessine ce que le réseau ne peut pas montrer de ce portrait : l'intérieur d'une bouche fermée sur l'image et les paupières qui se ferment. Pour le mouvement dans l'espace ; rien de votre propre image n'y entre.</translation>
+            <source>Draws what the network cannot show of this portrait: its skin where it moves, the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>Dessine ce que le réseau ne peut pas montrer de ce portrait : sa peau là où elle bouge, l'intérieur d'une bouche fermée sur l'image et les paupières qui se ferment. Pour le mouvement dans l'espace ; rien de votre propre image n'y entre.</translation>
         </message>
         <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
@@ -3239,6 +3239,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>signer demande de la place pour une deuxième copie : {free_mb:.0f} Mo sont libres, il en faut {needed_mb:.0f} Mo ; faites de la place sur le disque</translation>
         </message>
         <message>
+            <source>skin, teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>la peau, les dents et les paupières fermées ne peuvent pas être dessinées pour ce portrait : {error}</translation>
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>gris ardoise</translation>
         </message>
@@ -3261,10 +3265,6 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>starting…</source>
             <translation>démarrage…</translation>
-        </message>
-        <message>
-            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
-            <translation>les dents et les paupières fermées ne peuvent pas être dessinées pour ce portrait : {error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

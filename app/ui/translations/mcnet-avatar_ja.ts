@@ -404,12 +404,12 @@
             <translation>画像の中に見つけたものを、ご自身の映像に描きます（O）。</translation>
         </message>
         <message>
-            <source>Draw teeth and closed lids</source>
-            <translation>歯と閉じたまぶたを描く</translation>
+            <source>Draw skin, teeth and closed lids</source>
+            <translation>肌・歯・閉じたまぶたを描く</translation>
         </message>
         <message>
-            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
-            <translation>このポートレートでネットワークが表現できないもの、つまり画像では閉じている口の中と、閉じるまぶたを描きます。空間モードの動きで働き、あなた自身の映像は一切使われません。</translation>
+            <source>Draws what the network cannot show of this portrait: its skin where it moves, the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>このポートレートでネットワークが表現できないもの、つまり動く部分の肌、画像では閉じている口の中、閉じるまぶたを描きます。空間モードの動きで働き、あなた自身の映像は一切使われません。</translation>
         </message>
         <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
@@ -3238,6 +3238,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>署名には 2 つ目のコピーの空きが必要です：空きは {free_mb:.0f} MB、必要なのは {needed_mb:.0f} MB です。ディスクの空きを作ってください</translation>
         </message>
         <message>
+            <source>skin, teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>このポートレートの肌・歯・閉じたまぶたを描けません：{error}</translation>
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>スレートグレー</translation>
         </message>
@@ -3260,10 +3264,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>starting…</source>
             <translation>起動中…</translation>
-        </message>
-        <message>
-            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
-            <translation>このポートレートの歯と閉じたまぶたを描けません：{error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

@@ -404,12 +404,12 @@
             <translation>Desenha na sua imagem o que foi encontrado nela (O).</translation>
         </message>
         <message>
-            <source>Draw teeth and closed lids</source>
-            <translation>Desenhar dentes e pálpebras</translation>
+            <source>Draw skin, teeth and closed lids</source>
+            <translation>Desenhar pele, dentes e pálpebras</translation>
         </message>
         <message>
-            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
-            <translation>Desenha o que a rede não consegue mostrar deste retrato: o interior de uma boca que na imagem está fechada e as pálpebras que se fecham. Para o movimento no espaço; nada da sua própria imagem é usado.</translation>
+            <source>Draws what the network cannot show of this portrait: its skin where it moves, the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>Desenha o que a rede não consegue mostrar deste retrato: a pele onde ela se move, o interior de uma boca que na imagem está fechada e as pálpebras que se fecham. Para o movimento no espaço; nada da sua própria imagem é usado.</translation>
         </message>
         <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
@@ -3239,6 +3239,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>assinar precisa de espaço para uma segunda cópia: há {free_mb:.0f} MB livres, esperavam-se {needed_mb:.0f} MB; libere espaço no disco</translation>
         </message>
         <message>
+            <source>skin, teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>a pele, os dentes e as pálpebras fechadas não podem ser desenhados para este retrato: {error}</translation>
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>cinza-ardósia</translation>
         </message>
@@ -3261,10 +3265,6 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>starting…</source>
             <translation>iniciando…</translation>
-        </message>
-        <message>
-            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
-            <translation>os dentes e as pálpebras fechadas não podem ser desenhados para este retrato: {error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

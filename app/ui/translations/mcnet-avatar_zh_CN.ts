@@ -404,12 +404,12 @@
             <translation>在您的画面上标出检测结果（O）。</translation>
         </message>
         <message>
-            <source>Draw teeth and closed lids</source>
-            <translation>绘制牙齿和闭合的眼睑</translation>
+            <source>Draw skin, teeth and closed lids</source>
+            <translation>绘制皮肤、牙齿和闭合的眼睑</translation>
         </message>
         <message>
-            <source>Draws what the network cannot show of this portrait: the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
-            <translation>绘制网络无法从这张肖像中呈现的内容：图片中闭着的嘴的内部，以及闭合的眼睑。用于空间模式；不会用到您自己的任何画面。</translation>
+            <source>Draws what the network cannot show of this portrait: its skin where it moves, the inside of a mouth that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture goes into it.</source>
+            <translation>绘制网络无法从这张肖像中呈现的内容：随动作移动的皮肤、图片中闭着的嘴的内部，以及闭合的眼睑。用于空间模式；不会用到您自己的任何画面。</translation>
         </message>
         <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
@@ -3238,6 +3238,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>签名需要第二份副本的空间：可用 {free_mb:.0f} MB，需要 {needed_mb:.0f} MB；请腾出磁盘空间</translation>
         </message>
         <message>
+            <source>skin, teeth and shut lids cannot be drawn for this portrait: {error}</source>
+            <translation>无法为这张肖像绘制皮肤、牙齿和闭合的眼睑：{error}</translation>
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>石板灰</translation>
         </message>
@@ -3260,10 +3264,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>starting…</source>
             <translation>正在启动…</translation>
-        </message>
-        <message>
-            <source>teeth and shut lids cannot be drawn for this portrait: {error}</source>
-            <translation>无法为这张肖像绘制牙齿和闭合的眼睑：{error}</translation>
         </message>
         <message>
             <source>the Apple GPU</source>

@@ -70,6 +70,7 @@ FAMILY = {
     "memory without scale code": of_family(TINY, memory_conditioning="none"),
     "seven by seven": of_family(TINY, output_kernel=7),
     "border repeated": of_family(TINY, border="replicate"),
+    "whole registers of motions": of_family(TINY, num_keypoints=7),
     "512 px": of_family(TINY, size_px=512, encoder_widths=(8, 16, 24, 32, 32), decoder_widths=(24, 16, 12, 8, 8),
                         resblocks=(1, 0, 1, 0)),
 }  # fmt: skip

@@ -25,6 +25,7 @@ from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 from mcnet.media.matte import Matte
 from mcnet.media.motion_track import MotionTrack, save_track
 from mcnet.media.retouch import Retouch, Retouching
+from mcnet.media.skin import DrawnSkin
 from mcnet.mesh_points import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from tests.app.fakes import AVATAR_RGB, SIZE_PX, wait_until
 from tests.app.pipeline.animation.test_animator import POINTS, SETTINGS, Stage
@@ -76,6 +77,31 @@ def refused(stage: Stage) -> list[str]:
     return [event.message for event in stage.events if isinstance(event, SettingRefused) and event.setting == "retouch"]
 
 
+@pytest.fixture
+def without_skin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mouths and lids are seen by themselves."""
+    monkeypatch.setattr(DrawnSkin, "drawn", lambda _, rgb, __: rgb)
+
+
+@pytest.mark.parametrize(
+    ("change", "drawn"),
+    [
+        ({}, True),
+        ({"retouch": False}, False),
+        ({"motion": "plane"}, False),
+        ({"relative": False}, False),
+        ({"keypoints": "detected"}, False),
+    ],
+    ids=["in space", "off", "in the plane", "absolute", "detected"],
+)
+def test_skin_is_drawn_in_space_only(face: Face, woman: Portrait, change: dict[str, Any], drawn: bool) -> None:
+    settings = dataclasses.replace(SETTINGS, **change)
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE, settings)
+    assert (drawn_px(shown(stage, settings).avatar) > 0.05 * SIZE_PX**2) is drawn
+
+
+@pytest.mark.usefixtures("without_skin")
 @pytest.mark.parametrize(
     ("change", "open_mouth", "drawn"),
     [
@@ -180,6 +206,7 @@ def test_nothing_of_the_performers_picture_is_in_what_is_drawn(face: Face, woman
     np.testing.assert_array_equal(pictures[0], pictures[1])
 
 
+@pytest.mark.usefixtures("without_skin")
 def test_what_is_held_is_retouched_and_what_eases_to_rest_closes_its_mouth(face: Face, woman: Portrait) -> None:
     stage = spoken(face, woman)
     spoke = shown(stage).avatar
@@ -197,6 +224,7 @@ def test_what_is_held_is_retouched_and_what_eases_to_rest_closes_its_mouth(face:
     assert drawn_px(output.avatar) == 0
 
 
+@pytest.mark.usefixtures("without_skin")
 @pytest.mark.parametrize("motion", ["space", "plane"])
 def test_an_idle_motion_that_speaks_is_retouched(
     face: Face, woman: Portrait, tmp_path: Path, motion: MotionKind
@@ -272,7 +300,7 @@ def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
     assert output.state is State.LIVE
     assert drawn_px(output.avatar) == 0
     (told,) = refused(stage)
-    assert told.startswith("teeth and shut lids cannot be drawn for this portrait: ")
+    assert told.startswith("skin, teeth and shut lids cannot be drawn for this portrait: ")
     assert "no room for teeth" in told
     assert "MemoryError" in caplog.text
     tried = broken.tried
@@ -452,6 +480,7 @@ def test_a_portrait_whose_mesh_is_not_finite_is_shown_as_it_is(woman: Portrait) 
     assert told == []
 
 
+@pytest.mark.usefixtures("without_skin")
 @pytest.mark.parametrize("size_px", [64, 256, 512])
 def test_pictures_of_any_size_are_drawn_alike(woman: Portrait, size_px: int) -> None:
     assert woman.landmarks_px is not None

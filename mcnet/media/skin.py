@@ -1,0 +1,179 @@
+"""The skin of a portrait's face as its mesh moves it, drawn over what the network made.
+
+The network moves a face by a few keypoints, the bundled one by seventeen, and smooths what lies between them. Where a
+head turns far, the nose hides a cheek and one eye is seen from the side: that is more than a smooth motion tells, and
+features smear across the face. Brows, cheeks and the edges of lips move in more ways than the keypoints do, too. The
+mesh has points everywhere on the skin, so each triangle between them shows the portrait's own, in the picture's
+resolution. What the portrait does not show of its face, hair, neck and what is behind it, and the face's outline stay
+the network's.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcnet.arrays import Rgb
+from mcnet.media.canvas import Canvas, doubled_areas, part_around, pixels, ramp, remapped
+from mcnet.media.face_mesh import LANDMARK_COUNT
+from mcnet.media.face_triangles import FACE_TRIANGLES
+from mcnet.media.head_motion import BROWS, LOWER_FACE_Y, Array, Head, with_irises
+from mcnet.media.lids import EYE_RINGS
+from mcnet.mesh_points import INNER_LIPS
+
+_SEEN = 0.12, 0.4
+"""Of the portrait's own skin: cosines of its angle to the camera between which it comes to be used. What is seen from
+the side is a few pixels wide, and hair or background as soon as the mesh is a little off."""
+_SHOWN = 0.1, 0.35
+"""And likewise, near the face's outline, in the picture that it is drawn into. Farther in, where a nose or lips hide
+what is behind them, skin ends at once, as there is skin again."""
+_FROM_OUTLINE = 0.0, 0.25
+"""In face sizes: so far from the face's outline skin begins to be drawn, and is drawn whole."""
+_NEAR_OUTLINE = 0.3, 0.6
+"""Likewise, where it begins to matter no more whether skin turns away."""
+_HIDDEN = 0.06
+"""In face sizes: so far behind another part of the portrait's face a point of it is hidden."""
+_AWAY = 0.0, 0.25
+"""Cosines of the head's own angle to the camera between which anything comes to be drawn."""
+_TURNED_DEG = 18.0, 32.0
+"""Of the head, against the portrait's own: between these its eyes come to be drawn, too. Before, the network's follow
+lids and gaze as well, and beyond, the farther one is smeared."""
+_LEAST_DOUBLED_AREA_PX2 = 0.05
+_BEYOND = 1.0, 1.0, 0.0
+"""Of a triangle's corners: by so many pixels of the portrait, and by no share, a pixel at its edge may go."""
+_POINTS = np.unique(FACE_TRIANGLES)
+_LIDS = [point for rings in EYE_RINGS for point in rings[0]]
+_EYES = [*_LIDS, *(point for rings in EYE_RINGS for point in rings[1]), *_POINTS[_POINTS >= LANDMARK_COUNT].tolist()]
+"""The edges and folds of the lids, and the irises. Between folds and edges a portrait's open eyes have their lashes."""
+_NEAR, _REACH = 0.12, 0.35
+"""In face sizes: over which distance skin goes with what moves beside it, and at which 1 / e of that is left."""
+_CORNERS = FACE_TRIANGLES.T.ravel()
+"""The first corners of all triangles, then the second ones, then the third ones."""
+
+
+def _outline() -> list[int]:
+    """The points around the face."""
+    edges = np.concatenate([FACE_TRIANGLES[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+    kinds, counts = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
+    return sorted(set(kinds[counts == 1].ravel().tolist()) - set(INNER_LIPS))
+
+
+_OUTLINE = _outline()
+
+
+class DrawnSkin:
+    """Draws the skin of a portrait's face into pictures of it.
+
+    Args:
+        square: (S, S, 3), the portrait as the model sees it.
+        head: the portrait's; all of it finite.
+    """
+
+    def __init__(self, square: Rgb, head: Head) -> None:
+        self._square, self._head = square, _whole(head)
+        self._followers = _Followers(self._head.shape)
+        mesh = self._head.mesh
+        self._places = pixels(mesh, square)
+        self._usable = _shares(_towards_camera(mesh), *_SEEN)
+        shape = self._head.shape
+        away = np.linalg.norm(shape[:, None] - shape[_OUTLINE], axis=2).min(axis=1)
+        self._usable *= _shares(away, *_FROM_OUTLINE)
+        self._usable[self._hidden(mesh)] = 0
+        self._fades = 1 - _shares(away, *_NEAR_OUTLINE)
+
+    def drawn(self, rgb: Rgb, head: Head) -> Rgb:
+        """A picture of the portrait with its skin.
+
+        Args:
+            rgb: (S, S, 3), what the network made of it.
+            head: of the portrait in that picture, with lids as `DrawnLids.opened` has them; all of it finite.
+
+        Returns:
+            Another picture; `rgb` itself where there is nothing to draw.
+        """
+        head, own = _whole(head), self._head
+        shape = self._followers.drawn_along(head.shape, own.shape)
+        mesh = head._replace(shape=shape).mesh
+        shown = 1 - self._fades * (1 - _shares(_towards_camera(mesh), *_SHOWN))
+        share = self._usable * shown * ramp(float(head.rotation[2, 2]), *_AWAY)
+        turn = math.degrees(math.acos(min(max(float(head.rotation[:, 2] @ own.rotation[:, 2]), -1.0), 1.0)))
+        share[_EYES] *= ramp(turn, *_TURNED_DEG)
+        places = pixels(mesh, rgb)
+        visible = _seen_triangles(mesh, places)
+        visible = visible[share[FACE_TRIANGLES[visible]].max(axis=1) > 0]
+        corners = places[FACE_TRIANGLES[visible]]
+        part = part_around(corners.reshape(-1, 2), rgb, 1) if len(visible) else None
+        if part is None:
+            return rgb
+        values = np.concatenate((self._places, share[:, None]), 1)
+        (x, y, strength), _ = Canvas(*part).interpolated(corners, values[FACE_TRIANGLES[visible]], _BEYOND)
+        made = rgb.copy()
+        under = made[part]
+        under[:] = np.clip(under + strength[..., None] * (remapped(self._square, x, y) - under) + 0.5, 0, 255)
+        return made
+
+    def _hidden(self, mesh: Array) -> NDArray[np.bool_]:
+        """(478,): the points of the portrait's own mesh that lie behind another part of its face."""
+        part = part_around(self._places, self._square, 1)
+        hidden = np.zeros(len(mesh), bool)
+        if part is None:
+            return hidden
+        canvas, triangles = Canvas(*part), FACE_TRIANGLES[_seen_triangles(mesh, self._places)]
+        (depth,), within = canvas.interpolated(self._places[triangles], mesh[triangles][..., 2:], (0.0,))
+        columns, rows = np.round(self._places - canvas.origin_px).astype(int).T
+        inside = (columns >= 0) & (columns < depth.shape[1]) & (rows >= 0) & (rows < depth.shape[0])
+        columns, rows = columns[inside], rows[inside]
+        behind = mesh[inside, 2] - depth[rows, columns]
+        hidden[inside] = within[rows, columns] & (behind > _HIDDEN * self._head.scale)
+        return hidden
+
+
+class _Followers:
+    """Skin that goes with what moves beside it: an expression moves brows and the lower face alone
+    (`PortraitInSpace.follow`), which would be folded over what is beside them, or torn from it.
+
+    Args:
+        shape: the portrait's, (478, 3).
+    """
+
+    def __init__(self, shape: Array) -> None:
+        moving = np.isin(_POINTS, BROWS) | (shape[_POINTS, 1] > LOWER_FACE_Y)
+        itself = np.isin(_POINTS, _LIDS) | (_POINTS >= LANDMARK_COUNT)  # moves in its own way
+        self._moving, self._following = _POINTS[moving], _POINTS[~moving & ~itself]
+        apart = np.linalg.norm(shape[self._following, None] - shape[self._moving], axis=2)
+        nearest = apart.min(axis=1, keepdims=True)
+        weight = np.exp((np.square(nearest) - np.square(apart)) / (2 * _NEAR**2))
+        self._weight = weight / weight.sum(axis=1, keepdims=True) * np.exp(-np.square(nearest / _REACH))
+
+    def drawn_along(self, shape: Array, own: Array) -> Array:
+        """A shape of the portrait, (478, 3), whose own is given, with what follows."""
+        along = shape.copy()
+        along[self._following] += self._weight @ (shape[self._moving] - own[self._moving])
+        return along
+
+
+def _whole(head: Head) -> Head:
+    """A head with irises."""
+    if len(head.shape) > LANDMARK_COUNT:
+        return head
+    return head._replace(shape=with_irises(head.shape))
+
+
+def _seen_triangles(mesh: Array, places: Array) -> NDArray[np.intp]:
+    """Those whose front is seen, the farthest first: a nose lies over the cheek behind it."""
+    (seen,) = np.nonzero(doubled_areas(places[FACE_TRIANGLES]) > _LEAST_DOUBLED_AREA_PX2)
+    return seen[np.argsort(-mesh[FACE_TRIANGLES[seen], 2].mean(axis=1))]
+
+
+def _towards_camera(mesh: Array) -> Array:
+    """(478,): the cosine of the angle between the skin's normal at each point and the way to the camera; -1 is away."""
+    corners = mesh[FACE_TRIANGLES]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    sums = np.stack([np.bincount(_CORNERS, np.tile(part, 3), len(mesh)) for part in normals.T], 1)
+    length = np.linalg.norm(sums, axis=1)
+    return np.asarray(np.divide(sums[:, 2], length, out=np.zeros(len(mesh)), where=length > 0))
+
+
+def _shares(values: Array, begin: float, end: float) -> Array:
+    """0 at `begin` and before, 1 at `end` and behind."""
+    return np.asarray(np.clip((values - begin) / (end - begin), 0, 1))

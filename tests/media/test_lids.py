@@ -1,0 +1,168 @@
+"""Lids that are drawn shut over a portrait's open eyes."""
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+
+from mcnet.arrays import Rgb
+from mcnet.media.canvas import brightness, pixels
+from mcnet.media.head_motion import Head
+from mcnet.media.lids import DrawnLids
+from mcnet.mesh_points import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
+from tests.media.heads import LEFT_EYE, RIGHT_EYE, SIDE_PX, Portrait, around, bundled_portrait, changed, with_eyes_at
+
+BELOW_THE_BROW = (446, 342, 445, 444, 443, 442, 441, 413, 464, 453, 452, 451, 450, 449, 448, 261)
+"""The outermost ring around the left eye."""
+
+
+@pytest.fixture
+def portrait() -> Portrait:
+    return bundled_portrait()
+
+
+def eye_of(rgb: Rgb, head: Head, points: tuple[int, ...]) -> Rgb:
+    places = pixels(head.mesh[list(points)], rgb)
+    (left, top), (right, bottom) = places.min(axis=0).astype(int), places.max(axis=0).astype(int) + 1
+    return rgb[top:bottom, left:right]
+
+
+def test_shut_lids_cover_the_eyes_and_little_more(portrait: Portrait) -> None:
+    shut = with_eyes_at(portrait.head, 0.0)
+    shown = DrawnLids(*portrait).drawn(portrait.square, shut)
+    eyes = [around(pixels(portrait.mesh[list(points)], shown), 20) for points in (RIGHT_EYE, LEFT_EYE)]
+    assert not changed(shown, portrait.square)[~(eyes[0] | eyes[1])].any()
+    for points in (RIGHT_EYE, LEFT_EYE):
+        # An eye has dark and white in it, a lid is skin but for the line of its lashes.
+        before, after = (
+            brightness(eye_of(rgb, portrait.head, points).astype(np.float32)) for rgb in (portrait.square, shown)
+        )
+        upper_half = slice(0, max(len(before) // 2, 1))
+        assert after[upper_half].std() < 0.7 * before[upper_half].std()
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_nothing_is_taken_from_elsewhere_in_the_portrait(portrait: Portrait, corner: tuple[int, int]) -> None:
+    """What lies at the edges of what is drawn looks no farther than the outermost ring around the eye."""
+    square = np.full_like(portrait.square, (200, 150, 120))
+    square[~around(pixels(portrait.mesh[list(BELOW_THE_BROW)], square), 1)] = (0, 0, 255)
+    lids, made = DrawnLids(square, portrait.head), np.full_like(portrait.square, (200, 150, 120))
+    made[..., 0] = np.linspace(150, 250, SIDE_PX)
+    left = around(pixels(portrait.mesh[list(LEFT_EYE)], made), 24)
+    for share in (0.0, 0.3, 0.6):
+        shift = portrait.head.shift + 0.003 * np.array((*corner, 0))
+        shown = lids.drawn(made, with_eyes_at(portrait.head, share)._replace(shift=shift))
+        assert changed(shown, made)[left].any()
+        assert int(shown[left][:, 2].max()) < 150
+
+
+def test_lids_come_down_without_a_jump(portrait: Portrait) -> None:
+    lids = DrawnLids(*portrait)
+    shown = [
+        lids.drawn(portrait.square, with_eyes_at(portrait.head, share)).astype(int) for share in np.linspace(1, 0, 21)
+    ]
+    steps = [np.abs(after - before).sum() for before, after in itertools.pairwise(shown)]
+    assert steps[0] == 0
+    assert max(steps) < 0.35 * np.abs(shown[-1] - shown[0]).sum()
+
+
+def test_a_network_shuts_lids_half_way_and_the_rest_is_drawn(portrait: Portrait) -> None:
+    lids = DrawnLids(*portrait)
+    for share, expected in ((1.0, 1.0), (0.7, 0.7), (0.3, 0.5), (0.0, 0.5)):
+        head = with_eyes_at(portrait.head, share)
+        posed = lids.opened(head)
+        for upper, lower in (RIGHT_LID_PAIRS, LEFT_LID_PAIRS):
+            before, after = (
+                shape[list(lower), 1] - shape[list(upper), 1] for shape in (portrait.head.shape, posed.shape)
+            )
+            np.testing.assert_allclose(after, expected * before, atol=1e-9)
+            # What lies between lids has come down with their middle, and goes back with it.
+            iris = slice(468, 473) if upper == RIGHT_LID_PAIRS[0] else slice(473, 478)
+            middles = [shape[[*upper, *lower], 1].mean() for shape in (head.shape, posed.shape)]
+            np.testing.assert_allclose(posed.shape[iris, 1] - head.shape[iris, 1], middles[1] - middles[0], atol=1e-9)
+        on_lids = [point for pairs in (*RIGHT_LID_PAIRS, *LEFT_LID_PAIRS) for point in pairs]
+        others = np.delete(np.arange(468), on_lids)
+        np.testing.assert_array_equal(posed.shape[others], head.shape[others])
+    head = portrait.head
+    assert lids.opened(head) is head
+
+
+def test_narrow_eyes_of_a_portrait_are_not_shut(portrait: Portrait) -> None:
+    narrow = with_eyes_at(portrait.head, 0.1)
+    lids = DrawnLids(portrait.square, narrow)
+    assert lids.drawn(portrait.square, with_eyes_at(portrait.head, 0.0)) is portrait.square
+
+
+def test_an_eye_that_is_half_open_stays_the_network_s(portrait: Portrait) -> None:
+    """What is seen between the lids is not drawn."""
+    made = portrait.square.copy()
+    made[around(pixels(portrait.mesh[list(LEFT_EYE)], made), 3)] = (0, 255, 0)
+    half = with_eyes_at(portrait.head, 0.5)
+    shown = DrawnLids(*portrait).drawn(made, half)
+    places = pixels(half.mesh[[386, 374]], made)  # the middles of the lids
+    x, y = places.mean(axis=0).round().astype(int)
+    np.testing.assert_allclose(shown[y, x], (0, 255, 0), atol=15)  # soft edges come near
+    assert changed(shown, made).any()
+
+
+def test_lids_are_as_bright_as_what_is_around_the_eye_whatever_is_in_it(portrait: Portrait) -> None:
+    shut = with_eyes_at(portrait.head, 0.0)
+    lids = DrawnLids(*portrait)
+    folds = []
+    for colour in (0, 255):
+        made = portrait.square.copy()
+        made[around(pixels(portrait.mesh[list(LEFT_EYE)], made), 0)] = colour
+        shown = lids.drawn(made, shut)
+        x, y = pixels(shut.mesh[[257]], made)[0].round().astype(int)  # the fold of the upper lid
+        folds.append(shown[y - 1 : y + 2, x - 1 : x + 2].astype(float).mean())
+    assert abs(folds[0] - folds[1]) < 3
+    darker = (portrait.square * 0.9).astype(np.uint8)
+    x, y = pixels(shut.mesh[[257]], darker)[0].round().astype(int)
+    dark, bright = (
+        lids.drawn(made, shut)[y - 1 : y + 2, x - 1 : x + 2].astype(float).mean() for made in (darker, portrait.square)
+    )
+    assert 0.85 < dark / bright < 0.95
+
+
+def test_each_eye_has_its_own_skin_and_shuts_by_itself(portrait: Portrait) -> None:
+    square = portrait.square.copy()
+    square[around(pixels(portrait.mesh[[257, 259, 258]], square), 3)] = (0, 0, 255)  # on the left lid's fold
+    wink = portrait.head.shape.copy()
+    for upper, lower in zip(*LEFT_LID_PAIRS, strict=True):
+        wink[upper] = wink[lower]
+    shown = DrawnLids(square, portrait.head).drawn(portrait.square, portrait.head._replace(shape=wink))
+    blue = (shown[..., 2].astype(int) - shown[..., 0] > 60).astype(bool)
+    left = around(pixels(portrait.mesh[list(LEFT_EYE)], shown), 20)
+    assert blue[left].any()
+    assert not blue[~left].any()
+    assert not changed(shown, portrait.square)[~left].any()
+    narrow = portrait.head.shape.copy()
+    narrow[list(RIGHT_LID_PAIRS[0])] = narrow[list(RIGHT_LID_PAIRS[1])]
+    lids = DrawnLids(portrait.square, portrait.head._replace(shape=narrow))
+    shown = lids.drawn(portrait.square, portrait.head._replace(shape=wink))
+    assert changed(shown, portrait.square)[left].any()
+
+
+def test_shut_lids_meet_in_a_dark_line(portrait: Portrait) -> None:
+    shut = with_eyes_at(portrait.head, 0.0)
+    shown = DrawnLids(*portrait).drawn(portrait.square, shut)
+    x, y = pixels(shut.mesh[[386]], shown)[0].round().astype(int)
+    column = brightness(shown[y - 6 : y + 7, x].astype(np.float32))
+    assert 4 <= int(column.argmin()) <= 8
+    assert column.min() < 0.75 * np.median(column)
+
+
+def test_the_upper_lid_comes_all_the_way_down(portrait: Portrait) -> None:
+    """Motion in space has lids meet at 0.7 of the gap, as it raises the lower one; drawn, they meet below that."""
+    shape = portrait.head.shape.copy()
+    for upper, lower in (*zip(*LEFT_LID_PAIRS, strict=True), *zip(*RIGHT_LID_PAIRS, strict=True)):
+        shape[[upper, lower]] = 0.3 * shape[upper] + 0.7 * shape[lower]
+    large: Rgb = np.asarray(cv2.resize(portrait.square, (4 * SIDE_PX,) * 2, interpolation=cv2.INTER_CUBIC), np.uint8)
+    shown = DrawnLids(large, portrait.head).drawn(large, portrait.head._replace(shape=shape))
+    for upper, lower in ((386, 374), (385, 380), (159, 145), (158, 153)):
+        (x, top), (_, bottom) = pixels(portrait.mesh[[upper, lower]], shown)
+        rows = slice(round(top), round(bottom + (bottom - top)))
+        column = brightness(shown[rows, round(x) - 2 : round(x) + 3].astype(np.float32)).mean(axis=1)
+        line = (rows.start + int(column.argmin()) - top) / (bottom - top)
+        assert 0.8 < line < 1.05
