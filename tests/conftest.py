@@ -30,6 +30,18 @@ def _measured_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def _fastest_known(_measured_apart: None) -> None:
+    """For tests that start the app or a command as people do, and look at something else than what runs it best.
+
+    A calm machine measures that for the first of them alone. On one that is busy, as with the other processes of
+    `make test`, each would measure for five seconds of a processor's time and remember nothing.
+    """
+    from tests.fastest import know
+
+    know()
+
+
+@pytest.fixture(scope="session")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where `_compiled_once` keeps them, and where processes that tests start may (`tests/compiled.py`)."""
     return tmp_path_factory.mktemp("graphs")

@@ -16,6 +16,7 @@ from torch import Tensor
 GOLDEN = Path(__file__).parent / "golden"
 SHAPES: dict[str, dict[str, list[int]]] = json.loads((GOLDEN / "state_dict_shapes.json").read_text(encoding="utf-8"))
 CASES = ("case_a", "case_b")
+_BLOCK = 2**16
 
 
 def load_case(name: str) -> dict[str, NDArray[Any]]:
@@ -45,33 +46,42 @@ def _draw_one(part: str, key: str, shape: list[int], seed: int) -> NDArray[Any]:
     if key == "down.weight" or key.endswith(".down.weight"):
         return _gaussian_kernel(shape)
     rng = np.random.default_rng([seed, zlib.crc32(f"{part}.{key}".encode())])
-    n = rng.standard_normal(int(np.prod(shape))).astype(np.float32).reshape(shape)
+    n = np.empty(int(np.prod(shape)), np.float32)
+    # A block at a time, in place: a hundred million numbers in doubles would be paged in anew for each step.
+    doubles = np.empty(_BLOCK)
+    for first in range(0, len(n), _BLOCK):
+        block = n[first : first + _BLOCK]
+        block[:] = _by_rule(key, shape, rng.standard_normal(out=doubles[: len(block)]).astype(np.float32))
+    return n.reshape(shape)
+
+
+def _by_rule(key: str, shape: list[int], n: NDArray[np.float32]) -> NDArray[Any]:
+    """Numbers of a standard normal distribution, as those of a weight."""
+    leaf = key.rsplit(".", 1)[-1]
     if leaf == "running_mean":
-        drawn = 0.1 * n
-    elif leaf == "running_var":
-        drawn = 1 + 0.2 * np.abs(n)
-    elif key == "mbUnit.styleconv.weight":
-        drawn = 0 * n
-    elif "norm" in key and leaf == "weight":
-        drawn = 1 + 0.1 * n
-    elif key == "jacobian.weight":
-        drawn = 0.002 * n
-    elif key == "jacobian.bias":
-        drawn = np.tile(np.array([1, 0, 0, 1], np.float32), len(n) // 4) + 0.05 * n
-    elif key.endswith("modulation.weight"):
-        drawn = 0.1 * n
-    elif key.endswith("modulation.bias"):
-        drawn = 1 + 0.1 * n
-    elif key.endswith("modulated_conv.weight"):
-        drawn = n
-    elif leaf == "bias":
-        drawn = 0.1 * n
-    elif key == "mbUnit.mb":
-        drawn = 0.5 * n
-    else:
-        fan_in = np.prod(shape[2:] if len(shape) == 5 else shape[1:])
-        drawn = n * np.sqrt(2 / fan_in)
-    return drawn.astype(np.float32)
+        return 0.1 * n
+    if leaf == "running_var":
+        return 1 + 0.2 * np.abs(n)
+    if key == "mbUnit.styleconv.weight":
+        return 0 * n
+    if "norm" in key and leaf == "weight":
+        return 1 + 0.1 * n
+    if key == "jacobian.weight":
+        return 0.002 * n
+    if key == "jacobian.bias":
+        return np.tile(np.array([1, 0, 0, 1], np.float32), len(n) // 4) + 0.05 * n
+    if key.endswith("modulation.weight"):
+        return 0.1 * n
+    if key.endswith("modulation.bias"):
+        return 1 + 0.1 * n
+    if key.endswith("modulated_conv.weight"):
+        return n
+    if leaf == "bias":
+        return 0.1 * n
+    if key == "mbUnit.mb":
+        return 0.5 * n
+    spread: np.float64 = np.sqrt(2 / np.prod(shape[2:] if len(shape) == 5 else shape[1:]))
+    return n * spread
 
 
 def _gaussian_kernel(shape: list[int]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ network.
 Maps between graphs are rows: (side * side, channels), one position each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -671,12 +671,18 @@ def _paired_by_differences(x: Node, up: Conv) -> Node:
     Along an axis with taps a, b, c, the pixels between inputs p and q are (a + b) p + c q and a p + (b + c) q. The
     second is the first and b (q - p), so that three products give both.
     """
-    first, second = np.array([[1, 1, 0], [0, 0, 1]], np.float32), np.array([[0, 1, 0]], np.float32)
 
-    def part(maps: Node, along_y: Array, along_x: Array) -> Node:
+    def first(weight: Array, axis: int) -> Array:
+        a, b, c = np.split(weight, 3, axis)
+        return np.concatenate([a + b, c], axis)
+
+    def second(weight: Array, axis: int) -> Array:
+        return np.split(weight, 3, axis)[1]
+
+    def part(maps: Node, along_y: Callable[[Array, int], Array], along_x: Callable[[Array, int], Array]) -> Node:
         """Differences have their border already; maps get it here."""
-        kernel = np.einsum("oiyx,sy,tx->oist", up.weight, along_y, along_x)
-        pads = [len(along_y) - 1, len(along_x) - 1]
+        kernel = along_x(along_y(up.weight, 2), 3)
+        pads = [side - 1 for side in kernel.shape[2:]]
         return op.convolution(maps, _constant(kernel), [1, 1], pads, pads, [1, 1])
 
     across_x, across_y = _differences(x, 3), _differences(x, 2)

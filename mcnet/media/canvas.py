@@ -141,7 +141,8 @@ class Canvas:
         by_y = (by_second * along[:, :1] - by_first * across[:, :1]) / area
         at_origin = values[:, 0] - by_x * first[:, :1] - by_y * first[:, 1:]
         planes = np.zeros((5, values.shape[2], len(values) + 1), np.float32)
-        bounds = values.min(axis=1) - beyond, values.max(axis=1) + beyond
+        one, two, three = values.transpose(1, 0, 2)  # which is faster than along an axis of three
+        bounds = np.minimum(np.minimum(one, two), three) - beyond, np.maximum(np.maximum(one, two), three) + beyond
         planes[..., 1:] = np.stack((by_x, by_y, at_origin, *bounds)).transpose(0, 2, 1)
         x, y = (
             (np.arange(length, dtype=np.float32) + np.float32(0.5)) / np.float32(self.factor) + np.float32(origin - 0.5)

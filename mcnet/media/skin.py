@@ -10,11 +10,12 @@ the network's.
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.canvas import Canvas, doubled_areas, part_around, pixels, ramp, remapped
+from mcnet.media.canvas import Canvas, doubled_areas, part_around, pixels, ramp
 from mcnet.media.face_mesh import LANDMARK_COUNT
 from mcnet.media.face_triangles import FACE_TRIANGLES
 from mcnet.media.head_motion import BROWS, LOWER_FACE_Y, Array, Head, with_irises
@@ -100,16 +101,16 @@ class DrawnSkin:
         share[_EYES] *= ramp(turn, *_TURNED_DEG)
         places = pixels(mesh, rgb)
         visible = _seen_triangles(mesh, places)
-        visible = visible[share[FACE_TRIANGLES[visible]].max(axis=1) > 0]
+        visible = visible[(share > 0)[FACE_TRIANGLES[visible]].any(axis=1)]
         corners = places[FACE_TRIANGLES[visible]]
         part = part_around(corners.reshape(-1, 2), rgb, 1) if len(visible) else None
         if part is None:
             return rgb
         values = np.concatenate((self._places, share[:, None]), 1)
         (x, y, strength), _ = Canvas(*part).interpolated(corners, values[FACE_TRIANGLES[visible]], _BEYOND)
+        skin = cv2.remap(self._square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         made = rgb.copy()
-        under = made[part]
-        under[:] = np.clip(under + strength[..., None] * (remapped(self._square, x, y) - under) + 0.5, 0, 255)
+        made[part] = cv2.blendLinear(skin, made[part], strength, 1 - strength)
         return made
 
     def _hidden(self, mesh: Array) -> NDArray[np.bool_]:

@@ -287,6 +287,7 @@ def test_what_belongs_to_one_animation_is_no_option_of_a_batch(
     assert "--output: it goes with one animation; beside --jobs it is a column" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_fastest_known")
 def test_the_real_command_animates_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = table(tmp_path, f"woman_1,{GRID},a.mp4", f"woman_1,{tmp_path / 'none.mp4'},b.mp4")
     assert main(["animate", "--jobs", str(path), "--max-frames", "3", "--at-once", "1"]) == 1

@@ -461,24 +461,41 @@ class _Session:
         return Comparison(tuple(results), {method: summarise(results, method) for method in methods})
 
 
-def pictures_of(store: ClipStore, pair: Pair, runner: MethodRunner, finder: FaceFinder) -> dict[str, Rgb]:
-    """A pair's pictures once more, for a sheet: `source`, `reference`, `performer`, and one for each method.
+def pictures_of(
+    store: ClipStore, pairs: Sequence[Pair], runner: MethodRunner, finder: FaceFinder
+) -> dict[Pair, dict[str, Rgb]]:
+    """Pictures once more, for a sheet: of each pair `source`, `reference`, `performer`, and one for each method.
+
+    Every frame is looked at once, and a source that several pairs animate from one reference is encoded once.
 
     Args:
         store: the data.
-        pair: which.
+        pairs: which.
         runner: of the model.
         finder: measures keypoints.
     """
+    shots: dict[Still, Shot] = {}
 
     def shot(still: Still) -> Shot:
-        rgb = store.read(still.clip, [still.frame])[still.frame]
-        faces = finder.find(rgb) if runner.measures else []
-        return _shot(rgb, faces[0] if faces else None)
+        if still not in shots:
+            rgb = store.read(still.clip, [still.frame])[still.frame]
+            faces = finder.find(rgb) if runner.measures else []
+            shots[still] = _shot(rgb, faces[0] if faces else None)
+        return shots[still]
 
-    source, reference, performer = map(shot, pair)
-    pictures = {"source": source.square, "reference": reference.square, "performer": performer.square}
-    for method in runner.methods(of_self=not pair.relative):
-        performed = runner.perform(method, source, reference if pair.relative else None, [performer])
-        pictures[method] = next(performed).rgb
+    pictures: dict[Pair, dict[str, Rgb]] = {}
+    together: dict[Sequence[Still | None], list[Pair]] = {}
+    for pair in dict.fromkeys(pairs):
+        source, reference, performer = map(shot, pair)
+        pictures[pair] = {"source": source.square, "reference": reference.square, "performer": performer.square}
+        # A frame without a face holds the picture before it, which is no other row's.
+        alone = pair.performer if runner.measures and performer.face is None else None
+        together.setdefault((pair.source, pair.reference, alone), []).append(pair)
+    for some in together.values():
+        start = shot(some[0].reference) if some[0].relative else None
+        performers = [shot(pair.performer) for pair in some]
+        for method in runner.methods(of_self=not some[0].relative):
+            made = runner.perform(method, shot(some[0].source), start, performers)
+            for pair, performed in zip(some, made, strict=True):
+                pictures[pair][method] = performed.rgb
     return pictures

@@ -330,8 +330,10 @@ def write_sheet(path: Path, evaluation: Evaluation, model: Mcnet, data: Path, op
             methods = [method for method in comparison.figures if method != COPY]
             stills = ["source", "performer"] if of_self else ["source", "reference", "performer"]
             rows: list[list[Rgb | None]] = []
-            for rank, result in _ranked(comparison, _self_loss if of_self else _cross_loss):
-                pictures = pictures_of(store, result.pair, runner, finder)
+            ranked = _ranked(comparison, _self_loss if of_self else _cross_loss)
+            made = pictures_of(store, [result.pair for _, result in ranked], runner, finder)
+            for rank, result in ranked:
+                pictures = made[result.pair]
                 facts = [f"{title}, {rank}", *_facts(evaluation, result)]
                 rows.append([_caption(facts), *(pictures[name] for name in (*stills, *methods))])
             blocks.append(contact_sheet(rows, column_labels=["", *stills, *(_HEADINGS[each] for each in methods)]))

@@ -43,7 +43,11 @@ def main() -> int:
     parser.add_argument("--inside", action="store_true", help="the dock with the inside of the network only")
     parser.add_argument("--scene", action="store_true", help="the portrait cut out before a background only")
     parser.add_argument("--control", action="store_true", help="control from outside and the slate's key only")
-    parser.add_argument("--compiled", type=Path, help="where OpenVINO finds what it has compiled, and leaves it")
+    parser.add_argument(
+        "--compiled",
+        type=Path,
+        help="where OpenVINO finds what it has compiled, and leaves it; what runs the model best is known then, too",
+    )
     parser.add_argument("--page", type=Path, help="also the pictures of docs/window.md, as JPEGs, into this folder")
     args = parser.parse_args()
     if not os.environ.get("DISPLAY"):
@@ -64,6 +68,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
+        if args.compiled is not None:
+            from tests.fastest import know
+
+            know()
         kinds = {"quick": args.quick, "inside": args.inside, "scene": args.scene, "control": args.control}
         return take(args.folder, args.page, model=args.model, language=args.language, **kinds)
 
@@ -160,7 +168,7 @@ def take(
     shoot("0-starting")
     wait(lambda: session.chain.model.done, 60, "model")
     wait(lambda: session.state.shows_avatar, 60, "first animated frame")
-    rest(3)
+    rest(1 if quick else 3)
     if not (inside or scene or control):
         shoot("1-first-launch-dark")
     if quick:

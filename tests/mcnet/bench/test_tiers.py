@@ -533,7 +533,7 @@ class TestFastest:
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra `openvino` is not installed")
 def test_the_real_thing(starter: ModelFile, tmp_path: Path) -> None:
     options = EngineOptions(device="cpu")
-    tier = measure(starter, options)
+    tier = measure(starter, options, seconds=0.1)
     remember(tier, starter, options, tmp_path / "tiers.json")  # also on a busy machine
     assert {tier.best.way, *(timing.way for timing in tier.others)} <= set(ways(starter, options))
     assert "int8" in {timing.way.precision for timing in (tier.best, *tier.others)}

@@ -51,6 +51,7 @@ from training.evaluate.evaluation import (
     driving_frames,
     evaluate,
     make_engine,
+    pictures_of,
     plan_cross_pairs,
     self_pairs,
 )
@@ -126,11 +127,13 @@ def tiny_model() -> Mcnet:
     return Mcnet(McnetConfig.named("tiny"), ModelInfo(name="tiny")).eval()
 
 
-def test_the_starter_on_a_real_clip(
-    grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """End to end: table, JSON and sheet, with baselines and with what is missing named."""
+@pytest.fixture(autouse=True)
+def _few_still_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jitter, "JITTER_FRAMES", 2)  # how restless a still performer is takes long to see
+
+
+def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """End to end: table, JSON and sheet, with baselines and with what is missing named."""
     places = ["--json", str(tmp_path / "out.json"), "--sheet", str(tmp_path / "out.png")]
     some = ["--frames-per-clip", "3", "--precision", "fp32", "--reference", "first", "speaking"]
     assert run("starter", str(grid), *some, *places) == 0
@@ -203,6 +206,31 @@ def test_the_starter_on_a_real_clip(
     # Three blocks of three rows: words, then source, performer and three methods, or source, reference, performer and
     # three.
     assert read_rgb(tmp_path / "out.png").shape == (3 * (26 + 3 * 260), 4 + 7 * 260, 3)
+
+
+def test_a_sheets_rows_show_what_each_shows_alone(
+    guided: MethodRunner, grid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where one of them has no face: it holds its own source's picture, not that of the row before."""
+    store = ClipStore(grid)
+    faceless = store.read(0, [3])[3]
+    for pairs in (
+        [Pair(Still(0, 0), Still(0, 0), Still(0, frame)) for frame in (2, 3, 4, 2)],
+        [Pair(Still(2, 0), Still(0, 1), Still(0, frame)) for frame in (2, 3, 4)],
+    ):
+        with FaceFinder() as finder:
+            find = finder.find
+            monkeypatch.setattr(finder, "find", lambda rgb: [] if np.array_equal(rgb, faceless) else find(rgb))  # noqa: B023
+            together = pictures_of(store, pairs, guided, finder)
+            assert list(together) == list(dict.fromkeys(pairs))
+            for pair, shown in together.items():
+                alone = pictures_of(store, [pair], guided, finder)[pair]
+                assert list(shown) == list(alone)
+                for name, rgb in shown.items():
+                    assert np.array_equal(rgb, alone[name]), (pair, name)
+        method = guided.methods(of_self=not pairs[0].relative)[0]
+        assert np.array_equal(together[pairs[1]][method], together[pairs[1]]["source"])
+        assert not np.array_equal(together[pairs[0]][method], together[pairs[0]]["source"])
 
 
 def test_a_model_whose_keypoints_mean_nothing_is_judged_by_its_detector_alone(grid: Path) -> None:

@@ -8,6 +8,7 @@ import av
 import av.error
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from app.pipeline.output.output_frame import Composed
@@ -122,9 +123,10 @@ def starts_in(path: Path) -> tuple[list[float], list[float]]:
     flashes: list[float] = []
     loud: list[float] = []
     before = 0.0
+    reformatter = VideoReformatter()  # one for all: making it takes longer than a frame
     with av.open(path) as container:
         for frame in container.decode(video=0):
-            level = float(frame.to_ndarray(format="gray").mean())
+            level = float(reformatter.reformat(frame, format="gray").to_ndarray().mean())
             if level > 128 > before:
                 flashes.append(float(frame.time or 0))
             before = level
