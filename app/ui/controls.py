@@ -245,7 +245,7 @@ class Controls(QFrame):
             for part in parts:
                 self._make_gain(part)
         self.retouch = Switch(
-            tr("Draw skin, teeth and closed lids"),
+            tr("Draw skin, teeth, lids"),
             tr(
                 "Draws what the network cannot show of this portrait: its skin where it moves, the inside of a mouth "
                 "that its picture keeps shut, and lids that close. For motion in space; nothing of your own picture "

@@ -404,7 +404,7 @@
             <translation>Zeichnet in Ihr Bild, was darin gefunden wurde (O).</translation>
         </message>
         <message>
-            <source>Draw skin, teeth and closed lids</source>
+            <source>Draw skin, teeth, lids</source>
             <translation>Haut, Zähne und Lider zeichnen</translation>
         </message>
         <message>

@@ -404,7 +404,7 @@
             <translation>Dibuja sobre su imagen lo que se encontró en ella (O).</translation>
         </message>
         <message>
-            <source>Draw skin, teeth and closed lids</source>
+            <source>Draw skin, teeth, lids</source>
             <translation>Dibujar piel, dientes y párpados</translation>
         </message>
         <message>

@@ -404,7 +404,7 @@
             <translation>Dessine sur votre image ce qui y a été trouvé (O).</translation>
         </message>
         <message>
-            <source>Draw skin, teeth and closed lids</source>
+            <source>Draw skin, teeth, lids</source>
             <translation>Dessiner peau, dents et paupières</translation>
         </message>
         <message>

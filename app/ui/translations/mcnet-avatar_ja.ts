@@ -404,7 +404,7 @@
             <translation>画像の中に見つけたものを、ご自身の映像に描きます（O）。</translation>
         </message>
         <message>
-            <source>Draw skin, teeth and closed lids</source>
+            <source>Draw skin, teeth, lids</source>
             <translation>肌・歯・閉じたまぶたを描く</translation>
         </message>
         <message>

@@ -404,7 +404,7 @@
             <translation>Desenha na sua imagem o que foi encontrado nela (O).</translation>
         </message>
         <message>
-            <source>Draw skin, teeth and closed lids</source>
+            <source>Draw skin, teeth, lids</source>
             <translation>Desenhar pele, dentes e pálpebras</translation>
         </message>
         <message>

@@ -404,7 +404,7 @@
             <translation>在您的画面上标出检测结果（O）。</translation>
         </message>
         <message>
-            <source>Draw skin, teeth and closed lids</source>
+            <source>Draw skin, teeth, lids</source>
             <translation>绘制皮肤、牙齿和闭合的眼睑</translation>
         </message>
         <message>
