@@ -6,7 +6,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
@@ -16,8 +15,7 @@ from mcnet.checkpoint import save_model
 from mcnet.commands.animate import parse_one, perform_words
 from mcnet.commands.drives import Shot, SpaceDrive
 from mcnet.commands.jobs import do, read_jobs
-from mcnet.config import McnetConfig
-from mcnet.engine import Engine, EngineOptions
+from mcnet.engine import Engine
 from mcnet.generator import Mcnet
 from mcnet.media.crop import SquareBox
 from mcnet.media.faces import Face, FaceFinder
@@ -26,10 +24,8 @@ from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.motion_track import MotionTrack, save_track
 from mcnet.media.skin import DrawnSkin
 from mcnet.mesh_points import INNER_LIPS
-from mcnet.model_file import ModelInfo
 from tests.media.heads import with_jaw_down
 
-POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
 FULL = SquareBox(128, 128, 256)
 EDGE_PX = 3
 """How far the soft edge of what is drawn reaches beyond the lips' ring."""
@@ -57,20 +53,6 @@ def performed() -> Performed:
     return Performed(portrait, closed, Shot(closed.rgb, wide_open(closed.face), FULL, 256))
 
 
-@pytest.fixture(scope="module")
-def model() -> Mcnet:
-    """One that knows nothing, but whose keypoints are said to lie on the face."""
-    torch.manual_seed(0)
-    config = McnetConfig.named("tiny")
-    points = list(POINTS[: config.num_keypoints])
-    return Mcnet(config, ModelInfo(name="tiny", training={"loss": {"guidance": 1.0, "guidance_points": points}})).eval()
-
-
-@pytest.fixture(scope="module")
-def engine(model: Mcnet) -> Engine:
-    return Engine(model, EngineOptions(device="cpu", precision="fp32", backend="torch", warm_up_frames=0))
-
-
 @pytest.fixture
 def without_skin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mouths and lids are seen by themselves."""
@@ -89,13 +71,13 @@ def changed(one: Rgb, other: Rgb) -> NDArray[np.bool_]:
     return np.asarray((one != other).any(axis=-1))
 
 
-def test_skin_is_drawn_on_the_face_alone(performed: Performed, engine: Engine) -> None:
+def test_skin_is_drawn_on_the_face_alone(performed: Performed, guided_engine: Engine) -> None:
     portrait, closed, _ = performed
     alone, drawn = (
-        SpaceDrive(engine, portrait, closed, retouch=retouch).pictures([closed])[0] for retouch in (False, True)
+        SpaceDrive(guided_engine, portrait, closed, retouch=retouch).pictures([closed])[0] for retouch in (False, True)
     )
     on_face = changed(drawn, alone)
-    in_space = PortraitInSpace(portrait.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
+    in_space = PortraitInSpace(portrait.mesh(), guided_engine.keypoint_landmarks, linear=guided_engine.linear_jacobians)
     head = in_space.follow(Head.of(closed.mesh()), Head.of(closed.mesh()))
     places = ((head.mesh[:468, :2] + 1) * 255 / 2).astype(np.int32)
     hull = np.zeros((256, 256), np.uint8)
@@ -106,18 +88,20 @@ def test_skin_is_drawn_on_the_face_alone(performed: Performed, engine: Engine) -
 
 
 @pytest.mark.usefixtures("without_skin")
-def test_a_wide_open_mouth_is_drawn_inside_the_lips_alone(performed: Performed, engine: Engine) -> None:
+def test_a_wide_open_mouth_is_drawn_inside_the_lips_alone(performed: Performed, guided_engine: Engine) -> None:
     portrait, closed, wide = performed
-    plain = SpaceDrive(engine, portrait, closed, retouch=False)
+    plain = SpaceDrive(guided_engine, portrait, closed, retouch=False)
     alone = plain.pictures([closed, wide])
-    assert np.array_equal(alone, engine.render_batch(plain.keypoints([closed, wide]))), "bit for bit the network's"
+    assert np.array_equal(alone, guided_engine.render_batch(plain.keypoints([closed, wide]))), (
+        "bit for bit the network's"
+    )
     alone_with_flow, flow = plain.pictures_with_flow([closed, wide])
 
-    drive = SpaceDrive(engine, portrait, closed)
+    drive = SpaceDrive(guided_engine, portrait, closed)
     retouched = drive.pictures([closed, wide])
     assert np.array_equal(retouched[0], alone[0]), "there is nothing to be drawn between closed lips"
     drawn = changed(retouched[1], alone[1])
-    in_space = PortraitInSpace(portrait.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
+    in_space = PortraitInSpace(portrait.mesh(), guided_engine.keypoint_landmarks, linear=guided_engine.linear_jacobians)
     lips = around_the_lips(in_space.follow(Head.of(wide.mesh()), Head.of(closed.mesh())))
     assert not (drawn & ~lips).any()
     assert drawn.sum() > 0.4 * lips.sum()
@@ -129,7 +113,7 @@ def test_a_wide_open_mouth_is_drawn_inside_the_lips_alone(performed: Performed, 
 
 
 def test_the_network_is_posed_by_one_head_and_its_picture_retouched_by_another(
-    performed: Performed, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    performed: Performed, guided_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is drawn is left out of what the network is asked for, and drawn where the head is to be shown."""
     portrait, closed, wide = performed
@@ -147,13 +131,16 @@ def test_the_network_is_posed_by_one_head_and_its_picture_retouched_by_another(
             return rgb
 
     monkeypatch.setattr("mcnet.commands.drives.Retouch", Recorder)
-    drive, plain = SpaceDrive(engine, portrait, closed), SpaceDrive(engine, portrait, closed, retouch=False)
+    drive, plain = (
+        SpaceDrive(guided_engine, portrait, closed),
+        SpaceDrive(guided_engine, portrait, closed, retouch=False),
+    )
     difference = drive.keypoints([wide]).value - plain.keypoints([wide]).value
     np.testing.assert_allclose(difference, 0.1, atol=1e-5)
     pictures, flows = drive.pictures([wide]), drive.pictures_with_flow([wide])[0]
-    assert np.array_equal(pictures, engine.render_batch(drive.keypoints([wide])))
+    assert np.array_equal(pictures, guided_engine.render_batch(drive.keypoints([wide])))
     assert np.array_equal(flows, pictures)
-    in_space = PortraitInSpace(portrait.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
+    in_space = PortraitInSpace(portrait.mesh(), guided_engine.keypoint_landmarks, linear=guided_engine.linear_jacobians)
     expected = in_space.follow(Head.of(wide.mesh()), Head.of(closed.mesh()))
     for head in shown:
         np.testing.assert_allclose(head.mesh, expected.mesh)
@@ -161,11 +148,13 @@ def test_the_network_is_posed_by_one_head_and_its_picture_retouched_by_another(
 
 
 @pytest.mark.usefixtures("without_skin")
-def test_the_command_retouches_unless_it_is_told_not_to(performed: Performed, model: Mcnet, tmp_path: Path) -> None:
+def test_the_command_retouches_unless_it_is_told_not_to(
+    performed: Performed, guided_model: Mcnet, tmp_path: Path
+) -> None:
     """By a motion file, whose second frame opens the mouth wide; before a background and side by side, too."""
     assert performed.closed.face is not None
     assert performed.wide.face is not None
-    save_model(model, tmp_path / "tiny.safetensors")
+    save_model(guided_model, tmp_path / "tiny.safetensors")
     faces = [performed.closed.face, performed.wide.face]
     save_track(tmp_path / "motion.safetensors", MotionTrack(np.array([0.0, 0.04]), faces, (256, 256)))
 
@@ -211,13 +200,13 @@ class Failing:
 
 
 def test_where_drawing_fails_frames_are_the_network_s_and_the_next_ones_are_drawn(
-    performed: Performed, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    performed: Performed, guided_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     portrait, closed, wide = performed
-    plain = SpaceDrive(engine, portrait, closed, retouch=False)
+    plain = SpaceDrive(guided_engine, portrait, closed, retouch=False)
     alone, (alone_with_flow, flow) = plain.pictures([closed, wide]), plain.pictures_with_flow([closed, wide])
     monkeypatch.setattr("mcnet.commands.drives.Retouch", Failing)
-    drive = SpaceDrive(engine, portrait, closed)
+    drive = SpaceDrive(guided_engine, portrait, closed)
     assert not drive.pictures([closed]).any(), "drawn"
     assert drive.unretouched == (0, "")
     assert np.array_equal(drive.pictures([closed, wide]), alone), "bit for bit, as nothing is left to a drawing"
@@ -231,7 +220,7 @@ def test_where_drawing_fails_frames_are_the_network_s_and_the_next_ones_are_draw
 
 def test_a_drawing_that_fails_ends_no_run_and_is_told_once_with_its_reason(
     performed: Performed,
-    model: Mcnet,
+    guided_model: Mcnet,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -239,7 +228,7 @@ def test_a_drawing_that_fails_ends_no_run_and_is_told_once_with_its_reason(
     """The video is complete, and says what is missing in it; a batch says so of the job."""
     assert performed.closed.face is not None
     assert performed.wide.face is not None
-    save_model(model, tmp_path / "tiny.safetensors")
+    save_model(guided_model, tmp_path / "tiny.safetensors")
     faces = [performed.closed.face, performed.wide.face, performed.wide.face]
     save_track(tmp_path / "motion.safetensors", MotionTrack(np.arange(3) / 25, faces, (256, 256)))
     monkeypatch.setattr("mcnet.commands.drives.Retouch", Failing)

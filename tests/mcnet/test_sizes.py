@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from assets import ROOT as ASSETS
 from mcnet.__main__ import main
@@ -14,8 +13,7 @@ from mcnet.checkpoint import save_model
 from mcnet.commands.animate import parse_one
 from mcnet.commands.drives import PlaneDrive, Shot, SpaceDrive
 from mcnet.commands.jobs import read_jobs
-from mcnet.config import McnetConfig
-from mcnet.engine import Engine, EngineOptions
+from mcnet.engine import Engine
 from mcnet.generator import Mcnet
 from mcnet.media.crop import SquareBox
 from mcnet.media.faces import FaceFinder
@@ -23,24 +21,8 @@ from mcnet.media.fine_detail import FineDetail
 from mcnet.media.head_motion import Head
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.retouch import Retouch
-from mcnet.model_file import ModelInfo
 
-POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
 SMALL_PX, LARGE_PX = 256, 512
-
-
-@pytest.fixture(scope="module")
-def model() -> Mcnet:
-    """One that knows nothing, but whose keypoints are said to lie on the face."""
-    torch.manual_seed(0)
-    config = McnetConfig.named("tiny")
-    points = list(POINTS[: config.num_keypoints])
-    return Mcnet(config, ModelInfo(name="tiny", training={"loss": {"guidance": 1.0, "guidance_points": points}})).eval()
-
-
-@pytest.fixture(scope="module")
-def engine(model: Mcnet) -> Engine:
-    return Engine(model, EngineOptions(device="cpu", precision="fp32", backend="torch", warm_up_frames=0))
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +34,13 @@ def shots() -> tuple[Shot, Shot]:
     return portrait, performer
 
 
-def test_a_drive_in_the_plane_adds_detail(engine: Engine, shots: tuple[Shot, Shot]) -> None:
+def test_a_drive_in_the_plane_adds_detail(guided_engine: Engine, shots: tuple[Shot, Shot]) -> None:
     portrait, performer = shots
-    assert engine.config.size_px == SMALL_PX
+    assert guided_engine.config.size_px == SMALL_PX
     larger = replace(portrait, size_px=LARGE_PX).square
-    drive = PlaneDrive(engine, portrait, None, measured=True, adapt_scale=False, larger=larger)
+    drive = PlaneDrive(guided_engine, portrait, None, measured=True, adapt_scale=False, larger=larger)
     pictures = drive.pictures([performer, portrait])
-    made, flow = engine.render_with_flow(drive.keypoints([performer, portrait]))
+    made, flow = guided_engine.render_with_flow(drive.keypoints([performer, portrait]))
     detail = FineDetail(portrait.square, larger)
     assert pictures.shape == (2, LARGE_PX, LARGE_PX, 3)
     for shown, rgb, deformation in zip(pictures, made, flow.deformation, strict=True):
@@ -68,12 +50,12 @@ def test_a_drive_in_the_plane_adds_detail(engine: Engine, shots: tuple[Shot, Sho
     np.testing.assert_array_equal(same_flow.deformation, flow.deformation)
 
 
-def test_in_space_what_is_drawn_is_drawn_in_the_larger_picture(engine: Engine, shots: tuple[Shot, Shot]) -> None:
+def test_in_space_what_is_drawn_is_drawn_in_the_larger_picture(guided_engine: Engine, shots: tuple[Shot, Shot]) -> None:
     portrait, performer = shots
     larger = replace(portrait, size_px=LARGE_PX).square
-    plain = SpaceDrive(engine, portrait, performer, retouch=False, larger=larger)
+    plain = SpaceDrive(guided_engine, portrait, performer, retouch=False, larger=larger)
     without = plain.pictures([performer])[0]
-    drawn = SpaceDrive(engine, portrait, performer, larger=larger).pictures([performer])[0]
+    drawn = SpaceDrive(guided_engine, portrait, performer, larger=larger).pictures([performer])[0]
     head = Head.of(portrait.mesh())
     assert without.shape == drawn.shape == (LARGE_PX, LARGE_PX, 3)
     shown = plain._heads([performer])[0]
@@ -99,8 +81,8 @@ class Command:
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory, model: Mcnet) -> Command:
-    return Command(tmp_path_factory.mktemp("sizes"), model)
+def command(tmp_path_factory: pytest.TempPathFactory, guided_model: Mcnet) -> Command:
+    return Command(tmp_path_factory.mktemp("sizes"), guided_model)
 
 
 def test_pictures_are_twice_the_models_where_the_portrait_has_the_pixels(command: Command) -> None:
