@@ -63,6 +63,12 @@ def _compiled_once(graphs: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def without_skin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mouths and lids that are drawn are seen by themselves."""
+    monkeypatch.setattr("mcnet.media.skin.DrawnSkin.drawn", lambda _, rgb, __: rgb)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _threads_as_before() -> Iterator[None]:
     """No file leaves its number of threads to the next one, which would compute on one where it means to on many."""

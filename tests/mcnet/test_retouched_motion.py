@@ -22,9 +22,8 @@ from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import Head, PortraitInSpace
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.motion_track import MotionTrack, save_track
-from mcnet.media.skin import DrawnSkin
 from mcnet.mesh_points import INNER_LIPS
-from tests.media.heads import with_jaw_down
+from tests.media.heads import changed, with_jaw_down
 
 FULL = SquareBox(128, 128, 256)
 EDGE_PX = 3
@@ -53,22 +52,12 @@ def performed() -> Performed:
     return Performed(portrait, closed, Shot(closed.rgb, wide_open(closed.face), FULL, 256))
 
 
-@pytest.fixture
-def without_skin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mouths and lids are seen by themselves."""
-    monkeypatch.setattr(DrawnSkin, "drawn", lambda _, rgb, __: rgb)
-
-
 def around_the_lips(head: Head) -> NDArray[np.bool_]:
     """(256, 256): where the ring of the inner lips and its soft edge are."""
     ring = (head.mesh[list(INNER_LIPS), :2] + 1) * 255 / 2
     mask = np.zeros((256, 256), np.uint8)
     cv2.fillPoly(mask, [np.round(ring).astype(np.int32)], 1)
     return cv2.dilate(mask, np.ones((2 * EDGE_PX + 1,) * 2, np.uint8)) > 0
-
-
-def changed(one: Rgb, other: Rgb) -> NDArray[np.bool_]:
-    return np.asarray((one != other).any(axis=-1))
 
 
 def test_skin_is_drawn_on_the_face_alone(performed: Performed, guided_engine: Engine) -> None:

@@ -75,8 +75,8 @@ def bundled_portrait() -> Portrait:
 
 
 def changed(one: Rgb, other: Rgb) -> NDArray[np.bool_]:
-    """(h, w): whether anything differs."""
-    return np.asarray((one != other).any(axis=2))
+    """(..., h, w): whether anything differs."""
+    return np.asarray((one != other).any(axis=-1))
 
 
 def around(places_px: Array, margin_px: int) -> NDArray[np.bool_]:

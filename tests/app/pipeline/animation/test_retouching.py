@@ -25,7 +25,6 @@ from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 from mcnet.media.matte import Matte
 from mcnet.media.motion_track import MotionTrack, save_track
 from mcnet.media.retouch import Retouch, Retouching
-from mcnet.media.skin import DrawnSkin
 from mcnet.mesh_points import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from tests.app.fakes import AVATAR_RGB, SIZE_PX, wait_until
 from tests.app.pipeline.animation.test_animator import POINTS, SETTINGS, Stage
@@ -75,12 +74,6 @@ def spoken(face: Face, portrait: Portrait, settings: LiveSettings = SETTINGS) ->
 
 def refused(stage: Stage) -> list[str]:
     return [event.message for event in stage.events if isinstance(event, SettingRefused) and event.setting == "retouch"]
-
-
-@pytest.fixture
-def without_skin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mouths and lids are seen by themselves."""
-    monkeypatch.setattr(DrawnSkin, "drawn", lambda _, rgb, __: rgb)
 
 
 @pytest.mark.parametrize(
