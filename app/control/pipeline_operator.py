@@ -183,16 +183,12 @@ class PipelineOperator:
                 return self._set_strengths(with_gains(self._pipeline.settings, command.changes))
             case ApplyPreset():
                 return self._set_strengths(self._presets.get(command.name).over(self._pipeline.settings))
-            case SwitchRetouch():
-                retouch = switched(command.to, self._pipeline.settings.retouch)
-                self._pipeline.update(dataclasses.replace(self._pipeline.settings, retouch=retouch))
-                self._change(retouch=retouch)
-                return {"retouch": retouch}
-            case SwitchDetail():
-                fine_detail = switched(command.to, self._pipeline.settings.fine_detail)
-                self._pipeline.update(dataclasses.replace(self._pipeline.settings, fine_detail=fine_detail))
-                self._change(fine_detail=fine_detail)
-                return {"fine_detail": fine_detail}
+            case SwitchRetouch(setting=setting) | SwitchDetail(setting=setting):
+                live = self._pipeline.settings
+                change: dict[str, Any] = {setting: switched(command.to, getattr(live, setting))}
+                self._pipeline.update(dataclasses.replace(live, **change))
+                self._change(**change)
+                return change
             case _:
                 assert_never(command)
 

@@ -5,7 +5,7 @@ Version 1 of the protocol. What is there keeps its name and its meaning; what is
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from app.errors import AppError
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS
@@ -149,6 +149,8 @@ class ApplyPreset:
 class SwitchRetouch:
     """Have what the network cannot show of a portrait drawn, or leave it as it is."""
 
+    setting: ClassVar[str] = "retouch"
+    """The field of `LiveSettings` that it switches."""
     to: Switch = "toggle"
 
 
@@ -156,6 +158,7 @@ class SwitchRetouch:
 class SwitchDetail:
     """Have the portrait's own fine detail shown, or the network's pictures alone."""
 
+    setting: ClassVar[str] = "fine_detail"
     to: Switch = "toggle"
 
 

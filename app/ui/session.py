@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
@@ -765,14 +765,11 @@ class Session(QObject):
             case ApplyPreset():
                 self.presets.apply(command.name)
                 return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
-            case SwitchRetouch():
+            case SwitchRetouch(setting=setting) | SwitchDetail(setting=setting):
                 live = self.settings.live
-                self.set_live(replace(live, retouch=switched(command.to, live.retouch)))
-                return {"retouch": self.settings.live.retouch}
-            case SwitchDetail():
-                live = self.settings.live
-                self.set_live(replace(live, fine_detail=switched(command.to, live.fine_detail)))
-                return {"fine_detail": self.settings.live.fine_detail}
+                change: dict[str, Any] = {setting: switched(command.to, getattr(live, setting))}
+                self.set_live(replace(live, **change))
+                return {setting: getattr(self.settings.live, setting)}
             case _:
                 assert_never(command)
         return {"slate": self.settings.live.slate}

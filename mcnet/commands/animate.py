@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 
 SHEET_MOMENTS = 6
-_ENOUGH_DETAIL = 0.75
-"""A portrait that has fewer pixels than this share of a picture's has little to show in it."""
 BATCH_FRAMES = {"cuda": 16}
 """Frames that are animated at once, by the kind of device: any other is busy with one."""
 
@@ -311,8 +309,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     portrait = load_portrait(path, args, measurable=measurable)
     driving = open_performer(args.driving)
     engine = make_engine(args, model)
-    size_px = engine.config.size_px
-    source = shot_of(portrait.rgb, portrait.face, portrait.box, size_px)
+    source = shot_of(portrait.rgb, portrait.face, portrait.box, engine.config.size_px)
     shown = in_size_asked(args, source)
     size_px = shown.size_px
     scene = None if background is None else Scene(background, shown.square)
@@ -352,9 +349,10 @@ def in_size_asked(args: argparse.Namespace, source: "Shot") -> "Shot":
         OutputError: it is smaller than the model's.
     """
     from mcnet.commands.outputs import OutputError
+    from mcnet.media.fine_detail import ENOUGH_PIXELS, MOST_TIMES
 
-    enough = source.box.side >= 2 * _ENOUGH_DETAIL * source.size_px
-    size_px = args.size or (2 if enough else 1) * source.size_px
+    enough = source.box.side >= MOST_TIMES * ENOUGH_PIXELS * source.size_px
+    size_px = args.size or (MOST_TIMES if enough else 1) * source.size_px
     if size_px == source.size_px:
         return source
     if size_px < source.size_px:
@@ -362,7 +360,7 @@ def in_size_asked(args: argparse.Namespace, source: "Shot") -> "Shot":
             f"--size {size_px}: the model makes pictures of {source.size_px} px; ask for that or more, and make the "
             "video smaller afterwards"
         )
-    if source.box.side < _ENOUGH_DETAIL * size_px:
+    if source.box.side < ENOUGH_PIXELS * size_px:
         print(
             f"--size {size_px}: the portrait has {source.box.side:.0f} px where the avatar is, and no detail beyond "
             "that; a larger picture has more",

@@ -582,10 +582,7 @@ class Engine:
         square = np.ascontiguousarray(rgb[top : top + side, left : left + side])
         if not square.flags.writeable:
             square = square.copy()  # torch warns of arrays that it could write to and must not
-        size_px = self.config.size_px
-        if side == size_px:
-            return square
-        return resized(square, size_px)
+        return resized(square, self.config.size_px)
 
     def _warm_up(self, frames: int) -> None:
         if frames <= 0:
@@ -620,11 +617,13 @@ class Engine:
 
 
 def resized(square: Rgb, size_px: int) -> Rgb:
-    """A (side, side, 3) picture, (size_px, size_px, 3): bilinear, without aliasing.
+    """A (side, side, 3) picture, (size_px, size_px, 3): bilinear, without aliasing; itself where it has that size.
 
     Each pixel is a mean, weighed by a triangle about its centre, as wide as two pixels of the smaller picture.
     """
     side = len(square)
+    if side == size_px:
+        return square
     scale = side / size_px
     centres = (np.arange(size_px) + 0.5) * scale - 0.5
     matrix = np.maximum(1 - np.abs(np.arange(side) - centres[:, None]) / max(scale, 1.0), 0)

@@ -62,9 +62,9 @@ def blurred(maps: Maps, deviation_px: float) -> Maps:
     return np.asarray(cv2.GaussianBlur(maps, (0, 0), max(deviation_px, 0.1)), np.float32)
 
 
-def remapped(rgb: Rgb, x: Maps, y: Maps) -> Maps:
+def remapped(rgb: Rgb, x: Maps, y: Maps) -> Rgb:
     """(h, w, 3): what a picture has at (h, w) places in its pixels, its edge outside of it."""
-    return cv2.remap(rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    return np.asarray(cv2.remap(rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def doubled_areas(corners: Array) -> Array:

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
 
+ENOUGH_PIXELS = 0.75
+"""Of a picture's, that a portrait has to have: with a smaller share there is little to show in it."""
+MOST_TIMES = 2
+"""As large as the network's are pictures at most that nobody asked for in another size."""
 _TRUSTED_LEVELS = 8.0
 """A picture that differs by so much from what it looks at, in levels of 255, gets 1 / e of the detail there."""
 _NEIGHBOURHOOD_PX = 5

@@ -194,7 +194,7 @@ class DrawnLids:
         places = np.concatenate((edge, fold, brow, middle, middle))
         own = np.concatenate((own_edge, own_fold, own_brow, own_edge[_EDGES[0]], own_edge[_EDGES[1]]))
         x, y, within = _warp(places, own, _ORIENTATIONS[eye], canvas)
-        skin = remapped(self._square, x, y)
+        skin = remapped(self._square, x, y).astype(np.float32)
         around = canvas.polygon(fold + _REACH * (brow - fold)) * within  # what is hidden is no skin
         skin *= _tone(under, skin, around * (1 - canvas.polygon(fold)))
         lashes = _LASHES_SHARE * (1 - open_share) * _soft_line(middle[1:-1], width, part)

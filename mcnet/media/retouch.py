@@ -53,7 +53,7 @@ class Retouch:
         """
         if share <= 0 or not _is_finite(head):
             return rgb
-        drawn = self._skin.drawn(rgb, self.posed(head))
+        drawn = self._skin.drawn(rgb, self._lids.opened(head))
         drawn = self._lids.drawn(self._mouth.drawn(drawn, head), head)
         if share >= 1 or drawn is rgb:
             return drawn

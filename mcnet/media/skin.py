@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.canvas import Canvas, doubled_areas, part_around, pixels, ramp
+from mcnet.media.canvas import Canvas, doubled_areas, part_around, pixels, ramp, remapped
 from mcnet.media.face_mesh import LANDMARK_COUNT
 from mcnet.media.face_triangles import FACE_TRIANGLES
 from mcnet.media.head_motion import BROWS, LOWER_FACE_Y, Array, Head, with_irises
@@ -108,9 +108,8 @@ class DrawnSkin:
             return rgb
         values = np.concatenate((self._places, share[:, None]), 1)
         (x, y, strength), _ = Canvas(*part).interpolated(corners, values[FACE_TRIANGLES[visible]], _BEYOND)
-        skin = cv2.remap(self._square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         made = rgb.copy()
-        made[part] = cv2.blendLinear(skin, made[part], strength, 1 - strength)
+        made[part] = cv2.blendLinear(remapped(self._square, x, y), made[part], strength, 1 - strength)
         return made
 
     def _hidden(self, mesh: Array) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
 from app.pipeline.animation.cutting_out import Cutter, CuttingOut
-from app.pipeline.animation.finish import Detailing, Finish, detailed_px, portrait_in
+from app.pipeline.animation.finish import Detailing, Finish, detailed_px
 from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
@@ -40,7 +40,7 @@ from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Array, SourceCache
-from mcnet.engine import EngineError
+from mcnet.engine import EngineError, resized
 from mcnet.errors import UserError, sentence
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
@@ -371,11 +371,11 @@ class Animator:
         """In the network's own size, and in the portrait's where that is larger."""
         own_px = self._engine.config.size_px
         size_px = detailed_px(portrait, own_px)
-        square = portrait_in(portrait, own_px)
+        square = resized(portrait.square, own_px)
         plain = Finish(own_px, None, self._retouching_of(square, space))
         if size_px == own_px:
             return plain, None
-        large = portrait_in(portrait, size_px)
+        large = resized(portrait.square, size_px)
         detail = Detailing(square, large, self._refuse_detail)
         return plain, Finish(size_px, detail, self._retouching_of(large, space))
 

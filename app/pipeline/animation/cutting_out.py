@@ -102,7 +102,7 @@ class CuttingOut:
             self._ended.set()
 
     def _matte(self, store: SourceStore | None) -> Matte:
-        shown = self.square if len(self.square) == self.size_px else resized(self.square, self.size_px)
+        shown = resized(self.square, self.size_px)
         kept = store.load_matte(shown) if store else None
         if kept is not None:
             return kept

@@ -9,14 +9,9 @@ from numpy.typing import NDArray
 
 from app.pipeline.portraits import Portrait
 from mcnet.arrays import Rgb
-from mcnet.engine import resized
 from mcnet.media.attempts import Attempts
-from mcnet.media.fine_detail import FineDetail
+from mcnet.media.fine_detail import ENOUGH_PIXELS, MOST_TIMES, FineDetail
 from mcnet.media.retouch import Retouching
-
-_PER_OWN_PX, _PER_NETWORKS_PX = 1 / 0.75, 2
-"""A picture's pixels per pixel that the portrait has, and per one of the network's: at most those that `mcnet animate`
-makes of itself."""
 
 
 class Detailing(Attempts):
@@ -61,12 +56,6 @@ class Finish(NamedTuple):
         return self.detail is None or not self.detail.failed
 
 
-def portrait_in(portrait: Portrait, size_px: int) -> Rgb:
-    """The portrait's square, (size_px, size_px, 3) uint8."""
-    square = portrait.square
-    return square if len(square) == size_px else resized(square, size_px)
-
-
 def detailed_px(portrait: Portrait, size_px: int) -> int:
     """The side of pictures that show all that there is in a portrait.
 
@@ -80,5 +69,5 @@ def detailed_px(portrait: Portrait, size_px: int) -> int:
     """
     if portrait.box.side <= size_px:
         return size_px
-    most = min(_PER_NETWORKS_PX * size_px, len(portrait.square))
-    return max(size_px, min(most, round(_PER_OWN_PX * portrait.box.side)))
+    most = min(MOST_TIMES * size_px, len(portrait.square))
+    return max(size_px, min(most, round(portrait.box.side / ENOUGH_PIXELS)))
