@@ -59,11 +59,15 @@ class Preparation:
         self._make = make
         self.backend: Backend | None = None
         self.failure: Exception | None = None
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mcnet-backend")
         self._thread.start()
 
     def wait(self) -> None:
         """Until it is done."""
+        # Python 3.11 takes a thread for ended whose joining Ctrl-C interrupts. The end of the process would not wait
+        # for it, and OpenVINO, which still compiles in it, would abort the process.
+        self._done.wait()
         self._thread.join()
 
     def _run(self) -> None:
@@ -71,3 +75,5 @@ class Preparation:
             self.backend = self._make()
         except Exception as error:  # whatever it is, the engine says it and goes on
             self.failure = error
+        finally:
+            self._done.set()

@@ -1,7 +1,11 @@
 """The engine against the plain model, and what it refuses."""
 
 import dataclasses
+import signal
+import subprocess
+import sys
 import threading
+import time
 from typing import Any, get_args
 
 import numpy as np
@@ -329,6 +333,33 @@ def test_a_batch_of_a_network_whose_memory_sees_the_frame(pictures: Pictures) ->
     batch = engine.animate_batch(frames, relative=False)
     for frame, picture in zip(frames, batch, strict=True):
         assert difference(engine.animate(frame, relative=False), picture).max() <= 1
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_ctrl_c_while_a_backend_is_made_leaves_its_thread_to_end() -> None:
+    script = """
+import time
+from mcnet.engine.backends import Preparation
+
+def make():
+    print("making", flush=True)
+    time.sleep(2)
+    print("made", flush=True)
+
+try:
+    Preparation(make).wait()
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "making\n"
+        time.sleep(0.5)  # the main thread waits by now
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[0].split()
+    assert said == ["interrupted", "made"], "the thread was torn out of what it does"
 
 
 def test_measured_places_stand_in_for_detected_ones(pictures: Pictures) -> None:
