@@ -1,14 +1,18 @@
-"""What Ctrl-C and SIGTERM do for a while: one place that sets handlers and puts them back."""
+"""What Ctrl-C, SIGTERM and SIGHUP do for a while: one place that sets handlers and puts them back."""
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and the polite kill that batch systems and service managers send."""
+TERMINAL = (signal.SIGINT,) if sys.platform == "win32" else (signal.SIGINT, signal.SIGHUP)
+"""Ctrl-C, and the end of a terminal or of a connection to it: what all processes of a terminal get at once."""
+
+STOPPING = (*TERMINAL, signal.SIGTERM)
+"""These, and the polite kill that batch systems and service managers send."""
 
 Handler = Callable[[int, FrameType | None], Any] | int
 
@@ -17,7 +21,8 @@ Handler = Callable[[int, FrameType | None], Any] | int
 def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
     """Have signals handled in another way until the block ends.
 
-    Python lets only the main thread set handlers; on any other one the block runs with those that are in force.
+    Whoever was started to outlive its terminal, as by nohup, which has SIGHUP ignored, goes on ignoring it. Python lets
+    only the main thread set handlers; on any other one the block runs with those that are in force.
 
     Args:
         handler: a function of the number and the frame, or `signal.SIG_IGN`.
@@ -26,7 +31,8 @@ def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers or STOPPING}
+    heard = [number for number in numbers or STOPPING if number not in _outlived()]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:
@@ -34,8 +40,13 @@ def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
             signal.signal(number, old)
 
 
+def _outlived() -> list[signal.Signals]:
+    """The end of the terminal, where this process was told to ignore it."""
+    return [number for number in TERMINAL[1:] if signal.getsignal(number) == signal.SIG_IGN]
+
+
 class StopSignals:
-    """Turns Ctrl-C and SIGTERM into a wish to stop in order; a second Ctrl-C interrupts at once.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a wish to stop in order; a second Ctrl-C interrupts at once.
 
     Use as a context manager, on the main thread.
 

@@ -101,11 +101,13 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def _signals_are_heard() -> Iterator[None]:
     """For tests that send a signal: processes that they start react to it as in a terminal.
 
-    A suite that is started by `&` in a script, by nohup or by some CI ignores SIGINT, and so does all that it starts.
-    A handler, other than SIG_IGN, is not inherited: children get the default.
+    A suite that is started by `&` in a script, by nohup or by some CI ignores SIGINT or SIGHUP, and so does all that it
+    starts. A handler, other than SIG_IGN, is not inherited: children get the default.
     """
-    on_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
-    on_terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    from mcnet.signals import STOPPING
+
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOPPING}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, on_interrupt)
-    signal.signal(signal.SIGTERM, on_terminate)
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -18,7 +18,7 @@ from mcnet.commands.batch import Place, outcomes_here, places_here
 from mcnet.commands.jobs import JobsError, Outcome, do, read_jobs, read_results
 from mcnet.commands.outputs import OutputError
 from mcnet.files import Claim
-from mcnet.signals import StopSignals, handled_by
+from mcnet.signals import STOPPING, StopSignals, handled_by
 from tests.mcnet.stand_in_jobs import perform
 from tests.media.videos import GRID
 
@@ -167,7 +167,8 @@ def test_a_job_that_leaves_it_open_is_told_which_gpu(
     assert f" {taken} " in (tmp_path / "a.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.usefixtures("_signals_are_heard")
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_ends_jobs_in_work_with_what_they_have(
     tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:

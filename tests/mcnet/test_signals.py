@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from mcnet.signals import STOPPING, StopSignals, handled_by
 
 
-@pytest.mark.parametrize("number", STOPPING)
+@pytest.mark.usefixtures("_signals_are_heard")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
 def test_a_signal_becomes_a_wish_and_the_handlers_come_back(number: signal.Signals) -> None:
     before = [signal.getsignal(each) for each in STOPPING]
     with StopSignals() as stop:
@@ -26,6 +28,18 @@ def test_the_second_ctrl_c_interrupts_and_the_first_signal_keeps_its_name() -> N
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert stop.received == "SIGTERM"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
+def test_who_is_to_outlive_the_terminal_does() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.received
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_handlers_come_back_after_an_error() -> None:
