@@ -53,6 +53,7 @@ class Orientation(NamedTuple):
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
         """What a frame's display matrix asks for; the nearest of the eight, where it asks for another angle."""
+        _know_all_side_data()
         # A container of our own: `frame.side_data` would keep one in the frame that refers back to it, and such a pair,
         # with all of the picture's memory, waits for Python's cyclic collector. (PyAV's type knows one key only.)
         side_data = cast("Mapping[Type, Buffer]", SideDataContainer(frame))  # type: ignore[call-arg]  # as it has it
@@ -71,6 +72,21 @@ class Orientation(NamedTuple):
         if self.transposed:
             rgb = rgb.transpose(1, 0, 2)
         return rgb[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
+
+
+@functools.cache
+def _know_all_side_data() -> None:
+    """Have PyAV take side data that FFmpeg has and it does not know, such as the EXIF of a camera's JPEGs.
+
+    It would fail with `ValueError` for the whole frame, whatever else there is.
+    """
+
+    def unknown(cls: type[Type], number: object) -> Type:
+        made = object.__new__(cls)
+        made._name_, made._value_ = f"UNKNOWN_{number}", number
+        return made
+
+    Type._missing_ = classmethod(unknown)  # type: ignore[method-assign,assignment]
 
 
 def shown_frame_size_px(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:

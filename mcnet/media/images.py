@@ -94,6 +94,15 @@ def is_picture(path: str | Path) -> bool:
         return False
 
 
+def is_still_heif(path: Path) -> bool:
+    """Whether a file is a HEIC or AVIF picture that does not move."""
+    try:
+        with _opened(path) as image:
+            return image.format == "HEIF" or (image.format == "AVIF" and not getattr(image, "is_animated", False))
+    except MediaError:
+        return False
+
+
 def meant_as_picture(path: Path) -> bool:
     """Whether a file is a picture, or is named as one: then it is damaged, and reading it tells so."""
     return path.is_file() and (path.suffix.lower() in usual_endings() or is_picture(path))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
 from mcnet.media.frame_rgb import RgbConverter, shown_frame_size_px
-from mcnet.media.images import pictures_in, read_rgb
+from mcnet.media.images import is_still_heif, pictures_in, read_rgb
 from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_a_slot
 from mcnet.phrases import phrase
 
@@ -212,6 +212,8 @@ def open_driving(
         )
     if path.is_dir():
         return _open_folder(path, folder_fps)
+    if path.is_file() and is_still_heif(path):  # FFmpeg takes the tiles of a large one for videos of their own
+        return _of_pictures(path, [path], folder_fps)
     timing = _timing(path, self_contained=self_contained)
     with open_container(path, self_contained=self_contained) as container:
         stream = picture_track(container, path)
@@ -247,6 +249,10 @@ def _open_folder(path: Path, fps: float) -> DrivingVideo:
         raise MediaError(
             phrase("the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC", path=path)
         )
+    return _of_pictures(path, pictures, fps)
+
+
+def _of_pictures(path: Path, pictures: list[Path], fps: float) -> DrivingVideo:
     height, width = read_rgb(pictures[0]).shape[:2]
     return DrivingVideo(
         path,
@@ -315,12 +321,13 @@ def placed_packets(container: InputContainer, pictures: VideoStream, clock: Pict
 
 
 def picture_track(container: InputContainer, path: Path) -> VideoStream:
-    """The track that is shown: the first that can be decoded.
+    """The track that is shown: the first that can be decoded, and no single picture where there is one of more.
 
     Raises:
         MediaError: there is none.
     """
     tracks = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
+    tracks.sort(key=lambda stream: stream.frames == 1)  # as an animated AVIF has one, for who cannot play it
     for stream in (track for track in tracks if track.codec_context is not None):
         stream.thread_type = "AUTO"
         return stream

@@ -1,7 +1,9 @@
 import gc
+import io
 import logging
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
@@ -13,10 +15,12 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from PIL import Image
+from pillow_heif import register_heif_opener
 
 from mcnet.media.errors import MediaError
 from mcnet.media.frame_rgb import RgbConverter
-from mcnet.media.images import write_rgb
+from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving, packets_of
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of
 
@@ -131,6 +135,51 @@ def test_the_rotation_has_the_meaning_phones_give_it(tmp_path: Path) -> None:
     shown = next(iter(open_driving(path)))
     assert shown.shape == (128, 64, 3)
     assert shown[:18, -18:].mean() > 200, "the upper left corner comes to the upper right"
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+@pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (6, (0, -1)), (7, (-1, -1))])
+def test_a_cameras_jpegs_may_have_exif(tmp_path: Path, orientation: int, corner: tuple[int, int]) -> None:
+    """As in the AVI of many a camera. FFmpeg has more kinds of side data than PyAV knows."""
+    stored = np.zeros((96, 128, 3), np.uint8)
+    stored[:40, :40] = 255
+    jpeg = io.BytesIO()
+    Image.fromarray(stored).save(jpeg, "JPEG", exif=exif(orientation))
+    path = tmp_path / "a.avi"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuvj420p"
+        for index in range(3):
+            packet = Packet(jpeg.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, index, index, Fraction(1, 25)
+            container.mux(packet)
+    shown = list(open_driving(path))
+    assert [rgb.shape for rgb in shown] == [(96, 128, 3) if orientation == 1 else (128, 96, 3)] * 3
+    assert shown[-1][corner].min() > 200
+    assert shown[-1].mean() < 60
+
+
+def test_a_still_picture_drives_as_viewers_show_it(tmp_path: Path) -> None:
+    picture = next(iter(open_driving(GRID)))
+    for name in ("a.heic", "a.avif"):
+        register_heif_opener()
+        Image.fromarray(picture).save(tmp_path / name, exif=exif(6))
+        video = open_driving(tmp_path / name)
+        assert (video.frame_count, video.has_audio) == (1, False)
+        (shown,) = video
+        np.testing.assert_array_equal(shown, read_rgb(tmp_path / name))
+
+
+def test_an_animated_avif_moves(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(rgb) for rgb in counted(4, (128, 96))]
+    pictures[0].save(tmp_path / "a.avif", save_all=True, append_images=pictures[1:], duration=100)
+    assert [number_of(rgb) for rgb in open_driving(tmp_path / "a.avif")] == [0, 1, 2, 3]
 
 
 def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
