@@ -14,6 +14,7 @@ from app.settings import DEFAULT_PORT, FARTHEST_SHIFT, PORTRAIT_SIZES, KeypointK
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
+from mcnet.streams import steady_streams
 
 _HEADLESS_ONLY = (
     "sink",
@@ -58,10 +59,11 @@ def run() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the app; returns the exit status: 0 done, 1 failed with a message, 2 misused."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] == "ctl":
+    if argv and argv[0] == "ctl":  # which ends where nobody reads on
         from app.control.client import run_ctl
 
         return run_ctl(argv[1:])
+    steady_streams()
     # Before torch is imported: how long its OpenMP threads spin before they sleep; measured in mcnet/__main__.py.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")

@@ -10,10 +10,12 @@ import mcnet
 from mcnet.commands import animate, bench, convert, credentials, inspect
 from mcnet.commands.status import INTERRUPTED
 from mcnet.errors import UserError, told
+from mcnet.streams import steady_streams, untold
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 failed with a message, 2 misused, 130 interrupted."""
+    steady_streams()
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser().parse_args(argv)
     args.words = argv[list(argv).index(args.command) + 1 :]
@@ -23,6 +25,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    status = _run(args)
+    if why := untold():
+        print(f"mcnet {args.command}: cannot write all that there is to say: {why}", file=sys.stderr)
+        return status or 1
+    return status
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Run a command; what its user can mend is told in a sentence."""
     try:
         return int(args.run(args))
     except UserError as error:

@@ -14,6 +14,7 @@ from mcnet.commands.arguments import number, whole_number
 from mcnet.commands.outputs import check_apart, check_outputs
 from mcnet.config import ConfigError
 from mcnet.errors import UserError
+from mcnet.streams import steady_streams
 from training.ablate import command as ablate
 from training.data import pack
 from training.evaluate import command as evaluate
@@ -24,6 +25,7 @@ from training.prepare import relabel, shards
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    steady_streams()
     parser = build_parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from mcnet.errors import UserError, told
 from mcnet.files import replacing
@@ -219,7 +219,7 @@ def read_results(path: Path) -> list[Outcome]:
         JobsError: the file is not such a table.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with _text(path, "r") as file:
             return [
                 Outcome(
                     row=int(row["row"]),
@@ -246,10 +246,15 @@ def read_results(path: Path) -> list[Outcome]:
 
 def write_results(path: Path, outcomes: Iterable[Outcome]) -> None:
     """Write them all, in place of those before."""
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path) as partial, _text(partial, "w") as file:
         writer = csv.writer(file)
         writer.writerow(Outcome._fields)
         writer.writerows(outcomes)
+
+
+def _text(path: Path, mode: str) -> IO[str]:
+    """A table of results in UTF-8, but for names of files that are none: these keep their bytes."""
+    return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def known_outcomes(jobs: Iterable[Job], results: Iterable[Outcome]) -> dict[int, Outcome]:

@@ -81,8 +81,8 @@ def _know_all_side_data() -> None:
     It would fail with `ValueError` for the whole frame, whatever else there is.
     """
 
-    def unknown(cls: type[Type], number: object) -> Type:
-        made = object.__new__(cls)
+    def unknown(cls: type[Type], number: int) -> Type:
+        made: Type = object.__new__(cls)
         made._name_, made._value_ = f"UNKNOWN_{number}", number
         return made
 

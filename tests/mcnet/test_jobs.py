@@ -15,7 +15,7 @@ from mcnet.__main__ import main
 from mcnet.commands import batch
 from mcnet.commands.animate import parse_one
 from mcnet.commands.batch import Place, outcomes_here, places_here
-from mcnet.commands.jobs import JobsError, Outcome, do, read_jobs, read_results
+from mcnet.commands.jobs import JobsError, Outcome, do, read_jobs, read_results, write_results
 from mcnet.commands.outputs import OutputError
 from mcnet.files import Claim
 from mcnet.signals import STOPPING, StopSignals, handled_by
@@ -102,6 +102,14 @@ def test_a_batch_is_claimed_while_its_jobs_are_in_work(tmp_path: Path) -> None:
         patch.setattr(batch, "_outcomes", begins)
         assert run(tmp_path, "woman_1,good.mp4,a.txt") == 1
     assert found == [False, False]
+
+
+def test_names_that_are_no_utf_8_are_kept_in_the_results(tmp_path: Path) -> None:
+    said = Outcome(
+        1, "failed", "woman_1", "a.mp4", "b.mp4", message=f"no video at {os.fsdecode(os.fsencode('é') + bytes([0xFF]))}"
+    )
+    write_results(tmp_path / "results.csv", [said])
+    assert read_results(tmp_path / "results.csv") == [said]
 
 
 def test_an_interrupted_batch_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
