@@ -147,6 +147,14 @@ def claimed(path: Path) -> Iterator[bool]:
         claim.release()
 
 
+def real_place(path: Path) -> Path:
+    """Where a file or folder lies that is to be written: a link stays, and what it leads to is written."""
+    try:
+        return Path(os.path.realpath(path)) if path.is_symlink() else path
+    except OSError:  # a name that is too long, say: whoever writes there tells of it
+        return path
+
+
 def scratch_beside(path: Path, suffix: str = "") -> Path:
     """A name beside a path, of the calling thread's own, for what is to take its place once it is complete.
 
@@ -180,15 +188,17 @@ def replacing(path: Path) -> Iterator[Path]:
     """Write a file in one step: what was at `path` stays until the block has ended well.
 
     Yields:
-        A path beside it to write to; the file there takes the place of `path`, or is removed if the block fails.
+        A path beside it, or beside what it links to, to write to; the file there takes its place, or is removed if the
+        block fails.
 
     Raises:
         OSError: it cannot take the place.
     """
-    partial = scratch_beside(path)
+    place = real_place(path)
+    partial = scratch_beside(place)
     try:
         yield partial
-        partial.replace(path)
+        partial.replace(place)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

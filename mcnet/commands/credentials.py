@@ -181,7 +181,7 @@ def disclose_all(
         identity = find_identity(files)
         for paths, composite in ((generated, False), (composites, True)):
             for place in paths:
-                for path in sorted(place.iterdir()) if place.is_dir() else (place,):
+                for path in _files_of(place) if place.is_dir() else (place,):
                     disclose(path, Generated(model, composite), identity)
     except DisclosureError as error:
         return str(error)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mcnet.errors import UserError
-from mcnet.files import most_name_bytes
+from mcnet.files import most_name_bytes, real_place
 
 
 class OutputError(UserError, ValueError):
@@ -73,8 +73,9 @@ def check_apart(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None
 
 
 def _check_place(what: str, path: Path) -> None:
-    folder = path.absolute().parent
-    if len(os.fsencode(path.name)) > (most := most_name_bytes(folder)):
+    place = real_place(path.absolute())
+    folder = place.parent
+    if len(os.fsencode(place.name)) > (most := most_name_bytes(folder)):
         raise OutputError(f"{what}: its name is too long, expected at most {most} bytes; choose a shorter one")
     if path.is_dir():
         raise OutputError(f"{what}: it is a folder, expected a file's name")

@@ -16,7 +16,7 @@ from typing import Any
 
 from mcnet.disclosure.errors import DisclosureError
 from mcnet.disclosure.identity import Identity
-from mcnet.files import cause_and_remedy, replacing, scratch_beside
+from mcnet.files import cause_and_remedy, real_place, replacing, scratch_beside
 from mcnet.phrases import listed, phrase
 from mcnet.version import project_version
 
@@ -130,7 +130,8 @@ def disclose(path: Path, said: Generated, identity: Identity) -> Path:
             )
         )
     library = _library()
-    partial = scratch_beside(path, suffix)
+    place = real_place(path)
+    partial = scratch_beside(place, suffix)
     try:
         before = _identity_of(path)
         _require_room(path)
@@ -149,7 +150,7 @@ def disclose(path: Path, said: Generated, identity: Identity) -> Path:
             raise DisclosureError(phrase("it was changed, moved or removed while it was being signed"))
         if embedded:
             shutil.copymode(path, partial)
-            partial.replace(path)
+            partial.replace(place)
             return path
         statement = path.with_suffix(SIDECAR)
         if not may_replace(statement):

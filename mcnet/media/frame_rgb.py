@@ -83,7 +83,8 @@ def _know_all_side_data() -> None:
 
     def unknown(cls: type[Type], number: int) -> Type:
         made: Type = object.__new__(cls)
-        made._name_, made._value_ = f"UNKNOWN_{number}", number
+        made._name_ = f"UNKNOWN_{number}"
+        made._value_ = number  # type: ignore[assignment]  # as of every member
         return made
 
     Type._missing_ = classmethod(unknown)  # type: ignore[method-assign,assignment]

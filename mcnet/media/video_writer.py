@@ -1,6 +1,7 @@
 """What `mcnet` writes: videos with their sound, GIFs, and folders of pictures."""
 
 import contextlib
+import errno
 import itertools
 import logging
 import math
@@ -23,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mcnet.files import cause_and_remedy, free_name, replacing, scratch_beside
+from mcnet.files import cause_and_remedy, free_name, real_place, replacing, scratch_beside
 from mcnet.media.errors import MediaError
 from mcnet.media.images import encoded
 from mcnet.media.muxer import Muxer
@@ -58,7 +59,8 @@ class VideoWriter:
     things as they were. An existing folder must be empty.
 
     When the disk is full or gone, what can still be played of the frames so far is kept too, but beside an older file,
-    under a free name; nothing else stays.
+    under a free name; so is a folder where such pictures came into the empty one meanwhile. Nothing else stays. A link
+    stays, and what it leads to is written.
 
     Args:
         path: where to write; its folder exists.
@@ -100,7 +102,10 @@ class VideoWriter:
         self._words = words
         self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from).absolute()
         self._sink: _Sink | None = None
-        self._partial = scratch_beside(self.path, self._suffix)
+        self._place = real_place(self.path)
+        # Within a folder that is there: it may be mounted, or somebody may stand in it, so that it has to stay itself.
+        within = not self._suffix and self._place.is_dir()
+        self._partial = scratch_beside(self._place / "pictures" if within else self._place, self._suffix)
         self._check()
 
     def _check(self) -> None:
@@ -116,7 +121,7 @@ class VideoWriter:
             )
         if self._fps <= 0 or min(self._frame_size_px) < 1:
             raise MediaError(f"cannot write {self.path}: got {self._fps} frames/s of {self._frame_size_px} pixels")
-        parent = self.path.parent
+        parent = self._partial.parent
         if not parent.is_dir():
             raise MediaError(f"cannot write {self.path}: there is no folder {parent}; make it first")
         if not os.access(parent, os.W_OK):
@@ -190,26 +195,34 @@ class VideoWriter:
         try:
             if self.frame_count:
                 self._sink.finish()
-                self._put_at(self.path)
+                self._put_at(self._place)
         except (av.error.FFmpegError, OSError) as error:
             raise self._given_up("cannot complete", error) from error
         finally:
             self._discard()
 
     def _put_at(self, place: Path) -> None:
-        if not self._suffix and place.exists():
-            place.rmdir()  # it was empty at the start; if it no longer is, this fails and nothing is lost
-        self._partial.replace(place)
+        if not self._suffix and place.is_dir():
+            if self._is_taken():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            for picture in sorted(self._partial.iterdir()):
+                picture.rename(place / picture.name)
+        else:
+            self._partial.replace(place)
         self.has_sound = isinstance(self._sink, _VideoSink) and self._sink.has_sound
+
+    def _is_taken(self) -> bool:
+        """Whether pictures of the same names came into the folder meanwhile."""
+        return any((self._place / picture.name).exists() for picture in self._partial.iterdir())
 
     def _given_up(self, what: str, error: Exception) -> MediaError:
         """End after a failure, with what plays of the frames so far; returns what to tell."""
         assert self._sink is not None
         self._sink.close()
         kept = "nothing of it could be kept"
-        place = free_name(self.path) if self._suffix else self.path
         if plays(self._partial):
             with contextlib.suppress(OSError):
+                place = free_name(self._place) if self._suffix or self._is_taken() else self._place
                 self._put_at(place)
                 kept = f"what was written before is kept as {place}"
         self._discard()

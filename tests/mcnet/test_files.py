@@ -44,6 +44,18 @@ def test_a_free_name(tmp_path: Path) -> None:
         (tmp_path / name).touch()
 
 
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "real.txt").write_text("old", encoding="utf-8")
+    link = tmp_path / "link.txt"
+    link.symlink_to(Path("elsewhere", "real.txt"))
+    with replacing(link) as partial:
+        partial.write_text("new", encoding="utf-8")
+    assert link.is_symlink()
+    assert (tmp_path / "elsewhere" / "real.txt").read_text(encoding="utf-8") == "new"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["elsewhere", "link.txt", "real.txt"]
+
+
 LONG_NAMES = ["x" * 251 + ".png", "ä" * 125 + ".png", "画" * 83 + "ab.png"]
 """As long as the usual file systems take: 255 bytes."""
 

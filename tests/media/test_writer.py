@@ -254,6 +254,62 @@ def test_a_folder_with_anything_in_it_is_left_alone(tmp_path: Path) -> None:
     assert picture.read_bytes() == before
 
 
+def write(path: Path, count: int = 3) -> None:
+    with VideoWriter(path, 25, (96, 64)) as writer:
+        for rgb in counted(count):
+            writer.write(rgb)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path, name: str, *, is_there: bool) -> None:
+    link, real = tmp_path / name, tmp_path / "elsewhere" / name
+    real.parent.mkdir()
+    link.symlink_to(Path("elsewhere", name))
+    if is_there and real.suffix:
+        real.write_bytes(b"old")
+    elif is_there:
+        real.mkdir()
+    write(link)
+    assert link.is_symlink()
+    assert names(tmp_path) == sorted(["elsewhere", name])
+    assert names(real.parent) == [name]
+    assert len(list(open_driving(real))) == 3
+
+
+def test_a_link_into_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "gone" / "a.mp4")
+    with pytest.raises(MediaError, match=r"there is no folder .*gone; make it first"):
+        write(tmp_path / "a.mp4")
+
+
+def test_an_empty_folder_is_filled_and_stays_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be mounted, or be where the user stands; and file managers put files of theirs into it meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    with VideoWriter(".", 25, (96, 64)) as writer:
+        writer.write(counted(1)[0])
+        (tmp_path / ".DS_Store").touch()
+    assert tmp_path.stat().st_ino == before
+    assert names(tmp_path) == [".DS_Store", "000000.png"]
+
+
+def test_a_folder_that_another_one_filled_meanwhile_loses_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+
+    def both() -> None:
+        with VideoWriter(folder, 25, (96, 64)) as writer:
+            writer.write(counted(1)[0])
+            (folder / "000000.png").write_bytes(b"theirs")
+
+    with pytest.raises(MediaError, match=r"cannot complete .*out: File exists; .* is kept as .*out-2$"):
+        both()
+    assert (folder / "000000.png").read_bytes() == b"theirs"
+    assert names(tmp_path) == ["out", "out-2"]
+    assert names(folder) == names(tmp_path / "out-2") == ["000000.png"]
+
+
 def test_what_cannot_be_written_is_named_before_any_frame(tmp_path: Path) -> None:
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "full").mkdir()
