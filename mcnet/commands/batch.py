@@ -143,7 +143,7 @@ def shared_arguments(words: Sequence[str]) -> list[str]:
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     add_options(own)
     shared = own.parse_known_args(words)[1]
-    for name in (*NEEDED, "contact-sheet"):
+    for name in (*NEEDED, "contact-sheet", "save-motion"):
         if any(word == f"--{name}" or word.startswith(f"--{name}=") for word in shared):
             raise JobsError(f"--{name}: it goes with one animation; beside --jobs it is a column of the table")
     return shared

@@ -74,6 +74,7 @@ class Job:
         driving: the video, likewise.
         output: what is written, likewise.
         device: as `--device` has it.
+        written: every file or folder that it writes.
         key: changes with the arguments, and with size and time of what is read: a folder's own, not its files'.
     """
 
@@ -83,12 +84,13 @@ class Job:
     driving: str
     output: str
     device: str
+    written: tuple[Path, ...]
     key: str
 
     @property
     def place(self) -> Path:
         """Where the output is written."""
-        return Path(next(word for word in self.arguments if word.startswith("--output=")).partition("=")[2])
+        return self.written[0]
 
 
 class Outcome(NamedTuple):
@@ -150,10 +152,12 @@ def read_jobs(path: Path, shared: Sequence[str], parse: Parse) -> list[Job]:
     if not rows:
         raise JobsError(f"--jobs {path}: it has no job, expected a line for each under the header")
     jobs = [_job(number, row, path, shared, parse) for number, row in enumerate(rows, 1)]
-    written: dict[Path, int] = {}
+    writers: dict[Path, int] = {}
     for job in jobs:
-        if (other := written.setdefault(job.place.resolve(), job.row)) != job.row:
-            raise JobsError(f"--jobs {path}, job {job.row}: job {other} writes {job.output} too; choose another name")
+        for place in job.written:
+            if (other := writers.setdefault(place.resolve(), job.row)) != job.row:
+                named = job.output if place == job.place else place
+                raise JobsError(f"--jobs {path}, job {job.row}: job {other} writes {named} too; choose another name")
     return jobs
 
 
@@ -195,6 +199,7 @@ def _job(
         cells["driving"],
         cells["output"],
         args.device,
+        tuple(Path(place) for place in (args.output, args.contact_sheet, args.save_motion) if place is not None),
         _key(arguments, (options["source"], options["driving"], args.model)),
     )
 

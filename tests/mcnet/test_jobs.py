@@ -261,6 +261,8 @@ def test_signing_files_are_relative_to_the_table(tmp_path: Path) -> None:
         ("source,driving,output,speed\na,b,c,1\n", "job 1: unrecognized arguments: --speed=1"),
         ("source,driving,output,jobs\na,b,c,1\n", "got a column jobs, which is of the whole batch"),
         ("source,driving,output\na,b,c\na,d,./c\n", "job 2: job 1 writes ./c too"),
+        ("source,driving,output,save-motion\na,b,c,m.safetensors\na,d,e,m.safetensors\n", "m.safetensors too; choose"),
+        ("source,driving,output,contact-sheet\na,b,c.png,\na,d,e,./c.png\n", "job 2: job 1 writes "),
     ],
 )
 def test_a_table_that_cannot_be_right_is_refused_before_any_work(tmp_path: Path, text: str, message: str) -> None:
@@ -292,8 +294,9 @@ def test_what_belongs_to_one_animation_is_no_option_of_a_batch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = table(tmp_path, "woman_1,good.mp4,a.txt")
-    assert main(["animate", "--jobs", str(path), "--output", "x.mp4"]) == 1
-    assert "--output: it goes with one animation; beside --jobs it is a column" in capsys.readouterr().err
+    for option in ("--output", "--contact-sheet", "--save-motion"):
+        assert main(["animate", "--jobs", str(path), option, "x.mp4"]) == 1
+        assert f"{option}: it goes with one animation; beside --jobs it is a column" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_fastest_known")
