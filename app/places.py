@@ -4,12 +4,12 @@ from pathlib import Path
 
 import platformdirs
 
-_APP = "mcnet-avatar"
+from mcnet.places import APP, folder_of_user
 
 
 def settings_file() -> Path:
     """The user's settings."""
-    return platformdirs.user_config_path(_APP, appauthor=False) / "settings.toml"
+    return folder_of_user(platformdirs.user_config_path, APP) / "settings.toml"
 
 
 def presets_file(settings: Path | None = None) -> Path:
@@ -19,24 +19,24 @@ def presets_file(settings: Path | None = None) -> Path:
 
 def control_folder() -> Path:
     """Who may control the app from outside, and where it listens."""
-    return platformdirs.user_config_path(_APP, appauthor=False) / "control"
+    return folder_of_user(platformdirs.user_config_path, APP) / "control"
 
 
 def portraits_folder() -> Path:
     """The user's own portraits."""
-    return platformdirs.user_data_path(_APP, appauthor=False) / "portraits"
+    return folder_of_user(platformdirs.user_data_path, APP) / "portraits"
 
 
 def references_folder() -> Path:
     """What was calibrated; each file says what a performer's face measures."""
-    return platformdirs.user_data_path(_APP, appauthor=False) / "calibrations"
+    return folder_of_user(platformdirs.user_data_path, APP) / "calibrations"
 
 
 def source_cache_folder() -> Path:
     """Encoded portraits; may be deleted at any time."""
-    return platformdirs.user_cache_path(_APP, appauthor=False) / "sources"
+    return folder_of_user(platformdirs.user_cache_path, APP) / "sources"
 
 
 def videos_folder() -> Path:
     """Recordings and snapshots, unless the user chose another folder."""
-    return platformdirs.user_videos_path()
+    return folder_of_user(platformdirs.user_videos_path)

@@ -71,7 +71,7 @@ class Claim:
     @classmethod
     def beside(cls, path: Path) -> "Claim":
         """That of a file, whatever it is called by who claims it, and whether it is there or not."""
-        path = path.resolve()
+        path = followed(path)
         number = zlib.crc32(os.fsencode(path.name))
         return cls(path.with_name(f".{_start_of(path.name, _SCRATCH_BYTES)}.{number:08x}.claim"))
 
@@ -147,10 +147,15 @@ def claimed(path: Path) -> Iterator[bool]:
         claim.release()
 
 
+def followed(path: Path) -> Path:
+    """Where a path leads, over all links; as `Path.resolve`, which fails where links lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def real_place(path: Path) -> Path:
     """Where a file or folder lies that is to be written: a link stays, and what it leads to is written."""
     try:
-        return Path(os.path.realpath(path)) if path.is_symlink() else path
+        return followed(path) if path.is_symlink() else path
     except OSError:  # a name that is too long, say: whoever writes there tells of it
         return path
 

@@ -590,6 +590,7 @@ def check_places(
         OutputError, MediaError: it is not so.
     """
     from mcnet.commands.outputs import OutputError, check_apart, check_outputs
+    from mcnet.files import followed
     from mcnet.media.images import WRITABLE_SUFFIXES
     from mcnet.media.video_writer import VideoWriter
     from mcnet.track_name import TRACK_SUFFIX, is_track
@@ -605,7 +606,7 @@ def check_places(
     credentials.check_statement(signer, output["--output"], read)
     if motion and is_track(args.driving):
         raise OutputError(f"--save-motion {args.save_motion}: {args.driving} is a motion file already; copy it instead")
-    if sheet and args.driving.resolve() == args.contact_sheet.resolve().parent:  # it would be the next driving picture
+    if sheet and followed(args.driving) == followed(args.contact_sheet).parent:  # it would be the next driving picture
         raise OutputError(
             f"--contact-sheet {args.contact_sheet}: it lies in the folder that --driving reads; choose another place"
         )

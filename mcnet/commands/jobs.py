@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from mcnet.errors import UserError, told
-from mcnet.files import replacing
+from mcnet.files import followed, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def read_jobs(path: Path, shared: Sequence[str], parse: Parse) -> list[Job]:
     writers: dict[Path, int] = {}
     for job in jobs:
         for place in job.written:
-            if (other := writers.setdefault(place.resolve(), job.row)) != job.row:
+            if (other := writers.setdefault(followed(place), job.row)) != job.row:
                 named = job.output if place == job.place else place
                 raise JobsError(f"--jobs {path}, job {job.row}: job {other} writes {named} too; choose another name")
     return jobs

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mcnet.errors import UserError
-from mcnet.files import most_name_bytes, real_place
+from mcnet.files import followed, most_name_bytes, real_place
 
 
 class OutputError(UserError, ValueError):
@@ -88,6 +88,6 @@ def _check_place(what: str, path: Path) -> None:
 
 
 def _same(path: Path, other: Path) -> bool:
-    if path.resolve() == other.resolve():
+    if followed(path) == followed(other):
         return True
     return path.exists() and other.exists() and path.samefile(other)

@@ -26,6 +26,7 @@ def test_what_can_be_written_passes_and_nothing_is_touched(tmp_path: Path) -> No
         ("in.mp4", "it would write over what --in reads"),
         ("link.mp4", "it would write over what --in reads"),
         ("hard.mp4", "it would write over what --in reads"),
+        ("circle/r.json", "there is no folder .*circle; make it first"),
         ("folder/../in.mp4", "it would write over what --in reads"),
         ("other.json", "--report is to be written there, too|--other is to be written there, too"),
     ],
@@ -36,6 +37,7 @@ def test_what_cannot_be_written_is_told(tmp_path: Path, name: str, message: str)
         (tmp_path / file).touch()
     (tmp_path / "link.mp4").symlink_to(tmp_path / "in.mp4")
     (tmp_path / "hard.mp4").hardlink_to(tmp_path / "in.mp4")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
     os.mkfifo(tmp_path / "pipe")
     outputs = {"--report": tmp_path / name, "--other": tmp_path / "other.json"}
     with pytest.raises(OutputError, match=message):
