@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import logging
 import math
+import stat
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -275,7 +276,16 @@ def open_container(path: Path, *, self_contained: bool = False) -> InputContaine
         MediaError: nothing there, empty, unreadable, or not self-contained.
     """
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise MediaError(
+                phrase(
+                    "cannot read the video {path}: got a folder, a device or a pipe, and a video is read more than "
+                    "once; save it as a file first",
+                    path=path,
+                )
+            )
+        if status.st_size == 0:
             raise MediaError(
                 phrase("cannot read the video {path}: got an empty file; export or download it again", path=path)
             )

@@ -1,6 +1,7 @@
 import gc
 import io
 import logging
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -202,6 +203,7 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video at all" * 20, encoding="utf-8")
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe.mp4")
     make_sound_only(tmp_path / "song.m4a")
     whole = make_video(tmp_path / "whole.mp4", counted(30)).read_bytes()
     (tmp_path / "headless.mp4").write_bytes(whole[: whole.rindex(b"moov")])
@@ -210,6 +212,7 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
         ("unknown.mp4", "got pictures in a codec that cannot be decoded"),
         ("missing.mp4", "no video at"),
         ("empty.mp4", "empty file"),
+        ("pipe.mp4", "a device or a pipe, and a video is read more than once; save it as a file first"),
         ("text.mp4", "cannot read the video"),
         ("folder", "holds no picture"),
         ("song.m4a", "only sound"),
