@@ -104,12 +104,16 @@ class RgbConverter:
     BT.2020 become those of BT.709. A frame that does not tell its matrix is read by BT.601 up to 1024 x 576 pixels, by
     BT.709 beyond.
 
+    A video that changes its form midway, as one of a phone that is turned, goes on between black bars.
+
     Args:
         frame_size_px: (width, height) of the pictures, upright.
+        aspect: a stored pixel's width over its height; None: square.
     """
 
-    def __init__(self, frame_size_px: tuple[int, int]) -> None:
+    def __init__(self, frame_size_px: tuple[int, int], aspect: Fraction | None = None) -> None:
         self._frame_size_px = frame_size_px
+        self._aspect = aspect
         self._mapping: _ColourMapping | None = None
         # One for all frames: a frame's own has threads of its own, for as long as the frame lives.
         self._reformatter = VideoReformatter()
@@ -117,13 +121,8 @@ class RgbConverter:
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) uint8, upright and of the size."""
         rgb = Orientation.of(frame).upright(self._stored(frame))
-        if (
-            rgb.shape[1],
-            rgb.shape[0],
-        ) != self._frame_size_px:  # square pixels, or a video that changes its size midway
-            rgb = cv2.resize(np.ascontiguousarray(rgb), self._frame_size_px, interpolation=cv2.INTER_AREA).astype(
-                np.uint8, copy=False
-            )
+        if (rgb.shape[1], rgb.shape[0]) != self._frame_size_px:
+            rgb = _fitted(rgb, shown_frame_size_px(frame, self._aspect), self._frame_size_px)
         return np.ascontiguousarray(rgb)
 
     def _stored(self, frame: VideoFrame) -> NDArray[np.uint8]:
@@ -135,6 +134,23 @@ class RgbConverter:
         if self._mapping is None or self._mapping.kind != kind:
             self._mapping = _ColourMapping(kind)
         return self._mapping(self._reformatter.reformat(frame, format="rgb48le", src_colorspace=_matrix(frame)))
+
+
+def _fitted(rgb: NDArray[np.uint8], shown_px: tuple[int, int], frame_size_px: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture that is to be seen in one size, within another one: between black bars where their forms differ."""
+    scale = min(whole / part for part, whole in zip(shown_px, frame_size_px, strict=True))
+    # To a pixel it is the same form: sizes are rounded.
+    width, height = (
+        whole if abs(part * scale - whole) < 1 else max(1, round(part * scale))
+        for part, whole in zip(shown_px, frame_size_px, strict=True)
+    )
+    scaled = cv2.resize(np.ascontiguousarray(rgb), (width, height), interpolation=cv2.INTER_AREA)
+    if (width, height) == frame_size_px:
+        return scaled.astype(np.uint8, copy=False)
+    fitted = np.zeros((frame_size_px[1], frame_size_px[0], 3), np.uint8)
+    top, left = (frame_size_px[1] - height) // 2, (frame_size_px[0] - width) // 2
+    fitted[top : top + height, left : left + width] = scaled
+    return fitted
 
 
 def _matrix(frame: VideoFrame) -> int | None:

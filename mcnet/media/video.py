@@ -112,12 +112,12 @@ class DrivingVideo:
 
     def _iterate_video(self) -> Iterator[NDArray[np.uint8]]:
         """Show each picture from its slot up to the next one's."""
-        to_rgb = RgbConverter(self.frame_size_px)
         thinned = self.fps < _THINNED_BELOW * self._own_fps
         shown: VideoFrame | None = None
         slot = pictures = doubled = 0
         with open_container(self.path, self_contained=self._self_contained) as container:
             decoder = _Decoder(container, picture_track(container, self.path), 1 / self._own_fps)
+            to_rgb = RgbConverter(self.frame_size_px, decoder.stream.sample_aspect_ratio)
             for frame, due in _thinned_out(decoder, self.fps) if thinned else one_a_slot(decoder, self.fps):
                 if shown is not None:
                     yield from itertools.repeat(self._converted(shown, to_rgb), due - slot)

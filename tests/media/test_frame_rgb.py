@@ -1,3 +1,6 @@
+from fractions import Fraction
+
+import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
@@ -62,6 +65,26 @@ def test_a_video_that_changes_its_size_midway() -> None:
         frame = hdr_frame(np.ascontiguousarray(size), PQ)
         frame.color_primaries, frame.color_trc = 9, PQ
         assert convert(frame).shape == (128, 160, 3)
+
+
+@pytest.mark.parametrize(
+    ("size_px", "aspect", "shown"),
+    [
+        ((160, 128), None, (0, 0, 160, 128)),
+        ((80, 64), None, (0, 0, 160, 128)),
+        ((128, 160), None, (29, 0, 102, 128)),
+        ((320, 128), None, (0, 32, 160, 64)),
+        ((80, 128), Fraction(2), (0, 0, 160, 128)),
+        ((128, 128), Fraction(1, 2), (48, 0, 64, 128)),
+    ],
+)
+def test_a_video_that_changes_its_form_midway_is_not_stretched(
+    size_px: tuple[int, int], aspect: Fraction | None, shown: tuple[int, int, int, int]
+) -> None:
+    white = VideoFrame.from_ndarray(np.full((size_px[1], size_px[0], 3), 255, np.uint8), format="rgb24")
+    rgb = RgbConverter((160, 128), aspect)(white)
+    assert rgb.shape == (128, 160, 3)
+    assert cv2.boundingRect((rgb[:, :, 0] > 128).astype(np.uint8)) == shown
 
 
 @pytest.mark.parametrize("matrix", range(18))
