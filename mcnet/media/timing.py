@@ -14,7 +14,10 @@ PLAUSIBLE_FPS = (0.5, 1000.0)
 LONGEST_HOLD_S = 60.0
 """A longer gap between two pictures is a restart of the time stamps, not a still picture, unless there is sound."""
 _STEP_BACK_S = 0.1  # decoding times only ever grow
-_STEP_BACK_SHOWN_S = 1.0  # where a container has the times of showing alone, which step back by some frames
+# Where a container has the times of showing alone, a picture steps back behind some that are decoded before it, as far
+# as they are apart, but never behind all that a decoder keeps.
+_STEP_BACK_SHOWN_S = 1.0
+_KEPT_BY_DECODER = 17
 _STANDARD_FPS = [
     *(Fraction(fps) for fps in (5, 8, 10, 12, 15, 16, 18, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 200, 240)),
     *(Fraction(fps * 1000, 1001) for fps in (12, 15, 24, 30, 48, 60, 120, 240)),
@@ -45,8 +48,8 @@ class PictureClock:
         self.shift = 0
         self.end: int | None = None
         self._time_base = time_base
-        self._decoded: int | None = None  # the last time stamp of decoding, as stored
-        self._shown: int | None = None  # the last one of showing
+        self._decoded: deque[int] = deque(maxlen=1)  # the last time stamp of decoding, as stored
+        self._shown: deque[int] = deque(maxlen=_KEPT_BY_DECODER)  # the last ones of showing
         self._step = 1
         self._heard: Fraction | None = None  # the last time stamp of the sound, in seconds
         self._heard_on_s = Fraction(0)  # for so long the sound went on since the last picture
@@ -65,17 +68,18 @@ class PictureClock:
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is None:
             return
-        if packet.dts is None:
-            before, furthest_back_s, self._shown = self._shown, _STEP_BACK_SHOWN_S, stamp
-        else:
-            before, furthest_back_s, self._decoded = self._decoded, _STEP_BACK_S, stamp
-        if before is not None and self.end is not None:
-            by_s = float((stamp - before) * self._time_base)
+        recent, furthest_back_s = (
+            (self._decoded, _STEP_BACK_S) if packet.dts is not None else (self._shown, _STEP_BACK_SHOWN_S)
+        )
+        if recent and self.end is not None:
             longest_s = max(LONGEST_HOLD_S, 2 * float(self._heard_on_s))
-            if not -furthest_back_s <= by_s <= longest_s:
+            goes_back = (stamp - min(recent)) * self._time_base < -furthest_back_s
+            if goes_back or (stamp - recent[-1]) * self._time_base > longest_s:
                 self.shift = self.end - (stamp if packet.pts is None else packet.pts)
-            elif stamp > before:
-                self._step = stamp - before
+                recent.clear()
+            elif stamp > recent[-1]:
+                self._step = stamp - recent[-1]
+        recent.append(stamp)
         self._heard_on_s = Fraction(0)
         packet.dts = None if packet.dts is None else packet.dts + self.shift
         if packet.pts is not None:

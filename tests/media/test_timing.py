@@ -76,6 +76,13 @@ def test_a_jump_ahead_is_no_still_picture_but_a_hold_is() -> None:
 def test_the_first_stamps_of_matroska_are_no_restart() -> None:
     stamps = [(0, None), (120, None), (40, 0), (80, 40)]
     assert packets(*stamps) == stamps
+    seldom = [(0, None), (12_000, None), (6_000, None), (3_000, 3_000), (9_000, 6_000)]  # a picture every 3 s
+    assert packets(*seldom) == seldom
+
+
+def test_stamps_of_showing_alone_that_restart_go_on() -> None:
+    stamps = [(step * 500, None) for step in range(30)]
+    assert packets(*stamps, (0, None), (500, None))[-2:] == [(14_540, None), (15_040, None)]
 
 
 def test_a_long_still_picture_is_one_where_there_is_sound() -> None:
