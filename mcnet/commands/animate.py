@@ -60,7 +60,7 @@ def add_parser(commands: Any) -> None:
 
 def parse_one(words: Sequence[str]) -> argparse.Namespace:
     """The arguments of one animation, from the words of a command line after `mcnet animate`."""
-    parser = argparse.ArgumentParser("mcnet animate")
+    parser = argparse.ArgumentParser("mcnet animate", add_help=False)  # nobody reads it there
     _add_arguments(parser)
     return parser.parse_args(words)
 

@@ -86,6 +86,8 @@ def run(args: argparse.Namespace, words: Sequence[str], parse: Parse, perform: P
             on either; nothing was done.
     """
     table = Path(args.jobs)
+    if table.is_dir():
+        raise JobsError(f"--jobs {table}: it is a folder, expected a CSV table; name a file of it")
     results = args.results or table.with_suffix(".results.csv")
     check_outputs({"--results": results}, {"--jobs": table})
     with _alone_at({"--jobs": table, "--results": results}):

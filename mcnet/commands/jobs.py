@@ -147,8 +147,10 @@ def read_jobs(path: Path, shared: Sequence[str], parse: Parse) -> list[Job]:
     if any(name not in columns for name in NEEDED):
         raise JobsError(
             f"--jobs {path}: got columns {', '.join(columns) or 'none'}, expected {', '.join(NEEDED)}, and options of "
-            "mcnet animate if wanted"
+            "mcnet animate if wanted, with commas between them"
         )
+    if twice := [name for name in columns if name and columns.count(name) > 1]:
+        raise JobsError(f"--jobs {path}: got two columns {twice[0]}, expected one; rename one of them or take it out")
     if not rows:
         raise JobsError(f"--jobs {path}: it has no job, expected a line for each under the header")
     jobs = [_job(number, row, path, shared, parse) for number, row in enumerate(rows, 1)]
@@ -172,6 +174,10 @@ def _job(
     if None in row or None in row.values():
         raise JobsError(f"{where}: it has not as many cells as the header, expected {len(row.keys() - {None})}")
     cells = {name: value.strip() for name, value in row.items()}
+    if nul := [name for name, value in cells.items() if "\0" in value]:
+        raise JobsError(f"{where}: {nul[0]} has a NUL character, expected text; type it anew")
+    if cells.pop("", ""):
+        raise JobsError(f"{where}: it has a cell in a column without a name; name it, or empty the cell")
     if empty := [name for name in NEEDED if not cells[name]]:
         raise JobsError(f"{where}: {empty[0]} is empty, expected a file's name")
     options = {name: value for name, value in cells.items() if value}

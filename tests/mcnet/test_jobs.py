@@ -258,6 +258,11 @@ def test_signing_files_are_relative_to_the_table(tmp_path: Path) -> None:
         ("source,driving,output\na,b,c,d\n", "job 1: it has not as many cells as the header, expected 3"),
         ("source,driving,output\na,b,c\na,,d\n", "job 2: driving is empty"),
         ("source,driving,output,motion\na,b,c,up\n", "job 1: argument --motion: invalid choice: 'up'"),
+        ("source,driving,output,driving\na,b,c,d\n", "got two columns driving, expected one"),
+        ("source,driving,output,\na,b,c,\na,d,e,f\n", "job 2: it has a cell in a column without a name"),
+        ("source,driving,output\na,b,c\0d\n", "job 1: output has a NUL character"),
+        ("source,driving,output,help\na,b,c,yes\n", "job 1: unrecognized arguments: --help"),
+        ("source;driving;output\na;b;c\n", "if wanted, with commas between them"),
         ("source,driving,output,speed\na,b,c,1\n", "job 1: unrecognized arguments: --speed=1"),
         ("source,driving,output,jobs\na,b,c,1\n", "got a column jobs, which is of the whole batch"),
         ("source,driving,output\na,b,c\na,d,./c\n", "job 2: job 1 writes ./c too"),
@@ -273,7 +278,7 @@ def test_a_table_that_cannot_be_right_is_refused_before_any_work(tmp_path: Path,
     assert message in str(told.value)
 
 
-def test_files_that_are_no_tables(tmp_path: Path) -> None:
+def test_files_that_are_no_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(JobsError, match="there is no such file"):
         read_jobs(tmp_path / "none.csv", (), parse_one)
     (tmp_path / "jobs.csv").write_bytes(b"\xff\xfe\x00")
@@ -283,6 +288,8 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     with pytest.raises(JobsError, match="is no table of results"):
         run(tmp_path, "woman_1,good.mp4,a.txt")
     assert (tmp_path / "jobs.results.csv").read_text(encoding="utf-8") == "mine, not yours\n1,2\n"
+    assert main(["animate", "--jobs", "."]) == 1
+    assert "--jobs .: it is a folder, expected a CSV table" in capsys.readouterr().err
     with pytest.raises(OutputError, match="it would write over what --jobs reads"):
         run(tmp_path, "woman_1,good.mp4,a.txt", words=("--results", str(tmp_path / "jobs.csv")))
     with pytest.raises(OutputError, match="there is no folder"):
