@@ -171,7 +171,7 @@ def read_card(path: Path, *, bundled: bool = False) -> ModelCard:
         training = _object(json.loads(metadata["training"]))
         name, content_hash = str(metadata["name"]), str(metadata["content_hash"])
         parameters = sum(math.prod(tensor["shape"]) for tensor in header.values())
-    except (ConfigError, KeyError, TypeError, ValueError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CardError(
             phrase(
                 "{path} has a header that cannot be used: {error}; a newer version may have written it",
@@ -261,7 +261,9 @@ def _read_header(path: Path) -> dict[str, Any]:
                     phrase("{path} is no whole safetensors file: it may be truncated, or something else", path=path)
                 )
             header = json.loads(file.read(length))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except CardError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         said = error.strerror if isinstance(error, OSError) else phrase("its header is no JSON")
         raise CardError(
             phrase("{path} is no safetensors file that can be read ({said}): get it again", path=path, said=said)
@@ -290,7 +292,7 @@ def _read_beside(path: Path) -> dict[str, Any]:
     beside = path.with_name(CONFIG_FILE) if path.name == MODEL_FILE else path.with_suffix(".json")
     try:
         values = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) and values.get("format") == CARD_FORMAT else {}
 

@@ -275,7 +275,7 @@ class ModelFile:
             ranges = _ranges(metadata, config)
             info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"), ranges)
             _ = info.linear_jacobians  # which a file may have got wrong
-        except (ConfigError, KeyError, json.JSONDecodeError) as error:
+        except (ConfigError, KeyError, ValueError, RecursionError) as error:
             raise CheckpointError(
                 phrase(
                     "{path} has a header that cannot be used: {error}; a newer version may have written it",

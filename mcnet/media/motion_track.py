@@ -254,7 +254,7 @@ def load_track(path: Path) -> MotionTrack:
                     phrase("{path} is no motion file: expected one that --save-motion or the app recorded", path=path)
                 )
             version = header.get("version", "")
-            if version.isdecimal() and int(version) > VERSION:
+            if version.isdecimal() and int(version[:9]) > VERSION:  # Python takes no longer number than it can print
                 raise MediaError(
                     phrase(
                         "{path} is a motion file of version {version}, this program knows versions up to {known}; use "
@@ -283,7 +283,7 @@ def load_track(path: Path) -> MotionTrack:
         ) from error
     try:
         return _unpacked(tensors, json.loads(header["motion"]))
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise MediaError(
             phrase("{path} is a damaged motion file: {error}; copy or record it again", path=path, error=error)
         ) from error
@@ -293,7 +293,7 @@ def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionT
     """A track of what a file holds.
 
     Raises:
-        KeyError, ValueError, TypeError, IndexError: something is missing, or is not what it is to be.
+        KeyError, ValueError, TypeError, IndexError, OverflowError: something is missing, or is not what it is to be.
     """
     count = len(tensors["time_s"])
     points = tensors["mesh"].shape[1]

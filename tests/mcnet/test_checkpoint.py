@@ -322,6 +322,8 @@ def test_unknown_config_key(saved: Path) -> None:
         ("config", '["abc"]', "expected a table"),
         ("training", "[1]", "expected a table"),
         ("config", "{", "header that cannot be used"),
+        ("config", "[" * 100_000, "header that cannot be used"),
+        ("training", "9" * 5000, "header that cannot be used"),
         ("config", '{"encoder_widths": [-8, 16, 24, 32]}', "encoder_widths: got (-8, 16, 24, 32)"),
         ("config", '{"output_kernel": -1}', "output_kernel: got -1, expected an odd number"),
     ],

@@ -79,7 +79,7 @@ def test_a_card_of_other_weights_is_not_believed(tmp_path: Path) -> None:
     assert read.evaluation.figures == {"akd_of_copying": 0.2}
 
 
-@pytest.mark.parametrize("card", ["", "{", "[]", "null", '{"format": "other"}', "[" * 100_000])
+@pytest.mark.parametrize("card", ["", "{", "[]", "null", '{"format": "other"}', "[" * 100_000, "9" * 5000])
 def test_garbage_beside_a_model_is_no_card(card: str, tmp_path: Path) -> None:
     path = written(tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(card, encoding="utf-8")
@@ -116,6 +116,8 @@ def of_header(header: object, tail: bytes = b"") -> bytes:
         of_header({"__metadata__": {"format": "mcnet-avatar/1", "config": "3", "training": "{}", "name": "a"}}),
         of_header({"__metadata__": {"format": "mcnet-avatar/1"}, "a": {"shape": [2], "data_offsets": [0, 8]}}),
         of_header(b"[" * 100_000),
+        of_header(b"9" * 5000),
+        of_header({"__metadata__": {"format": "mcnet-avatar/1", "config": "[" * 100_000}}),
     ],
 )
 def test_garbage_is_refused_in_a_sentence(content: bytes, tmp_path: Path) -> None:
