@@ -206,6 +206,8 @@ def read_credentials(path: Path) -> Credentials | None:
     kind = _EMBEDDING.get(suffix) or _BESIDE.get(suffix)
     beside = path.with_suffix(SIDECAR)
     try:
+        if path.exists() and not path.is_file():
+            raise DisclosureError(phrase("cannot read {path}: got a device or a pipe, expected a file", path=path))
         path.stat()
         if suffix in _BESIDE and not beside.is_file():
             return None
@@ -406,10 +408,13 @@ def _packets(path: Path) -> Iterator[tuple[Any, ...]]:
 
 def _pictures(path: Path) -> Iterator[tuple[Any, ...]]:
     import av
+    from av.video.reformatter import VideoReformatter
 
+    reformatter = VideoReformatter()
     with av.open(str(path.absolute())) as container:
         for frame in container.decode(video=0):
-            yield frame.pts, frame.width, frame.height, frame.to_ndarray().tobytes()
+            shown = reformatter.reformat(frame, format="rgba")  # NumPy gets no JPEG of an odd width as it is stored
+            yield frame.pts, frame.width, frame.height, shown.to_ndarray().tobytes()
 
 
 def _require_room(path: Path) -> None:
