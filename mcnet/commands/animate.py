@@ -317,29 +317,32 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     sound = driving.path if driving.has_audio else None
     behind = background is not None and background.is_file
     words = words_of_animation(beside=args.side_by_side, behind=behind)
-    with (
-        StopSignals() as stop,
-        VideoWriter(args.output, driving.fps, (width, size_px), audio_from=sound, alpha=alpha, words=words) as writer,
-    ):
-        performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
-        backend = engine.settle()  # every frame from the same arithmetic
-        larger = shown.square if shown is not source else None
-        drive = make_drive(
-            args, engine, source, driving, performance, measurable=measurable, retouch=args.retouch, larger=larger
-        )
-        recorder = None if args.save_motion is None else motion_recorder(engine, drive)
-        how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
-        print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
-        result = animate(args, engine, drive, shown.square, driving, performance, writer, stop, tell, scene, recorder)
-    if recorder is not None:
-        save_track(args.save_motion, recorder.track(driving.frame_size_px))
-    if args.contact_sheet:
-        write_sheet(args.contact_sheet, shown.square, result.moments)
-    sheet = [args.contact_sheet] if args.contact_sheet else []
-    written = [writer.path] if result.frames else []
-    generated, composites = ([], written) if args.side_by_side or behind else (written, [])
-    undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
-    return Animated(result, writer.has_sound, driving.fps, stop.received is not None, undisclosed)
+    with StopSignals() as stop:
+        with VideoWriter(
+            args.output, driving.fps, (width, size_px), audio_from=sound, alpha=alpha, words=words
+        ) as writer:
+            performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
+            backend = engine.settle()  # every frame from the same arithmetic
+            larger = shown.square if shown is not source else None
+            drive = make_drive(
+                args, engine, source, driving, performance, measurable=measurable, retouch=args.retouch, larger=larger
+            )
+            recorder = None if args.save_motion is None else motion_recorder(engine, drive)
+            how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
+            print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
+            result = animate(
+                args, engine, drive, shown.square, driving, performance, writer, stop, tell, scene, recorder
+            )
+        interrupted = stop.received is not None
+        if recorder is not None:
+            save_track(args.save_motion, recorder.track(driving.frame_size_px))
+        if args.contact_sheet:
+            write_sheet(args.contact_sheet, shown.square, result.moments)
+        sheet = [args.contact_sheet] if args.contact_sheet else []
+        written = [writer.path] if result.frames else []
+        generated, composites = ([], written) if args.side_by_side or behind else (written, [])
+        undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
+    return Animated(result, writer.has_sound, driving.fps, interrupted, undisclosed)
 
 
 def in_size_asked(args: argparse.Namespace, source: "Shot") -> "Shot":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from assets import ROOT as ASSETS
 from mcnet.__main__ import main
 from mcnet.checkpoint import load_model, save_model
+from mcnet.commands import credentials
 from mcnet.commands.animate import BATCH_FRAMES, Moment, Moments
 from mcnet.config import HourglassConfig, McnetConfig
 from mcnet.disclosure import Generated, ModelUsed, SigningFiles, disclose, find_identity, manifest, read_credentials
@@ -471,6 +473,22 @@ def test_interrupt_leaves_a_playable_file(tmp_path: Path) -> None:
     assert 0 < count < 400
     assert f"holds the first {count} frames" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["driving", "out.mp4"]
+
+
+def test_a_polite_kill_waits_until_what_was_written_is_signed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign = credentials.disclose_all
+
+    def killed(*arguments: Any) -> str:
+        assert callable(signal.getsignal(signal.SIGTERM)), "the process would end here, and leave half a copy behind"
+        signal.raise_signal(signal.SIGTERM)
+        return sign(*arguments)
+
+    monkeypatch.setattr(credentials, "disclose_all", killed)
+    assert animate(tmp_path / "out.mp4") == 0
+    assert f"{FRAMES} frames" in capsys.readouterr().out
+    assert read_credentials(tmp_path / "out.mp4") is not None
 
 
 def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
