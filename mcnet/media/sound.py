@@ -137,14 +137,24 @@ def _why_undecodable(source: Path, index: int) -> str | None:
         packets = 0
         for packet in _whole(packets_of(container, stream)):
             try:
-                if stream.decode(packet):
-                    return None
+                frame = next(iter(stream.decode(packet)), None)
             except av.error.FFmpegError:
-                pass
+                frame = None
+            if frame is not None:
+                return None if _can_be_mixed(frame) else f"has {frame.layout.nb_channels} channels without known places"
             packets += 1
             if packets == _TRIED_PACKETS:
                 break
         return "is damaged or encrypted" if packets > 1 else "is empty"
+
+
+def _can_be_mixed(frame: AudioFrame) -> bool:
+    """Whether FFmpeg knows how its channels become two."""
+    try:
+        AudioResampler(format="fltp", layout="stereo", rate=frame.sample_rate).resample(frame)
+    except av.error.FFmpegError:
+        return False
+    return True
 
 
 @dataclass

@@ -38,6 +38,16 @@ def test_without_any_track_that_can_be_decoded_the_video_is_silent(
     assert got.picture_s == pytest.approx(1.2)
 
 
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_channels_that_nobody_can_mix_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    tones = (Tone(codec="pcm_s16le", layout="9 channels"), Tone(codec="pcm_s16le"))
+    source = Clip(tones=tones).make(tmp_path / "many.mkv")
+    assert carried(source, tmp_path / name).has_sound
+    assert "sound track 1 has 9 channels without known places; sound track 2 is taken" in caplog.text
+
+
 @pytest.mark.parametrize(("suffix", "codec", "sound", "output"), [
     (".mp4", "libx264", "aac", "out.mp4"),
     (".mkv", "libx264", "aac", "out.mp4"),
