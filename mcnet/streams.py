@@ -17,9 +17,11 @@ class _Unfailing(io.FileIO):
 
     Attributes:
         failure: the number of what went wrong first, and the words; None: nothing.
+        is_terminal: whether it is one, or was before that closed.
     """
 
     failure: tuple[int, str] | None = None
+    is_terminal = False
 
     def write(self, data: object, /) -> int:
         view = memoryview(data)  # type: ignore[arg-type]  # a buffer, as its users have it
@@ -46,7 +48,9 @@ def untold() -> str:
         return ""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if not isinstance(raw, _Unfailing) or raw.failure is None or raw.failure[0] == errno.EPIPE:
+    if not isinstance(raw, _Unfailing) or raw.failure is None:
+        return ""
+    if raw.is_terminal or raw.failure[0] == errno.EPIPE:
         return ""
     return raw.failure[1]
 
@@ -64,8 +68,10 @@ def _steady(stream: TextIO | None, own: TextIO | None) -> TextIO:
     if stream is not own or not isinstance(stream, io.TextIOWrapper) or (sys.platform == "win32" and stream.isatty()):
         return stream
     stream.flush()
+    raw = _Unfailing(stream.fileno(), "w", closefd=False)
+    raw.is_terminal = stream.isatty()
     return io.TextIOWrapper(
-        io.BufferedWriter(_Unfailing(stream.fileno(), "w", closefd=False)),
+        io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="backslashreplace" if stream.errors == "strict" else stream.errors,
         line_buffering=stream.line_buffering,

@@ -53,6 +53,22 @@ def test_output_that_goes_nowhere_is_told_of_in_the_end(tmp_path: Path) -> None:
 
 
 @posix
+def test_a_terminal_that_closed_is_no_failure(tmp_path: Path) -> None:
+    terminal, end = os.openpty()
+    found = tmp_path / "found.txt"
+    wait = 'print("ready", flush=True)\nsys.stdin.readline()\n'
+    script = SCRIPT.replace("steady_streams()\n", f"steady_streams()\n{wait}", 1)
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(found)], stdin=subprocess.PIPE, stdout=end, stderr=end
+    ) as process:
+        os.close(end)
+        assert os.read(terminal, 100).strip() == b"ready"
+        os.close(terminal)
+        process.communicate(b"go on\n", timeout=60)
+    assert (process.returncode, found.read_text(encoding="utf-8")) == (0, "True ")
+
+
+@posix
 @pytest.mark.parametrize(
     ("encoding", "printed"), [("utf-8:strict", b"name \\udcfd \xc3\xa9"), ("ascii:strict", b"name \\udcfd \\xe9")]
 )
