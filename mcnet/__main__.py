@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import mcnet
 from mcnet.commands import animate, bench, convert, credentials, inspect
 from mcnet.commands.status import INTERRUPTED
-from mcnet.errors import UserError, told
+from mcnet.errors import UserError, is_out_of_memory, told
 from mcnet.streams import steady_streams, untold
 
 
@@ -51,6 +51,15 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as error:  # whatever a file system may say that nobody has made a sentence of
         logging.getLogger(__name__).debug("from where it came", exc_info=True)
         print(f"mcnet {args.command}: {told(error)}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        logging.getLogger(__name__).debug("from where it came", exc_info=True)
+        print(
+            f"mcnet {args.command}: there is not enough memory: close other programs, or take smaller pictures",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print(f"mcnet {args.command}: interrupted before there was anything to write", file=sys.stderr)

@@ -2,6 +2,8 @@
 
 from mcnet.phrases import phrase
 
+_CV_NO_MEMORY = -4
+
 
 class UserError(Exception):
     """Base of every error whose message is meant for people: what was got, what was expected, what to do."""
@@ -19,4 +21,11 @@ def told(error: OSError) -> str:
         return phrase("cannot use the file: {cause}; check its name and its folder", cause=cause)
     return phrase(
         "cannot use the file {path}: {cause}; check its name and its folder", path=error.filename, cause=cause
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the system gave no memory; OpenCV tells it by an error of its own."""
+    return isinstance(error, MemoryError) or (
+        type(error).__module__ == "cv2" and getattr(error, "code", 0) == _CV_NO_MEMORY
     )

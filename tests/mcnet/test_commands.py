@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -406,6 +407,19 @@ def test_a_bundled_portrait_goes_by_its_name(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert animate(tmp_path / "x.mp4", source=Path("nobody")) == 1
     assert "no portrait 'nobody': got neither a file nor a known name (man_1, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "allocate", [lambda: bytearray(2**62), lambda: cv2.resize(np.zeros((8, 8), np.uint8), (2**20, 2**26))]
+)
+def test_too_little_memory_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, allocate: Callable[[], object]
+) -> None:
+    monkeypatch.setattr("mcnet.media.portraits.find_portrait", lambda _: allocate())
+    assert animate(tmp_path / "out.mp4") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("mcnet animate: there is not enough memory: close other programs")
+    assert said.count("\n") == 1
 
 
 def test_names_with_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
