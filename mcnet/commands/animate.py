@@ -789,7 +789,7 @@ def animate(
     import numpy as np
 
     from mcnet.commands.drives import split
-    from mcnet.media.scene import opaque
+    from mcnet.media.colours import opaque
 
     moments = Moments(SHEET_MOMENTS)
     held = 0

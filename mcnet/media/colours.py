@@ -6,6 +6,7 @@ import logging
 import struct
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -55,6 +56,15 @@ def as_srgb(image: Image.Image) -> Image.Image:
     if alpha is None:
         return rgb
     return Image.composite(rgb, Image.new("RGB", rgb.size, (BEHIND_TRANSPARENCY,) * 3), alpha)
+
+
+def opaque(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture as it is, or one with straight alpha, (H, W, 4), before mid-grey (128)."""
+    if picture.shape[2] == 3:
+        return picture
+    share = picture[:, :, 3].astype(np.float32) / 255
+    grey = np.full_like(picture[:, :, :3], BEHIND_TRANSPARENCY)
+    return np.asarray(cv2.blendLinear(np.ascontiguousarray(picture[:, :, :3]), grey, share, 1 - share), np.uint8)
 
 
 def eight_bit(image: Image.Image) -> Image.Image:

@@ -16,6 +16,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
+from mcnet.media.colours import opaque
+
 # Code points of ITU-T H.273, as frames carry them.
 _PRIMARIES_BT709, _PRIMARIES_BT2020 = 1, 9
 _TRANSFER_PQ, _TRANSFER_HLG = 16, 18
@@ -104,7 +106,8 @@ class RgbConverter:
     BT.2020 become those of BT.709. A frame that does not tell its matrix is read by BT.601 up to 1024 x 576 pixels, by
     BT.709 beyond.
 
-    A video that changes its form midway, as one of a phone that is turned, goes on between black bars.
+    What is transparent is blended over mid-grey (128), as in still pictures. A video that changes its form midway, as
+    one of a phone that is turned, goes on between black bars.
 
     Args:
         frame_size_px: (width, height) of the pictures, upright.
@@ -128,8 +131,11 @@ class RgbConverter:
     def _stored(self, frame: VideoFrame) -> NDArray[np.uint8]:
         wide = frame.color_primaries == _PRIMARIES_BT2020
         if frame.color_trc not in (_TRANSFER_PQ, _TRANSFER_HLG) and not wide:
-            rgb = self._reformatter.reformat(frame, format="rgb24", src_colorspace=_matrix(frame))
-            return rgb.to_ndarray().astype(np.uint8, copy=False)
+            has_alpha = frame.format.has_palette or any(one.is_alpha for one in frame.format.components)
+            kept = "rgba" if has_alpha else "rgb24"
+            shown = self._reformatter.reformat(frame, format=kept, src_colorspace=_matrix(frame))
+            pixels = shown.to_ndarray().astype(np.uint8, copy=False)
+            return opaque(pixels) if has_alpha else pixels
         kind = (frame.color_trc, frame.color_primaries != _PRIMARIES_BT709, frame.width, frame.height)
         if self._mapping is None or self._mapping.kind != kind:
             self._mapping = _ColourMapping(kind)

@@ -128,15 +128,6 @@ def plain(colour: str, size_px: tuple[int, int]) -> Rgb:
     return picture
 
 
-def opaque(picture: NDArray[np.uint8]) -> Rgb:
-    """A picture as it is, or one with straight alpha, (H, W, 4), before mid-grey."""
-    if picture.shape[2] == 3:
-        return picture
-    share = picture[:, :, 3].astype(np.float32) / 255
-    grey = np.full_like(picture[:, :, :3], 128)
-    return np.asarray(cv2.blendLinear(np.ascontiguousarray(picture[:, :, :3]), grey, share, 1 - share), np.uint8)
-
-
 def covering(rgb: Rgb, size_px: tuple[int, int]) -> Rgb:
     """A picture scaled until it covers (width, height); what is over is cut off on both sides.
 

@@ -67,6 +67,16 @@ def test_a_video_that_changes_its_size_midway() -> None:
         assert convert(frame).shape == (128, 160, 3)
 
 
+@pytest.mark.parametrize("kept", ["rgba", "yuva420p", "gbrap16le"])
+def test_what_is_transparent_is_grey_as_in_still_pictures(kept: str) -> None:
+    rgba = np.full((64, 96, 4), (250, 0, 0, 255), np.uint8)
+    rgba[:, :48] = (0, 250, 0, 0)  # what an editor left there, and nobody is to see
+    frame = VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=kept)
+    rgb = RgbConverter((96, 64))(frame).astype(int)
+    assert np.abs(rgb[:, :44] - 128).max() <= 1
+    assert np.abs(rgb[:, 52:] - (250, 0, 0)).max() < 8
+
+
 @pytest.mark.parametrize(
     ("size_px", "aspect", "shown"),
     [

@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from mcnet.media.colours import opaque
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
 from mcnet.media.scene import (
@@ -22,7 +23,6 @@ from mcnet.media.scene import (
     blurred,
     covering,
     is_moving,
-    opaque,
     parse_background,
 )
 from tests.media.test_matte import TRUSTED, portrait, still
