@@ -1,11 +1,10 @@
 """The inference stage's work on one frame: find the face, crop, detect, move, render. It owns no thread."""
 
-import contextlib
 import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,14 +12,16 @@ from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
 from app.pipeline.animation.cutting_out import Cutter, CuttingOut
-from app.pipeline.animation.finish import Detailing, Finish, detailed_px
+from app.pipeline.animation.finish import Finish, detailed_px
 from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
 from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, kept_of
+from app.pipeline.animation.source import Encoder, Source
 from app.pipeline.animation.source_store import SourceStore
+from app.pipeline.animation.stopwatch import Stopwatch
 from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import (
@@ -39,17 +40,16 @@ from app.pipeline.output.output_frame import OutputFrame, Person
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
-from mcnet.arrays import Array, SourceCache
-from mcnet.engine import EngineError, resized
+from mcnet.engine import EngineError
 from mcnet.errors import UserError, sentence
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
 from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face
-from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square, places_on
+from mcnet.media.head_motion import Head, mesh_in_square, places_on
 from mcnet.media.light import Light
 from mcnet.media.matte import Matte, cut_frame
-from mcnet.media.retouch import Retouch, Retouching
+from mcnet.media.retouch import Retouching
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,6 @@ _CLEARLY_BETTER, _BETTER_FRAMES, _STRAIGHT_DEG = 10, 5, 25.0
 """An expression takes the place of the calibrated one once it scores this many points higher, for this many frames in a
 row, with the head turned by no more than this angle."""
 _CAMERA_GAP_S = 0.4
-_ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
 _JUMP = 0.08
 """In sides of the square per frame: heads move by up to 0.03, keypoints that lost the face jump by 0.1 to 0.6."""
@@ -144,51 +143,6 @@ class _Bridged(NamedTuple):
     drawn: float = 1.0
 
 
-class _Source(NamedTuple):
-    """The portrait that is animated.
-
-    Attributes:
-        portrait: as the gallery has it.
-        pose: its own keypoints.
-        cache: for the engine.
-        space: its head, where its keypoints are measured; None where they are detected.
-        plain: what is done to its pictures in the network's own size.
-        detailed: likewise in a larger one; None where the portrait has no more to show.
-    """
-
-    portrait: Portrait
-    pose: Pose
-    cache: SourceCache[Array]
-    space: PortraitInSpace | None
-    plain: Finish
-    detailed: Finish | None
-
-    @property
-    def finishes(self) -> list[Finish]:
-        """All there are."""
-        return [self.plain] if self.detailed is None else [self.plain, self.detailed]
-
-    def rest(self, like: Pose | Head) -> Pose | Head:
-        """The portrait as it is, told as `like` is."""
-        return self.space.head if self.space is not None and isinstance(like, Head) else self.pose
-
-    def pose_of(self, stance: Pose | Head) -> Pose:
-        """The portrait's keypoints in a stance."""
-        if isinstance(stance, Pose):
-            return stance
-        assert self.space is not None
-        value, maps = self.space.driving(stance)
-        return Pose(value, maps @ self.pose.jacobian)
-
-    def between(self, start: Pose | Head, end: Pose | Head, share: float) -> Pose | Head:
-        """`start` at share 0, `end` at 1; in space where both are told so."""
-        if share >= 1:
-            return end
-        if isinstance(start, Head) and isinstance(end, Head):
-            return start.towards(end, share)
-        return self.pose_of(start).towards(self.pose_of(end), share)
-
-
 class Animator:
     """Animates the chosen portrait by camera frames. Used on one thread, the engine's.
 
@@ -214,9 +168,9 @@ class Animator:
         store: SourceStore | None = None,
         references: ReferenceStore | None = None,
     ) -> None:
-        self._engine = engine
+        self._watch = Stopwatch(stage_done)
+        self._encoder = Encoder(engine, store, self._watch, emit)
         self._emit = emit
-        self._stage_done = stage_done
         self._store = store
         self._references = references
         self._kept: tuple[Setup, Kept] | None = None
@@ -235,8 +189,7 @@ class Animator:
         self._smoother = CropSmoother()
         self._motion = MotionControl()
         self._ladder = TrackingLadder()
-        self._encoded: dict[bytes, SourceCache[Array]] = {}
-        self._source: _Source | None = None
+        self._source: Source | None = None
         self._calibration: Calibration | None = None
         self._told_share = -1.0
         self._told_hint = ""
@@ -266,7 +219,7 @@ class Animator:
         self._mode = LiveSettings().relative, LiveSettings().motion
         self._recalibrated = False
         self._bridge: tuple[float, Pose | Head] | None = None
-        self._keypoints = LiveSettings().keypoints
+        self._detects = False
         self._reference_score = 0
         self._better = 0
         self._reference_of_another = False
@@ -304,12 +257,12 @@ class Animator:
     def _take_portrait(self, portrait: Portrait, cutting: CuttingOut | None) -> None:
         """Animate it, cut out by `cutting` if that is its own; whoever cannot be animated changes nothing."""
         try:
-            source, known = self._take_source(portrait)
+            source, known = self._encoder.take(portrait, detected=self._detects)
         except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
             if not isinstance(error, UserError):
                 logger.exception("portrait %s", portrait.entry.name)
             if self._source is not None:
-                self._engine.set_source(self._source.cache)
+                self._source.engine.set_source(self._source.cache)
             self._emit(SourceFailed(portrait.entry.key, sentence(error)))
             return
         if self._source is not None and (self._source.space is None) != (source.space is None):
@@ -317,7 +270,7 @@ class Animator:
         self._source = source
         self._cutting = cutting if cutting is not None and self._cuts(cutting, portrait) else None
         self._begin_anew()
-        self._tell_source(known)
+        self._tell_source(source, known)
 
     def use_engine(self, engine: LiveEngine, taken_over: Callable[[bool], None]) -> None:
         """Animate by another model from the next frame on.
@@ -332,18 +285,14 @@ class Animator:
         Raises:
             UserError, RuntimeError: whatever the engine raises; the one before stays.
         """
-        before = self._engine, self._encoded
-        self._engine, self._encoded = engine, {}
-        source, known = self._source, False
-        try:
-            if source is not None:
-                self._source, known = self._take_source(source.portrait)
-                engine.render(self._source.pose.to_keypoints())
-        except Exception:
-            (self._engine, self._encoded), self._source = before, source
-            raise
+        encoder = Encoder(engine, self._store, self._watch, self._emit)
+        before, source, known = self._source, None, False
+        if before is not None:
+            source, known = encoder.take(before.portrait, detected=self._detects)
+            engine.render(source.pose.to_keypoints())
+        self._encoder, self._source = encoder, source
         reference = self._motion.reference
-        in_space = all(one is not None and one.space is not None for one in (source, self._source))
+        in_space = all(one is not None and one.space is not None for one in (before, source))
         holds = in_space and reference is not None and reference.head is not None
         if not holds:
             self._motion.reference = None
@@ -351,55 +300,14 @@ class Animator:
         self._motion.reset_filter()
         self._whereabouts = self._looked_at = None
         self._begin_anew()
-        if self._cuts_out and self._source is not None:
-            cutting = self._cutting_of(self._source.portrait)
+        if self._cuts_out and source is not None:
+            cutting = self._cutting_of(source.portrait)
             if cutting.matte is None:
                 # What takes longer comes later: the last picture stays, and the window is told.
                 cutting.wait(_MATTE_WAIT_S)
         taken_over(holds)
-        if self._source is not None:
-            self._tell_source(known)
-
-    def _take_source(self, portrait: Portrait) -> tuple[_Source, bool]:
-        """Have the engine animate a portrait; answers with it, and whether it was encoded before."""
-        space = self._space_of(portrait)
-        cache, known = self._encode(portrait, space)
-        self._engine.set_source(cache)
-        return _Source(portrait, Pose.of(cache.keypoints), cache, space, *self._finishes(portrait, space)), known
-
-    def _finishes(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[Finish, Finish | None]:
-        """In the network's own size, and in the portrait's where that is larger."""
-        own_px = self._engine.config.size_px
-        size_px = detailed_px(portrait, own_px)
-        square = resized(portrait.square, own_px)
-        plain = Finish(own_px, None, self._retouching_of(square, space))
-        if size_px == own_px:
-            return plain, None
-        large = resized(portrait.square, size_px)
-        detail = Detailing(square, large, self._refuse_detail)
-        return plain, Finish(size_px, detail, self._retouching_of(large, space))
-
-    def _retouching_of(self, square: NDArray[np.uint8], space: PortraitInSpace | None) -> Retouching | None:
-        """For pictures of that square's size."""
-        return None if space is None else Retouching(Retouch(square, space.head), self._refuse_retouch)
-
-    def _refuse_retouch(self, error: Exception) -> None:
-        """Tell that nothing more is drawn for this portrait: what failed once would fail in every frame of a call.
-
-        In no size: another failure would tell the same again.
-        """
-        logger.error("retouching", exc_info=error)
-        for finish in [] if self._source is None else self._source.finishes:
-            if finish.retouching is not None:
-                finish.retouching.failed = True
-        said = phrase("skin, teeth and shut lids cannot be drawn for this portrait: {error}", error=sentence(error))
-        self._emit(SettingRefused("retouch", said))
-
-    def _refuse_detail(self, error: Exception) -> None:
-        """Likewise of its fine detail."""
-        logger.error("fine detail", exc_info=error)
-        said = phrase("the fine detail of this portrait cannot be shown: {error}", error=sentence(error))
-        self._emit(SettingRefused("fine_detail", said))
+        if source is not None:
+            self._tell_source(source, known)
 
     def _begin_anew(self) -> None:
         """Forget the pictures of another portrait or model, and calibrate from the start where it is under way."""
@@ -409,41 +317,11 @@ class Animator:
         if self._calibration is not None:
             self.calibrate(self._calibration.duration_s)
 
-    def _tell_source(self, known: bool) -> None:
-        assert self._source is not None
-        key, measured = self._source.portrait.entry.key, self._source.space is not None
-        self._emit(SourceReady(key, from_cache=known, measured=measured))
-
-    def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
-        """The portrait's head, if the model's keypoints can be measured on it and are to be."""
-        points = self._engine.keypoint_landmarks
-        if not points or portrait.landmarks_px is None:
-            return None
-        if self._keypoints == "detected" and self._engine.detects:  # a model that cannot has its keypoints measured
-            return None
-        mesh = self._mesh_of(portrait.landmarks_px, portrait.box)
-        return PortraitInSpace(mesh, points, linear=self._engine.linear_jacobians)
+    def _tell_source(self, source: Source, known: bool) -> None:
+        self._emit(SourceReady(source.portrait.entry.key, from_cache=known, measured=source.space is not None))
 
     def _mesh_of(self, landmarks_px: NDArray[np.float32], box: SquareBox) -> NDArray[np.float64]:
-        return mesh_in_square(landmarks_px, box, self._engine.config.size_px)
-
-    def _encode(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[SourceCache[Array], bool]:
-        places = None if space is None else space.places.astype(np.float32)
-        key = portrait.square.tobytes() + (b"" if places is None else places.tobytes())
-        cache = self._encoded.get(key)
-        if cache is not None:
-            return cache, True
-        cache = self._store.load(portrait.square, self._engine.fingerprint, places) if self._store else None
-        known = cache is not None
-        if cache is None:
-            with self._timed("encode"):
-                cache = self._engine.set_source(portrait.square, places)
-            if self._store:
-                self._store.save(portrait.square, cache, places)
-        self._encoded[key] = cache
-        while len(self._encoded) > _ENCODED_KEPT:
-            del self._encoded[next(iter(self._encoded))]
-        return cache, known
+        return mesh_in_square(landmarks_px, box, self._encoder.engine.config.size_px)
 
     def try_again(self, *, cut_out: bool, retouch: bool, fine_detail: bool) -> None:
         """Try once more what was switched on again, if it has failed before.
@@ -455,12 +333,11 @@ class Animator:
         """
         if cut_out and self._cutting is not None and self._cutting.failed:
             self._cutting, self._resting = None, False
-        for finish in [] if self._source is None else self._source.finishes:
-            if retouch and finish.retouching is not None:
-                finish.retouching.try_again()
-            if fine_detail and finish.detail is not None:
-                finish.detail.try_again()
-                self._resting = False
+        if self._source is None:
+            return
+        self._source.finishes.try_again(retouch=retouch, fine_detail=fine_detail)
+        if fine_detail and self._source.finishes.has_detail:
+            self._resting = False
 
     def calibrate(self, duration_s: float) -> None:
         """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
@@ -515,8 +392,8 @@ class Animator:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, landmarks, None))
         driving = None
         in_the_plane = measured is None or not self._in_space(settings) or self._calibrates
-        if in_the_plane and measured is not None and self._engine.places_suffice:
-            driving = Pose.of(self._engine.detect(None, self._places_of(measured)))
+        if in_the_plane and measured is not None and self._encoder.engine.places_suffice:
+            driving = Pose.of(self._encoder.engine.detect(None, self._places_of(measured)))
         elif in_the_plane and frame.played is not None:
             if measured is None or not self._in_space(settings):
                 self._refuse_played(measured is not None)
@@ -574,8 +451,8 @@ class Animator:
 
     def _measures(self, settings: LiveSettings) -> bool:
         """Whether the face mesh gives the keypoints; after a change of the wish everything is found anew."""
-        if settings.keypoints != self._keypoints:
-            self._keypoints = settings.keypoints
+        if (detects := settings.keypoints == "detected") != self._detects:
+            self._detects = detects
             self._motion.reference = self._calibration = None
             if self._source is not None:
                 self._take_portrait(self._source.portrait, self._cutting)
@@ -601,21 +478,21 @@ class Animator:
         Raises:
             EngineError: the model gave NaN.
         """
-        with self._timed("detect"):
-            driving = Pose.of(self._engine.detect(square))
+        with self._watch.timed("detect"):
+            driving = Pose.of(self._encoder.engine.detect(square))
         if not (np.isfinite(driving.value).all() and np.isfinite(driving.jacobian).all()):
             raise EngineError(
                 phrase(
                     "model {model} gave NaN for the keypoints of this frame: use precision fp32 or another "
                     "model; the frame is not shown",
-                    model=self._engine.model_name,
+                    model=self._encoder.engine.model_name,
                 )
             )
         return driving if measured is None else driving._replace(value=self._places_of(measured))
 
     def _places_of(self, head: Head | None) -> NDArray[np.float64]:
         assert head is not None
-        return places_on(head.mesh, self._engine.keypoint_landmarks)
+        return places_on(head.mesh, self._encoder.engine.keypoint_landmarks)
 
     def follow(self, view: PerformerView) -> PerformerView:
         """Search a step's frame for the performer's face if it is time, for the frames to come.
@@ -675,7 +552,7 @@ class Animator:
         if frame.played is not None:
             faces = [] if frame.played.face is None else [frame.played.face]
         else:
-            with self._timed("face"):
+            with self._watch.timed("face"):
                 faces = self._finder.find(frame.rgb)
         faces = [face for face in faces if face.box.share_inside(frame.rgb) >= _LEAST_INSIDE]
         if faces and (self._gone or self._is_elsewhere(faces[0])):
@@ -696,8 +573,8 @@ class Animator:
     def _crop(self, rgb: NDArray[np.uint8], box: SquareBox) -> NDArray[np.uint8] | None:
         """The square that the model sees; None where the user's zoom and nudge left nothing of the picture in it."""
         try:
-            with self._timed("crop"):
-                return crop(rgb, box, self._engine.config.size_px)
+            with self._watch.timed("crop"):
+                return crop(rgb, box, self._encoder.engine.config.size_px)
         except MediaError:
             return None
 
@@ -828,7 +705,7 @@ class Animator:
 
     def _setup(self, *, in_space: bool) -> Setup:
         assert self._source is not None
-        square, model = self._source.portrait.square, self._engine.fingerprint
+        square, model = self._source.portrait.square, self._encoder.engine.fingerprint
         return Setup(self._identity, self._shape, in_space, self._is_measured, square, model)
 
     def _look_for_kept(self, *, in_space: bool) -> None:
@@ -846,13 +723,15 @@ class Animator:
         kept = self._kept[1]
         if not kept.is_of(landmarks):
             return False
-        self._take_reference(kept.reference, of_another_model=kept.fingerprint != self._engine.fingerprint)
+        self._take_reference(kept.reference, of_another_model=kept.fingerprint != self._encoder.engine.fingerprint)
         self._emit(Calibrated(kept.score, kept.remarks, in_space=in_space, kept=True))
         return True
 
     def _keep_reference(self, score: PoseScore, landmarks: NDArray[np.float32], *, in_space: bool) -> None:
         if self._references is not None and self._remembers and self._motion.reference is not None:
-            kept = kept_of(self._motion.reference, landmarks, score.score, score.remarks, self._engine.fingerprint)
+            kept = kept_of(
+                self._motion.reference, landmarks, score.score, score.remarks, self._encoder.engine.fingerprint
+            )
             self._references.save(self._setup(in_space=in_space), kept)
 
     def _remember(self, settings: LiveSettings) -> None:
@@ -931,10 +810,9 @@ class Animator:
         if wished != self._details:
             self._details, self._resting = wished, False
 
-    def _finish_of(self, source: _Source) -> Finish:
+    def _finish_of(self, source: Source) -> Finish:
         """What is to be done to its pictures now."""
-        detailed = source.detailed
-        return detailed if self._details and detailed is not None and detailed.usable else source.plain
+        return source.finishes.now(detailed=self._details)
 
     def _retouching_in(self, stance: Pose | Head) -> Retouching | None:
         """What retouches a picture of the portrait in that stance; None where nothing is to be, or can be."""
@@ -965,28 +843,28 @@ class Animator:
         posing_s = time.perf_counter() - began_s
         pose = source.pose_of(posed)
         flow = None
-        with self._timed("render"):
+        with self._watch.timed("render"):
             if detail is None and self._matte() is None:
-                avatar = self._engine.render(pose.to_keypoints())
+                avatar = source.engine.render(pose.to_keypoints())
             else:
-                (avatar,), flow = self._engine.render_with_flow(pose.to_keypoints())
+                (avatar,), flow = source.engine.render_with_flow(pose.to_keypoints())
         if detail is not None:
             assert flow is not None
-            with self._timed("detail"):
+            with self._watch.timed("detail"):
                 avatar = detail.added(avatar, flow.deformation[0])
             retouching = self._retouching_in(stance)  # of another size, where that failed just now
         matte = None if flow is None else self._matte()
         if retouching is not None and isinstance(stance, Head):
             began_s = time.perf_counter()
             avatar = retouching.applied(avatar, stance, drawn)
-            self._stage_done("retouch", posing_s + time.perf_counter() - began_s)
+            self._watch.done("retouch", posing_s + time.perf_counter() - began_s)
             if retouching.failed and posed is not stance:
                 self._render(stance)  # what was left to the drawing is the network's after all
                 return
         person = None
         if matte is not None:
             assert flow is not None
-            with self._timed("cut out"):
+            with self._watch.timed("cut out"):
                 person = Person(cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0]), matte.plate)
         self._picture = _Picture(
             avatar,
@@ -1008,7 +886,7 @@ class Animator:
         """The side of its pictures: as they are, or will be once it is animated."""
         if self._source is not None and self._source.portrait is portrait:
             return self._finish_of(self._source).size_px
-        size_px = self._engine.config.size_px
+        size_px = self._encoder.engine.config.size_px
         return detailed_px(portrait, size_px) if self._details else size_px
 
     def _cuts(self, cutting: CuttingOut, portrait: Portrait) -> bool:
@@ -1044,7 +922,7 @@ class Animator:
         if done is not None and done.over and done is not self._heard_of:
             self._heard_of, self._resting = done, False
             if done.took_s:
-                self._stage_done("matte", done.took_s)
+                self._watch.done("matte", done.took_s)
             if done.failed and self._cuts_out:
                 self._emit(SettingRefused("cut_out", done.failure))
         wanted = self._wanted_cuttings
@@ -1066,9 +944,3 @@ class Animator:
 
     def _slate(self, state: State) -> OutputFrame:
         return OutputFrame(self._frame_id, self._captured_s, state, None, fresh=False)
-
-    @contextlib.contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        began_s = time.perf_counter()
-        yield
-        self._stage_done(name, time.perf_counter() - began_s)

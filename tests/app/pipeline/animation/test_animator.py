@@ -60,6 +60,9 @@ class Stage:
         portrait: who is animated.
         points: which points of the face the keypoints are; empty: they are detected.
         store: of encoded portraits and mattes.
+
+    Attributes:
+        timed: the parts of the steps, in order.
     """
 
     def __init__(
@@ -73,7 +76,10 @@ class Stage:
         self.engine.keypoint_landmarks = points
         self.finder = FakeFinder(face)
         self.events: list[Event] = []
-        self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder, store=store)
+        self.timed: list[str] = []
+        self.animator = Animator(
+            self.engine, self.events.append, lambda name, _: self.timed.append(name), finder=self.finder, store=store
+        )
         self.now_s = 100.0
         self.frames = 0
         if portrait is not None:

@@ -81,13 +81,11 @@ def test_a_portrait_that_rests_is_shown_as_it_is_however_it_is_moved(
 def test_the_switch_takes_effect_with_the_next_picture_and_is_timed(face: Face, woman: Portrait) -> None:
     stage = Stage(face, woman, POINTS)
     stage.until(State.LIVE, OFF)
-    timed: list[str] = []
-    stage.animator._stage_done = lambda name, _: timed.append(name)
     for settings in (ON, OFF, ON):
-        timed.clear()
+        stage.timed.clear()
         assert side(shown(stage, settings)) == (SQUARE_PX if settings.fine_detail else SIZE_PX)
-        assert timed.count("detail") == settings.fine_detail
-        assert timed.count("render") == 1
+        assert stage.timed.count("detail") == settings.fine_detail
+        assert stage.timed.count("render") == 1
 
 
 @pytest.mark.parametrize(
