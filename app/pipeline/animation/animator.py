@@ -10,27 +10,25 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
 from app.pipeline.animation.cutting_out import Cutter, CuttingOut
 from app.pipeline.animation.finish import Finish, detailed_px
 from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
 from app.pipeline.animation.live_engine import LiveEngine
-from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
+from app.pipeline.animation.motion import MotionFilter, Pose, gains_of, moves_in_space
 from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
-from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, kept_of
+from app.pipeline.animation.reference_finder import ReferenceFinder
+from app.pipeline.animation.reference_store import ReferenceStore
+from app.pipeline.animation.seen import Seen
 from app.pipeline.animation.source import Encoder, Source
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.animation.stopwatch import Stopwatch
 from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import (
-    Calibrated,
-    CalibrationProgress,
     Event,
     MotionRefused,
     PersonCutOut,
-    ReferenceImproved,
     SettingRefused,
     SourceFailed,
     SourceReady,
@@ -44,7 +42,6 @@ from mcnet.engine import EngineError
 from mcnet.errors import UserError, sentence
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
-from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, mesh_in_square, places_on
 from mcnet.media.light import Light
@@ -62,9 +59,6 @@ LOOK_AGAIN_S = 0.1
 _MOVED = 0.04
 """As a share of the crop's side, or of the keypoints' spread. While somebody only talks, the two stay within 0.01 and
 0.03."""
-_CLEARLY_BETTER, _BETTER_FRAMES, _STRAIGHT_DEG = 10, 5, 25.0
-"""An expression takes the place of the calibrated one once it scores this many points higher, for this many frames in a
-row, with the head turned by no more than this angle."""
 _CAMERA_GAP_S = 0.4
 _LONGEST_STEP_S = 0.5
 _JUMP = 0.08
@@ -73,7 +67,6 @@ _ELSEWHERE = 0.5
 """In sides of the square: no head moves this far, or grows by this share, between two frames."""
 _LEAST_INSIDE = 0.6
 """At least this share of the face's box must lie in the frame: the mesh only guesses what is outside."""
-_PROGRESS_STEP = 0.05
 _BRIDGE_S = 0.3
 _MATTE_WAIT_S = 1.0
 """Where the model changes, no frame is made for so long at most until the portrait is cut out in the new size."""
@@ -172,11 +165,7 @@ class Animator:
         self._encoder = Encoder(engine, store, self._watch, emit)
         self._emit = emit
         self._store = store
-        self._references = references
-        self._kept: tuple[Setup, Kept] | None = None
-        self._reference_for: Portrait | None = None
-        self._remembers = True
-        self._plays = False
+        self._references = ReferenceFinder(references, emit)
         self._idle_name = ""
         self._idle: IdleMotion | None = None
         self._idle_loading: IdleMotionLoading | None = None
@@ -184,15 +173,11 @@ class Animator:
         self._idled: Head | None = None
         self._refused = False
         self.recording: MotionRecording | None = None
-        self._identity = ""
         self._finder = finder
         self._smoother = CropSmoother()
-        self._motion = MotionControl()
+        self._filter = MotionFilter()
         self._ladder = TrackingLadder()
         self._source: Source | None = None
-        self._calibration: Calibration | None = None
-        self._told_share = -1.0
-        self._told_hint = ""
         self._camera = ""
         self._frame_id = -1
         self._captured_s = 0.0
@@ -216,13 +201,9 @@ class Animator:
         self._resting = False
         self._gone = True
         self._shape: tuple[int, ...] = ()
-        self._mode = LiveSettings().relative, LiveSettings().motion
-        self._recalibrated = False
+        self._mode: tuple[object, ...] = (LiveSettings().relative, LiveSettings().motion, 0)
         self._bridge: tuple[float, Pose | Head] | None = None
         self._detects = False
-        self._reference_score = 0
-        self._better = 0
-        self._reference_of_another = False
         self._posed: Posed | None = None
 
     def close(self) -> None:
@@ -232,7 +213,7 @@ class Animator:
 
     def recover(self) -> None:
         """Forget what a failed frame may have left behind: filters, and where the face was."""
-        self._motion.reset_filter()
+        self._filter.reset()
         self._finder.forget()
         self._face = None
 
@@ -266,7 +247,7 @@ class Animator:
             self._emit(SourceFailed(portrait.entry.key, sentence(error)))
             return
         if self._source is not None and (self._source.space is None) != (source.space is None):
-            self._motion.reference = None  # it was found in the other way
+            self._references.drop()  # it was found in the other way
         self._source = source
         self._cutting = cutting if cutting is not None and self._cuts(cutting, portrait) else None
         self._begin_anew()
@@ -291,13 +272,9 @@ class Animator:
             source, known = encoder.take(before.portrait, detected=self._detects)
             engine.render(source.pose.to_keypoints())
         self._encoder, self._source = encoder, source
-        reference = self._motion.reference
-        in_space = all(one is not None and one.space is not None for one in (before, source))
-        holds = in_space and reference is not None and reference.head is not None
-        if not holds:
-            self._motion.reference = None
-        self._reference_of_another = holds
-        self._motion.reset_filter()
+        measured = all(one is not None and one.space is not None for one in (before, source))
+        holds = self._references.change_model(measured=measured)
+        self._filter.reset()
         self._whereabouts = self._looked_at = None
         self._begin_anew()
         if self._cuts_out and source is not None:
@@ -314,8 +291,7 @@ class Animator:
         self._target = self._picture = self._proven = self._bridge = None
         self._idle_since_s = self._idled = None
         self._resting = False
-        if self._calibration is not None:
-            self.calibrate(self._calibration.duration_s)
+        self._references.begin_anew(self._portrait)
 
     def _tell_source(self, source: Source, known: bool) -> None:
         self._emit(SourceReady(source.portrait.entry.key, from_cache=known, measured=source.space is not None))
@@ -341,10 +317,11 @@ class Animator:
 
     def calibrate(self, duration_s: float) -> None:
         """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
-        mesh = None if self._source is None else self._source.portrait.landmarks_px
-        self._calibration = Calibration(duration_s, mesh)
-        self._kept = None  # who asks for a calibration wants another one
-        self._told_share, self._told_hint = -1.0, ""
+        self._references.calibrate(duration_s, self._portrait)
+
+    @property
+    def _portrait(self) -> Portrait | None:
+        return None if self._source is None else self._source.portrait
 
     def step(self, frame: CameraFrame | None, now_s: float, settings: LiveSettings) -> Step:
         """Take a camera frame, or the lack of one, and answer what the output shows.
@@ -362,20 +339,19 @@ class Animator:
         self._take_details(wished=settings.fine_detail)
         self._retouches = settings.retouch
         self._follow_cutting()
-        self._remember(settings)
+        self._references.remember(wished=settings.remember_calibration)
         self._prepare_idle(settings)
         if frame is None:
             if now_s - self._captured_s < _CAMERA_GAP_S:
                 return Step(None, None)
             return Step(self._without_face(now_s, settings, camera=False), None)
-        self._plays = frame.played is not None
         if frame.camera != self._camera:
             self._change_camera(frame.camera)
         if frame.rgb.shape != self._shape:
             self._shape = frame.rgb.shape
             self._reframe()
         dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
-        self._frame_id, self._captured_s, self._identity = frame.frame_id, frame.captured_s, frame.identity
+        self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
         measures = self._measures(settings)
         looked = measures or self._searches_first or frame.played is not None or self.recording is not None
         if looked:
@@ -391,11 +367,11 @@ class Animator:
         if measures and measured is None:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, landmarks, None))
         driving = None
-        in_the_plane = measured is None or not self._in_space(settings) or self._calibrates
+        in_the_plane = measured is None or not moves_in_space(settings) or self._references.wants_pose
         if in_the_plane and measured is not None and self._encoder.engine.places_suffice:
             driving = Pose.of(self._encoder.engine.detect(None, self._places_of(measured)))
         elif in_the_plane and frame.played is not None:
-            if measured is None or not self._in_space(settings):
+            if measured is None or not moves_in_space(settings):
                 self._refuse_played(measured is not None)
                 return Step(self._slate(State.NO_FACE), PerformerView(frame, box, landmarks, None))
             self._refused = False
@@ -424,15 +400,16 @@ class Animator:
         if looked:
             self._looked_at = self._whereabouts
         self._posed = None
-        output = self._with_face(driving, measured, landmarks, dt_s, now_s, settings)
-        view = PerformerView(frame, box, landmarks, places.astype(np.float32), self._posed)
+        view = PerformerView(frame, box, landmarks, places.astype(np.float32))
+        output = self._with_face(Seen(view, dt_s, looked, measured, driving), now_s, settings)
         if looked:
             self._proven = self._picture
-        return Step(output, view)
+        return Step(output, dataclasses.replace(view, posed=self._posed))
 
     def _is_doubtful(self, square: NDArray[np.uint8], driving: Pose, box: SquareBox, captured_s: float) -> bool:
         """Whether a frame in which no face was looked for may show none: other light, or keypoints as no head moves."""
-        was_strange, self._strange = self._strange, self._motion.is_strange(driving)
+        reference = self._references.reference
+        was_strange, self._strange = self._strange, reference is not None and reference.is_strange(driving)
         if self._known_light is not None and Light.of(square).differs(self._known_light):
             return True
         before, now = self._whereabouts, _Whereabouts.of(driving.value, box)
@@ -441,19 +418,11 @@ class Animator:
         # A face that stays strange was looked at already, and is again as often as one that moves.
         return self._strange and (not was_strange or captured_s - self._looked_s >= LOOK_AGAIN_S)
 
-    @property
-    def _calibrates(self) -> bool:
-        return self._calibration is not None or self._motion.reference is None
-
-    @staticmethod
-    def _in_space(settings: LiveSettings) -> bool:
-        return settings.relative and settings.motion == "space"
-
     def _measures(self, settings: LiveSettings) -> bool:
         """Whether the face mesh gives the keypoints; after a change of the wish everything is found anew."""
         if (detects := settings.keypoints == "detected") != self._detects:
             self._detects = detects
-            self._motion.reference = self._calibration = None
+            self._references.forget()
             if self._source is not None:
                 self._take_portrait(self._source.portrait, self._cutting)
         return self._is_measured
@@ -465,7 +434,7 @@ class Animator:
 
     def _measure(self, face: Face, box: SquareBox, dt_s: float, settings: LiveSettings) -> Head | None:
         """The performer's head in the square, steadied; None where this is hardly a face."""
-        mesh = self._motion.smooth_mesh(self._mesh_of(face.mesh_px, box), dt_s, settings.smoothing)
+        mesh = self._filter.smooth_mesh(self._mesh_of(face.mesh_px, box), dt_s, settings.smoothing)
         head = Head.of(mesh)
         if head.likely:
             return head
@@ -514,7 +483,7 @@ class Animator:
     @property
     def _searches_first(self) -> bool:
         """Whether a frame has to be searched for the face before anything else is made of it."""
-        return self._face is None or self._calibration is not None
+        return self._face is None or self._references.calibrating
 
     def _time_to_look(self, captured_s: float) -> bool:
         rested_s = captured_s - self._looked_s
@@ -538,8 +507,7 @@ class Animator:
         self._refused = False
         self._reframe()
         self._ladder.reset()
-        self._motion.reference = None
-        self._calibration = None
+        self._references.forget()
 
     def _reframe(self) -> None:
         """Look for the face anew and frame it afresh."""
@@ -558,7 +526,7 @@ class Animator:
         if faces and (self._gone or self._is_elsewhere(faces[0])):
             # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.
             self._smoother.reset()
-            self._motion.reset_filter()
+            self._filter.reset()
             self._gone = False
         self._face = faces[0] if faces else None
 
@@ -589,24 +557,15 @@ class Animator:
             box.side / settings.zoom,
         )
 
-    def _with_face(
-        self,
-        driving: Pose | None,
-        measured: Head | None,
-        landmarks: NDArray[np.float32] | None,
-        dt_s: float,
-        now_s: float,
-        settings: LiveSettings,
-    ) -> OutputFrame:
+    def _with_face(self, seen: Seen, now_s: float, settings: LiveSettings) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
-        if self._reference_of_another and settings.relative and not self._in_space(settings):
-            self._motion.reference, self._reference_of_another = None, False  # its keypoints are another model's
-        if driving is not None:
-            self._take_calibration(Reference(driving, measured), landmarks, now_s, settings)
-        if settings.relative and self._motion.reference is None:
+        self._references.check(settings)
+        if seen.pose is not None:
+            self._references.offer(seen, self._source, now_s, settings)
+        if settings.relative and self._references.reference is None:
             return self._slate(State.CALIBRATING)
-        stance = self._stance(driving, measured, dt_s, settings)
+        stance = self._stance(seen, self._source, settings)
         bridged = self._bridged(stance, now_s, settings)
         self._target = target = bridged.stance
         rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
@@ -616,47 +575,31 @@ class Animator:
             self._idled = None
         return self._shown(rung.state, fresh=True)
 
-    def _stance(self, driving: Pose | None, measured: Head | None, dt_s: float, settings: LiveSettings) -> Pose | Head:
+    def _stance(self, seen: Seen, source: Source, settings: LiveSettings) -> Pose | Head:
         """How the portrait is to be posed."""
-        assert self._source is not None
-        reference = self._motion.reference
-        if measured is not None and self._in_space(settings):
-            assert self._source.space is not None
+        reference = self._references.reference
+        if seen.head is not None and moves_in_space(settings):
+            assert source.space is not None
             assert reference is not None
             assert reference.head is not None
-            self._improve_reference(reference, measured)
-            return self._source.space.follow(measured, reference.head, gains_of(settings))
-        assert driving is not None
-        smooth = self._motion.smooth(driving, dt_s, settings.smoothing, steady=measured is not None)
-        if settings.relative:
-            gains = settings.motion_strength, settings.expression_strength
-            return self._motion.relative(self._source.pose, smooth, *gains)
-        return smooth
-
-    def _improve_reference(self, reference: Reference, measured: Head) -> None:
-        """Take over a more neutral expression than that of the calibration; where the head was then stays."""
-        pose = score_expression(measured.openings)
-        score = pose.score
-        straight = head_turn(measured.rotation).angle < _STRAIGHT_DEG  # turned far, a mesh measures less well
-        self._better = self._better + 1 if straight and score >= self._reference_score + _CLEARLY_BETTER else 0
-        if self._better < _BETTER_FRAMES:
-            return
-        self._reference_score, self._better = score, 0
-        assert reference.head is not None
-        self._motion.reference = reference._replace(head=reference.head._replace(shape=measured.shape))
-        self._recalibrated = True
-        self._keep_reference(pose, measured.mesh.astype(np.float32), in_space=True)
-        self._emit(ReferenceImproved(score, pose.remarks))
+            self._references.improve(seen, source)  # for the frames to come
+            return source.space.follow(seen.head, reference.head, gains_of(settings))
+        assert seen.pose is not None
+        smooth = self._filter.smooth(seen.pose, seen.dt_s, settings.smoothing, steady=seen.head is not None)
+        if not settings.relative:
+            return smooth
+        assert reference is not None
+        return reference.relative(source.pose, smooth, settings.motion_strength, settings.expression_strength)
 
     def _bridged(self, target: Pose | Head, now_s: float, settings: LiveSettings) -> _Bridged:
         """Glide where a performer means another pose from now on: after a calibration or a change of the mode.
 
         Between the plane and space no head is known to draw on, so that the drawing fades in behind such a glide.
         """
-        mode = settings.relative, settings.motion
-        if mode != self._mode or self._recalibrated:
+        mode = settings.relative, settings.motion, self._references.taken
+        if mode != self._mode:
             self._bridge = None if self._target is None else (now_s, self._target)
-        self._mode, self._recalibrated = mode, False
+        self._mode = mode
         if self._bridge is None:
             return _Bridged(target)
         began_s, start = self._bridge
@@ -669,90 +612,12 @@ class Animator:
         self._bridge = None
         return _Bridged(target)
 
-    def _take_calibration(
-        self, now: Reference, landmarks: NDArray[np.float32] | None, now_s: float, settings: LiveSettings
-    ) -> None:
-        in_space = now.head is not None and self._in_space(settings)
-        if self._calibration is None and settings.relative:
-            if self._motion.reference is None:
-                self.calibrate(settings.calibration_s)
-                self._look_for_kept(in_space=in_space)
-            elif not in_space and self._source is not None and self._reference_for is not self._source.portrait:
-                self._look_for_kept(in_space=False)  # its reference looks as this portrait does
-        if landmarks is not None and self._takes_kept(landmarks, in_space=in_space):
-            return
-        calibration = self._calibration
-        if calibration is None or landmarks is None:
-            return
-        calibration.offer(now_s, landmarks, now, in_space=in_space)
-        best = calibration.result()
-        if best is None:
-            self._tell_progress(calibration.share, calibration.hint)
-            return
-        score, reference = best
-        self._take_reference(reference, of_another_model=self._plays)
-        self._keep_reference(score, landmarks, in_space=in_space)
-        self._emit(Calibrated(score.score, score.remarks, in_space=in_space))
-
-    def _take_reference(self, reference: Reference, *, of_another_model: bool = False) -> None:
-        self._motion.reference = reference
-        self._reference_of_another = of_another_model
-        self._reference_score = 0 if reference.head is None else score_expression(reference.head.openings).score
-        self._better = 0
-        self._calibration = self._kept = None
-        self._recalibrated = True
-        self._reference_for = None if self._source is None else self._source.portrait
-
-    def _setup(self, *, in_space: bool) -> Setup:
-        assert self._source is not None
-        square, model = self._source.portrait.square, self._encoder.engine.fingerprint
-        return Setup(self._identity, self._shape, in_space, self._is_measured, square, model)
-
-    def _look_for_kept(self, *, in_space: bool) -> None:
-        """See whether a reference was kept for this setup; it is taken once its performer is seen."""
-        self._kept = None
-        self._reference_for = None if self._source is None else self._source.portrait
-        if self._references is not None and self._remembers:
-            setup = self._setup(in_space=in_space)
-            kept = self._references.load(setup)
-            self._kept = None if kept is None else (setup, kept)
-
-    def _takes_kept(self, landmarks: NDArray[np.float32], *, in_space: bool) -> bool:
-        if self._kept is None or self._kept[0].in_space != in_space:
-            return False
-        kept = self._kept[1]
-        if not kept.is_of(landmarks):
-            return False
-        self._take_reference(kept.reference, of_another_model=kept.fingerprint != self._encoder.engine.fingerprint)
-        self._emit(Calibrated(kept.score, kept.remarks, in_space=in_space, kept=True))
-        return True
-
-    def _keep_reference(self, score: PoseScore, landmarks: NDArray[np.float32], *, in_space: bool) -> None:
-        if self._references is not None and self._remembers and self._motion.reference is not None:
-            kept = kept_of(
-                self._motion.reference, landmarks, score.score, score.remarks, self._encoder.engine.fingerprint
-            )
-            self._references.save(self._setup(in_space=in_space), kept)
-
-    def _remember(self, settings: LiveSettings) -> None:
-        """Delete what was kept where it is not wanted any more."""
-        if self._remembers and not settings.remember_calibration and self._references is not None:
-            self._references.clear()
-            self._kept = None
-        self._remembers = settings.remember_calibration
-
-    def _tell_progress(self, share: float, hint: str) -> None:
-        if share >= self._told_share + _PROGRESS_STEP or hint != self._told_hint:
-            self._told_share, self._told_hint = share, hint
-            self._emit(CalibrationProgress(share, hint))
-
     def _without_face(self, now_s: float, settings: LiveSettings, *, camera: bool) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
         self._face = None
-        if settings.relative and self._motion.reference is None:
-            if self._calibration is not None:
-                self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
+        if settings.relative and self._references.reference is None:
+            self._references.miss()
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
         rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
         if rung.state is not State.HOLD:

@@ -1050,11 +1050,11 @@ def test_a_more_neutral_expression_takes_the_place_of_the_calibrated_one(face: F
     speaking[lower, 1] += 0.12 * np.ptp(face.landmarks_px[:, 1])
     stage = Stage(Face(speaking, 1.0), woman, POINTS)
     stage.until(State.LIVE)
-    first = stage.animator._motion.reference
+    first = stage.animator._references.reference
     stage.finder.face = face
     for _ in range(30):
         stage.step()
-    second = stage.animator._motion.reference
+    second = stage.animator._references.reference
     assert first is not None
     assert second is not None
     assert first.head is not None
@@ -1064,10 +1064,10 @@ def test_a_more_neutral_expression_takes_the_place_of_the_calibrated_one(face: F
     stage.finder.face = Face(speaking, 1.0)
     for _ in range(30):
         stage.step()
-    third = stage.animator._motion.reference
+    third = stage.animator._references.reference
     assert third is second, "the word does not come back as the reference"
     improved = [event for event in stage.events if isinstance(event, ReferenceImproved)]
-    assert improved == [ReferenceImproved(stage.animator._reference_score, ())]
+    assert improved == [ReferenceImproved(stage.animator._references.score, ())]
     assert improved[0].score > next(event.score for event in stage.events if isinstance(event, Calibrated))
 
 
@@ -1104,11 +1104,11 @@ def test_a_better_expression_has_to_last_and_to_look_ahead(face: Face, woman: Po
     speaking[[14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152], 1] += 0.12 * np.ptp(face.landmarks_px[:, 1])
     stage = Stage(Face(speaking, 1.0), woman, POINTS)
     stage.until(State.LIVE)
-    first = stage.animator._motion.reference
+    first = stage.animator._references.reference
     stage.finder.face = turned(face, 40) if frames > 1 else face
     for _ in range(frames):
         stage.step()
-    assert stage.animator._motion.reference is first
+    assert stage.animator._references.reference is first
 
 
 def test_a_lost_face_eases_to_the_portraits_own_pose_in_space(face: Face, woman: Portrait) -> None:
