@@ -2,20 +2,21 @@
 
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.animation.cutting_out import Cutter, CuttingOut
+from app.pipeline.animation.face_tracker import Finder
 from app.pipeline.animation.finish import Finish, detailed_px
 from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
 from app.pipeline.animation.live_engine import LiveEngine
-from app.pipeline.animation.motion import MotionFilter, Pose, gains_of, moves_in_space
+from app.pipeline.animation.motion import Pose, gains_of, moves_in_space
 from app.pipeline.animation.motion_recording import MotionRecording
+from app.pipeline.animation.performer import Performer
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.reference_finder import ReferenceFinder
 from app.pipeline.animation.reference_store import ReferenceStore
@@ -27,7 +28,6 @@ from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import (
     Event,
-    MotionRefused,
     PersonCutOut,
     SettingRefused,
     SourceFailed,
@@ -38,50 +38,19 @@ from app.pipeline.output.output_frame import OutputFrame, Person
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
-from mcnet.engine import EngineError
 from mcnet.errors import UserError, sentence
-from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
-from mcnet.media.errors import MediaError
-from mcnet.media.faces import Face
-from mcnet.media.head_motion import Head, mesh_in_square, places_on
-from mcnet.media.light import Light
+from mcnet.media.head_motion import Head
 from mcnet.media.matte import Matte, cut_frame
 from mcnet.media.retouch import Retouching
-from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.25
-"""Where the model detects the keypoints, the followed face is searched for only this often, since the crop moves
-slowly. Once the keypoints have moved by `_MOVED`, it is searched every `LOOK_AGAIN_S`. Measured keypoints need it in
-every frame."""
-LOOK_AGAIN_S = 0.1
-_MOVED = 0.04
-"""As a share of the crop's side, or of the keypoints' spread. While somebody only talks, the two stay within 0.01 and
-0.03."""
 _CAMERA_GAP_S = 0.4
-_LONGEST_STEP_S = 0.5
-_JUMP = 0.08
-"""In sides of the square per frame: heads move by up to 0.03, keypoints that lost the face jump by 0.1 to 0.6."""
-_ELSEWHERE = 0.5
-"""In sides of the square: no head moves this far, or grows by this share, between two frames."""
-_LEAST_INSIDE = 0.6
-"""At least this share of the face's box must lie in the frame: the mesh only guesses what is outside."""
 _BRIDGE_S = 0.3
 _MATTE_WAIT_S = 1.0
 """Where the model changes, no frame is made for so long at most until the portrait is cut out in the new size."""
 _IDLE_IN_S = 1.5
 """Within so long an avatar at rest comes into its idle motion."""
-
-
-class Finder(Protocol):
-    """Follows the performer's face; see `mcnet.media.faces.FaceFinder`."""
-
-    def find(self, rgb: NDArray[np.uint8]) -> list[Face]: ...
-
-    def forget(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Step(NamedTuple):
@@ -110,23 +79,6 @@ class _Picture(NamedTuple):
     stance: Pose | Head
     retouched: bool
     detailed: bool
-
-
-class _Whereabouts(NamedTuple):
-    """Where a frame's keypoints lie together, in the camera's pixels; so whether the crop moved makes no difference."""
-
-    center_px: NDArray[np.float64]
-    spread_px: float
-    side_px: float
-    """Of the crop."""
-
-    @classmethod
-    def of(cls, value: NDArray[np.float64], box: SquareBox) -> "_Whereabouts":
-        """Of keypoints, (K, 2) xy in [-1, 1] of the box."""
-        center = value.mean(0)
-        spread = float(np.sqrt(np.square(value - center).sum(1).mean()))
-        half = box.side / 2
-        return cls(np.array((box.center_x, box.center_y)) + center * half, spread * half, box.side)
 
 
 class _Bridged(NamedTuple):
@@ -171,20 +123,12 @@ class Animator:
         self._idle_loading: IdleMotionLoading | None = None
         self._idle_since_s: float | None = None
         self._idled: Head | None = None
-        self._refused = False
         self.recording: MotionRecording | None = None
-        self._finder = finder
-        self._smoother = CropSmoother()
-        self._filter = MotionFilter()
+        self._performer = Performer(engine, finder, self._references, self._watch, emit)
         self._ladder = TrackingLadder()
         self._source: Source | None = None
-        self._camera = ""
         self._frame_id = -1
         self._captured_s = 0.0
-        self._face: Face | None = None
-        self._looked_s = 0.0
-        self._looked_at: _Whereabouts | None = None
-        self._whereabouts: _Whereabouts | None = None
         self._target: Pose | Head | None = None
         self._picture: _Picture | None = None
         self._proven: _Picture | None = None
@@ -196,11 +140,7 @@ class Animator:
         self._awaited: tuple[Portrait, CuttingOut] | None = None
         self._heard_of: CuttingOut | None = None
         self._told_cutting = False
-        self._known_light: Light | None = None
-        self._strange = False
         self._resting = False
-        self._gone = True
-        self._shape: tuple[int, ...] = ()
         self._mode: tuple[object, ...] = (LiveSettings().relative, LiveSettings().motion, 0)
         self._bridge: tuple[float, Pose | Head] | None = None
         self._detects = False
@@ -209,13 +149,11 @@ class Animator:
     def close(self) -> None:
         """Free the face finder, and end the cutting out; harmless when called again."""
         self._cutter.close()
-        self._finder.close()
+        self._performer.close()
 
     def recover(self) -> None:
         """Forget what a failed frame may have left behind: filters, and where the face was."""
-        self._filter.reset()
-        self._finder.forget()
-        self._face = None
+        self._performer.recover()
 
     def set_portrait(self, portrait: Portrait, *, cut_out: bool = False, fine_detail: bool = False) -> None:
         """Animate this one from the next frame on; when it cannot be used, the one before stays.
@@ -274,8 +212,7 @@ class Animator:
         self._encoder, self._source = encoder, source
         measured = all(one is not None and one.space is not None for one in (before, source))
         holds = self._references.change_model(measured=measured)
-        self._filter.reset()
-        self._whereabouts = self._looked_at = None
+        self._performer.change_model(engine)
         self._begin_anew()
         if self._cuts_out and source is not None:
             cutting = self._cutting_of(source.portrait)
@@ -295,9 +232,6 @@ class Animator:
 
     def _tell_source(self, source: Source, known: bool) -> None:
         self._emit(SourceReady(source.portrait.entry.key, from_cache=known, measured=source.space is not None))
-
-    def _mesh_of(self, landmarks_px: NDArray[np.float32], box: SquareBox) -> NDArray[np.float64]:
-        return mesh_in_square(landmarks_px, box, self._encoder.engine.config.size_px)
 
     def try_again(self, *, cut_out: bool, retouch: bool, fine_detail: bool) -> None:
         """Try once more what was switched on again, if it has failed before.
@@ -345,78 +279,21 @@ class Animator:
             if now_s - self._captured_s < _CAMERA_GAP_S:
                 return Step(None, None)
             return Step(self._without_face(now_s, settings, camera=False), None)
-        if frame.camera != self._camera:
-            self._change_camera(frame.camera)
-        if frame.rgb.shape != self._shape:
-            self._shape = frame.rgb.shape
-            self._reframe()
-        dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
+        if self._performer.meet(frame):
+            self._ladder.reset()
+            self._references.forget()
         self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
-        measures = self._measures(settings)
-        looked = measures or self._searches_first or frame.played is not None or self.recording is not None
-        if looked:
-            self._look(frame)
-        if self.recording is not None:
-            size_px = frame.rgb.shape[1], frame.rgb.shape[0]
-            self.recording.take(frame.captured_s, self._face, size_px, frame.camera)
-        box = self._frame(dt_s, settings)
-        if self._face is None or box is None:
-            return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
-        landmarks = self._face.landmarks_px if looked else None
-        measured = self._measure(self._face, box, dt_s, settings) if measures else None
-        if measures and measured is None:
-            return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, landmarks, None))
-        driving = None
-        in_the_plane = measured is None or not moves_in_space(settings) or self._references.wants_pose
-        if in_the_plane and measured is not None and self._encoder.engine.places_suffice:
-            driving = Pose.of(self._encoder.engine.detect(None, self._places_of(measured)))
-        elif in_the_plane and frame.played is not None:
-            if measured is None or not moves_in_space(settings):
-                self._refuse_played(measured is not None)
-                return Step(self._slate(State.NO_FACE), PerformerView(frame, box, landmarks, None))
-            self._refused = False
-            # For the calibration. It is no reference in the plane, which a motion file does not move.
-            driving = Pose(places := self._places_of(measured), np.tile(np.eye(2), (len(places), 1, 1)))
-        elif in_the_plane:
-            square = self._crop(frame.rgb, box)
-            if square is None:
-                return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
-            driving = self._detect(square, measured)
-            if looked:
-                self._known_light = Light.of(square)
-            elif self._is_doubtful(square, driving, box, frame.captured_s):
-                # It is judged before it is shown: the lens may be covered, and keypoints are found on anything.
-                self._look(frame)
-                looked = True
-                box = self._frame(0.0, settings) or box
-                square = None if self._face is None else self._crop(frame.rgb, box)
-                if self._face is None or square is None:
-                    view = PerformerView(frame, box, None, None)
-                    return Step(self._without_face(now_s, settings, camera=True), view)
-                landmarks, driving = self._face.landmarks_px, self._detect(square, measured)
-                self._known_light = Light.of(square)
-        places = driving.value if measured is None and driving is not None else self._places_of(measured)
-        self._whereabouts = _Whereabouts.of(places, box)
-        if looked:
-            self._looked_at = self._whereabouts
+        measured = self._measures(settings)
+        seen = self._performer.see(frame, settings, measured=measured, recording=self.recording)
+        if seen.refused:
+            return Step(self._slate(State.NO_FACE), seen.view)
+        if not seen.moves:
+            return Step(self._without_face(now_s, settings, camera=True), seen.view)
         self._posed = None
-        view = PerformerView(frame, box, landmarks, places.astype(np.float32))
-        output = self._with_face(Seen(view, dt_s, looked, measured, driving), now_s, settings)
-        if looked:
+        output = self._with_face(seen, now_s, settings)
+        if seen.searched:
             self._proven = self._picture
-        return Step(output, dataclasses.replace(view, posed=self._posed))
-
-    def _is_doubtful(self, square: NDArray[np.uint8], driving: Pose, box: SquareBox, captured_s: float) -> bool:
-        """Whether a frame in which no face was looked for may show none: other light, or keypoints as no head moves."""
-        reference = self._references.reference
-        was_strange, self._strange = self._strange, reference is not None and reference.is_strange(driving)
-        if self._known_light is not None and Light.of(square).differs(self._known_light):
-            return True
-        before, now = self._whereabouts, _Whereabouts.of(driving.value, box)
-        if before is not None and np.hypot(*(now.center_px - before.center_px)) / now.side_px > _JUMP:
-            return True
-        # A face that stays strange was looked at already, and is again as often as one that moves.
-        return self._strange and (not was_strange or captured_s - self._looked_s >= LOOK_AGAIN_S)
+        return Step(output, dataclasses.replace(seen.view, posed=self._posed))
 
     def _measures(self, settings: LiveSettings) -> bool:
         """Whether the face mesh gives the keypoints; after a change of the wish everything is found anew."""
@@ -432,37 +309,6 @@ class Animator:
         """Whether the keypoints of the portrait, and so those of the performer, come from the face mesh."""
         return self._source is not None and self._source.space is not None
 
-    def _measure(self, face: Face, box: SquareBox, dt_s: float, settings: LiveSettings) -> Head | None:
-        """The performer's head in the square, steadied; None where this is hardly a face."""
-        mesh = self._filter.smooth_mesh(self._mesh_of(face.mesh_px, box), dt_s, settings.smoothing)
-        head = Head.of(mesh)
-        if head.likely:
-            return head
-        self._finder.forget()  # what it follows is no face: the next frame is searched, and judged, anew
-        return None
-
-    def _detect(self, square: NDArray[np.uint8], measured: Head | None) -> Pose:
-        """Keypoints of the performer, at measured places if there are any.
-
-        Raises:
-            EngineError: the model gave NaN.
-        """
-        with self._watch.timed("detect"):
-            driving = Pose.of(self._encoder.engine.detect(square))
-        if not (np.isfinite(driving.value).all() and np.isfinite(driving.jacobian).all()):
-            raise EngineError(
-                phrase(
-                    "model {model} gave NaN for the keypoints of this frame: use precision fp32 or another "
-                    "model; the frame is not shown",
-                    model=self._encoder.engine.model_name,
-                )
-            )
-        return driving if measured is None else driving._replace(value=self._places_of(measured))
-
-    def _places_of(self, head: Head | None) -> NDArray[np.float64]:
-        assert head is not None
-        return places_on(head.mesh, self._encoder.engine.keypoint_landmarks)
-
     def follow(self, view: PerformerView) -> PerformerView:
         """Search a step's frame for the performer's face if it is time, for the frames to come.
 
@@ -471,91 +317,10 @@ class Animator:
         Returns:
             The view, with the landmarks if they were found in this very frame.
         """
-        # Where the mesh measures, it has looked at this frame already.
-        if self._is_measured or self._searches_first or not self._time_to_look(view.frame.captured_s):
-            return view
-        self._look(view.frame)
-        self._looked_at = self._whereabouts
-        if self._face is not None:
+        found = self._performer.follow(view, measured=self._is_measured)
+        if found is not view:
             self._proven = self._picture
-        return view if self._face is None else dataclasses.replace(view, landmarks_px=self._face.landmarks_px)
-
-    @property
-    def _searches_first(self) -> bool:
-        """Whether a frame has to be searched for the face before anything else is made of it."""
-        return self._face is None or self._references.calibrating
-
-    def _time_to_look(self, captured_s: float) -> bool:
-        rested_s = captured_s - self._looked_s
-        here, there = self._whereabouts, self._looked_at
-        if rested_s >= LOOK_EVERY_S or here is None or there is None:
-            return True
-        if rested_s < LOOK_AGAIN_S:
-            return False
-        moved = np.hypot(*(here.center_px - there.center_px)) / here.side_px
-        grown = abs(here.spread_px / max(there.spread_px, 1e-6) - 1)
-        return bool(max(moved, grown) > _MOVED)
-
-    def _refuse_played(self, measured: bool) -> None:
-        """Tell once that the motion file cannot move the avatar, as nothing can be detected in it."""
-        if not self._refused:
-            self._refused = True
-            self._emit(MotionRefused(in_the_plane=measured))
-
-    def _change_camera(self, camera: str) -> None:
-        self._camera = camera
-        self._refused = False
-        self._reframe()
-        self._ladder.reset()
-        self._references.forget()
-
-    def _reframe(self) -> None:
-        """Look for the face anew and frame it afresh."""
-        self.recover()
-        self._smoother.reset()
-
-    def _look(self, frame: CameraFrame) -> None:
-        """Search a frame for the performer's face."""
-        self._looked_s = frame.captured_s
-        if frame.played is not None:
-            faces = [] if frame.played.face is None else [frame.played.face]
-        else:
-            with self._watch.timed("face"):
-                faces = self._finder.find(frame.rgb)
-        faces = [face for face in faces if face.box.share_inside(frame.rgb) >= _LEAST_INSIDE]
-        if faces and (self._gone or self._is_elsewhere(faces[0])):
-            # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.
-            self._smoother.reset()
-            self._filter.reset()
-            self._gone = False
-        self._face = faces[0] if faces else None
-
-    def _is_elsewhere(self, face: Face) -> bool:
-        """Whether a face cannot have come from where the last one was: another person's, or another scene."""
-        if self._face is None:
-            return False
-        before, now = frame_face(self._face), frame_face(face)
-        away = math.hypot(now.center_x - before.center_x, now.center_y - before.center_y) / before.side
-        return away > _ELSEWHERE or max(now.side / before.side, before.side / now.side) > 1 + _ELSEWHERE
-
-    def _crop(self, rgb: NDArray[np.uint8], box: SquareBox) -> NDArray[np.uint8] | None:
-        """The square that the model sees; None where the user's zoom and nudge left nothing of the picture in it."""
-        try:
-            with self._watch.timed("crop"):
-                return crop(rgb, box, self._encoder.engine.config.size_px)
-        except MediaError:
-            return None
-
-    def _frame(self, dt_s: float, settings: LiveSettings) -> SquareBox | None:
-        """Where to crop: the training's framing rule, steadied, with the user's zoom and nudge."""
-        box = self._smoother.update(None if self._face is None else frame_face(self._face), dt_s)
-        if box is None:
-            return None
-        return SquareBox(
-            box.center_x + settings.nudge_x * box.side,
-            box.center_y + settings.nudge_y * box.side,
-            box.side / settings.zoom,
-        )
+        return found
 
     def _with_face(self, seen: Seen, now_s: float, settings: LiveSettings) -> OutputFrame:
         if self._source is None:
@@ -584,8 +349,7 @@ class Animator:
             assert reference.head is not None
             self._references.improve(seen, source)  # for the frames to come
             return source.space.follow(seen.head, reference.head, gains_of(settings))
-        assert seen.pose is not None
-        smooth = self._filter.smooth(seen.pose, seen.dt_s, settings.smoothing, steady=seen.head is not None)
+        smooth = self._performer.steady(seen, settings)
         if not settings.relative:
             return smooth
         assert reference is not None
@@ -615,13 +379,13 @@ class Animator:
     def _without_face(self, now_s: float, settings: LiveSettings, *, camera: bool) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
-        self._face = None
+        self._performer.lose()
         if settings.relative and self._references.reference is None:
             self._references.miss()
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
         rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
         if rung.state is not State.HOLD:
-            self._gone = True
+            self._performer.leave()
         if not rung.state.shows_avatar:
             self._idle_since_s = self._idled = None
             return self._slate(rung.state)

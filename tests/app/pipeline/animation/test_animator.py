@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
+from app.pipeline.animation.animator import Animator, Step
+from app.pipeline.animation.face_tracker import LOOK_EVERY_S
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import (
@@ -1220,7 +1221,7 @@ def undetected(face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch) -> 
     def no_crop(*_: object) -> Rgb:
         raise AssertionError("the performer was cropped")
 
-    monkeypatch.setattr("app.pipeline.animation.animator.crop", no_crop)
+    monkeypatch.setattr("app.pipeline.animation.performer.crop", no_crop)
     stage = Stage(face, None, POINTS)
     stage.engine.places_suffice, stage.engine.detects = True, False
     stage.animator.set_portrait(woman)
