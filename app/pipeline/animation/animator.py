@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from app.pipeline.animation.cutting_out import Cutter, CuttingOut
 from app.pipeline.animation.face_tracker import Finder
 from app.pipeline.animation.finish import Finish, detailed_px
-from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
+from app.pipeline.animation.idle_motion import Idling
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import Pose, gains_of, moves_in_space
 from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer import Performer
 from app.pipeline.animation.performer_view import PerformerView
+from app.pipeline.animation.posing import Posing
 from app.pipeline.animation.reference_finder import ReferenceFinder
 from app.pipeline.animation.reference_store import ReferenceStore
 from app.pipeline.animation.seen import Seen
 from app.pipeline.animation.source import Encoder, Source
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.animation.stopwatch import Stopwatch
-from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import (
     Event,
@@ -46,11 +46,8 @@ from mcnet.media.retouch import Retouching
 logger = logging.getLogger(__name__)
 
 _CAMERA_GAP_S = 0.4
-_BRIDGE_S = 0.3
 _MATTE_WAIT_S = 1.0
 """Where the model changes, no frame is made for so long at most until the portrait is cut out in the new size."""
-_IDLE_IN_S = 1.5
-"""Within so long an avatar at rest comes into its idle motion."""
 
 
 class Step(NamedTuple):
@@ -79,13 +76,6 @@ class _Picture(NamedTuple):
     stance: Pose | Head
     retouched: bool
     detailed: bool
-
-
-class _Bridged(NamedTuple):
-    """A stance within a glide, or behind it, and how much of what is drawn there is seen."""
-
-    stance: Pose | Head
-    drawn: float = 1.0
 
 
 class Animator:
@@ -118,18 +108,13 @@ class Animator:
         self._emit = emit
         self._store = store
         self._references = ReferenceFinder(references, emit)
-        self._idle_name = ""
-        self._idle: IdleMotion | None = None
-        self._idle_loading: IdleMotionLoading | None = None
-        self._idle_since_s: float | None = None
-        self._idled: Head | None = None
         self.recording: MotionRecording | None = None
         self._performer = Performer(engine, finder, self._references, self._watch, emit)
-        self._ladder = TrackingLadder()
+        self._idling = Idling(emit)
+        self._posing = Posing(self._idling)
         self._source: Source | None = None
         self._frame_id = -1
         self._captured_s = 0.0
-        self._target: Pose | Head | None = None
         self._picture: _Picture | None = None
         self._proven: _Picture | None = None
         self._retouches = LiveSettings().retouch
@@ -141,8 +126,6 @@ class Animator:
         self._heard_of: CuttingOut | None = None
         self._told_cutting = False
         self._resting = False
-        self._mode: tuple[object, ...] = (LiveSettings().relative, LiveSettings().motion, 0)
-        self._bridge: tuple[float, Pose | Head] | None = None
         self._detects = False
         self._posed: Posed | None = None
 
@@ -225,9 +208,9 @@ class Animator:
 
     def _begin_anew(self) -> None:
         """Forget the pictures of another portrait or model, and calibrate from the start where it is under way."""
-        self._target = self._picture = self._proven = self._bridge = None
-        self._idle_since_s = self._idled = None
+        self._picture = self._proven = None
         self._resting = False
+        self._posing.begin_anew()
         self._references.begin_anew(self._portrait)
 
     def _tell_source(self, source: Source, known: bool) -> None:
@@ -274,13 +257,13 @@ class Animator:
         self._retouches = settings.retouch
         self._follow_cutting()
         self._references.remember(wished=settings.remember_calibration)
-        self._prepare_idle(settings)
+        self._idling.prepare(settings)
         if frame is None:
             if now_s - self._captured_s < _CAMERA_GAP_S:
                 return Step(None, None)
             return Step(self._without_face(now_s, settings, camera=False), None)
         if self._performer.meet(frame):
-            self._ladder.reset()
+            self._posing.change_camera()
             self._references.forget()
         self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
         measured = self._measures(settings)
@@ -330,18 +313,14 @@ class Animator:
             self._references.offer(seen, self._source, now_s, settings)
         if settings.relative and self._references.reference is None:
             return self._slate(State.CALIBRATING)
-        stance = self._stance(seen, self._source, settings)
-        bridged = self._bridged(stance, now_s, settings)
-        self._target = target = bridged.stance
-        rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
-        self._idle_since_s = None
-        self._render(self._source.between(self._rest(target), target, rung.presence), bridged.drawn)
-        if rung.presence >= 1:
-            self._idled = None
-        return self._shown(rung.state, fresh=True)
+        target = self._target(seen, self._source, settings)
+        posture = self._posing.follow(target, self._source, self._references.taken, now_s, settings)
+        assert posture.stance is not None
+        self._render(posture.stance, posture.drawn)
+        return self._shown(posture.state, fresh=True)
 
-    def _stance(self, seen: Seen, source: Source, settings: LiveSettings) -> Pose | Head:
-        """How the portrait is to be posed."""
+    def _target(self, seen: Seen, source: Source, settings: LiveSettings) -> Pose | Head:
+        """The stance that the performer means."""
         reference = self._references.reference
         if seen.head is not None and moves_in_space(settings):
             assert source.space is not None
@@ -355,27 +334,6 @@ class Animator:
         assert reference is not None
         return reference.relative(source.pose, smooth, settings.motion_strength, settings.expression_strength)
 
-    def _bridged(self, target: Pose | Head, now_s: float, settings: LiveSettings) -> _Bridged:
-        """Glide where a performer means another pose from now on: after a calibration or a change of the mode.
-
-        Between the plane and space no head is known to draw on, so that the drawing fades in behind such a glide.
-        """
-        mode = settings.relative, settings.motion, self._references.taken
-        if mode != self._mode:
-            self._bridge = None if self._target is None else (now_s, self._target)
-        self._mode = mode
-        if self._bridge is None:
-            return _Bridged(target)
-        began_s, start = self._bridge
-        share = (now_s - began_s) / _BRIDGE_S
-        assert self._source is not None
-        if share < 1:
-            return _Bridged(self._source.between(start, target, eased(share)))
-        if share < 2 and isinstance(start, Pose):
-            return _Bridged(target, eased(share - 1))
-        self._bridge = None
-        return _Bridged(target)
-
     def _without_face(self, now_s: float, settings: LiveSettings, *, camera: bool) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
@@ -383,57 +341,24 @@ class Animator:
         if settings.relative and self._references.reference is None:
             self._references.miss()
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
-        rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
-        if rung.state is not State.HOLD:
+        posture = self._posing.wait(self._source, now_s, settings, camera=camera)
+        held = posture.state is State.HOLD
+        if not held:
             self._performer.leave()
-        if not rung.state.shows_avatar:
-            self._idle_since_s = self._idled = None
-            return self._slate(rung.state)
-        if rung.state is State.HOLD and self._proven is not None:
+        if not posture.state.shows_avatar:
+            return self._slate(posture.state)
+        if held and self._proven is not None:
             # Later ones may be of frames that showed no face any more. What is switched meanwhile counts at once.
             if not self._is_as_wished(self._proven):
                 self._render(self._proven.stance)
                 self._proven = self._picture
             self._picture = self._proven
-        elif rung.state is State.EASING and self._target is not None:
-            self._render(self._source.between(self._rest(self._target), self._target, rung.presence))
-        elif rung.state is State.IDLE and (idle := self._idle_stance(now_s, settings)) is not None:
-            self._idled = idle
-            self._render(idle)
-        elif self._picture is None or (rung.state is not State.HOLD and not self._resting):
+        elif posture.stance is not None:
+            self._render(posture.stance)
+        elif self._picture is None or not (held or self._resting):
             self._render(self._source.pose)
             self._resting = True
-        return self._shown(rung.state, fresh=False)
-
-    def _rest(self, like: Pose | Head) -> Pose | Head:
-        """Where the avatar comes from and goes to without its performer, told as `like` is: where it idled last."""
-        assert self._source is not None
-        if self._idled is not None and isinstance(like, Head):
-            return self._idled
-        return self._source.rest(like)
-
-    def _prepare_idle(self, settings: LiveSettings) -> None:
-        """Have the chosen idle motion read, and take it once it is there."""
-        if settings.idle_motion != self._idle_name:
-            self._idle_name, self._idle = settings.idle_motion, None
-            self._idle_loading = IdleMotionLoading(self._idle_name) if self._idle_name else None
-        loading = self._idle_loading
-        if loading is not None and not loading.is_alive():
-            self._idle, self._idle_loading = loading.motion, None
-            if loading.failure:
-                self._emit(SettingRefused("idle_motion", loading.failure))
-
-    def _idle_stance(self, now_s: float, settings: LiveSettings) -> Head | None:
-        """How the avatar is posed while it idles; None where it rests still, or its motion is not read yet."""
-        space = None if self._source is None else self._source.space
-        if self._idle is None or space is None:
-            return None
-        if self._idle_since_s is None:
-            self._idle_since_s = now_s
-        time_s = now_s - self._idle_since_s
-        stance = self._idle.stance(space, time_s, gains_of(settings))
-        start = self._idled if self._idled is not None and time_s == 0 else space.head
-        return start.towards(stance, eased(min(1.0, time_s / _IDLE_IN_S)))
+        return self._shown(posture.state, fresh=False)
 
     def _take_details(self, *, wished: bool) -> None:
         if wished != self._details:

@@ -157,8 +157,8 @@ class Stage:
         assert step.output is not None
         if step.view is not None:
             self.animator.follow(step.view)
-        if self.animator._idle_loading is not None and self.waits:
-            self.animator._idle_loading.join(20)
+        if (loading := self.animator._idling.loading) is not None and self.waits:
+            loading.join(20)
         return step.output.state
 
 

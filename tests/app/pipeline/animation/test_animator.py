@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.pipeline.animation.animator import Animator, Step
 from app.pipeline.animation.face_tracker import LOOK_EVERY_S
+from app.pipeline.animation.idle_motion import IdleMotion
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import (
@@ -99,6 +100,11 @@ class Stage:
         self.frames += 1
         picture = marked_picture() if rgb is None else rgb
         return self.animator.step(CameraFrame(self.frames, self.now_s, picture, camera), self.now_s, settings)
+
+    def idle_motion(self, settings: LiveSettings) -> IdleMotion | None:
+        """After one more step; None while it is being read."""
+        self.step(settings)
+        return self.animator._idling.motion
 
     def until(self, state: State, settings: LiveSettings = SETTINGS, *, frame: bool = True) -> Step:
         for _ in range(200):

@@ -202,7 +202,7 @@ def test_an_idle_motion_has_it_too(face: Face, woman: Portrait) -> None:
     settings = dataclasses.replace(ON, idle_motion="gentle", idle_s=60.0)
     stage = Stage(face, woman, POINTS)
     stage.until(State.LIVE, settings)
-    wait_until(lambda: stage.step(settings) is not None and stage.animator._idle is not None, "the motion is read")
+    wait_until(lambda: stage.idle_motion(settings) is not None, "the motion is read")
     stage.finder.face = None
     for state in (State.HOLD, State.EASING, State.IDLE):
         output = stage.until(state, settings).output

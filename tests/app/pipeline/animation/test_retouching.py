@@ -226,7 +226,7 @@ def test_an_idle_motion_that_speaks_is_retouched(
     settings = dataclasses.replace(SETTINGS, idle_s=60.0, idle_motion=str(path), motion=motion)
     stage = Stage(face, woman, POINTS)
     stage.until(State.LIVE, settings)
-    wait_until(lambda: stage.step(settings) is not None and stage.animator._idle is not None, "the motion is read")
+    wait_until(lambda: stage.idle_motion(settings) is not None, "the motion is read")
     stage.finder.face = None
     stage.until(State.IDLE, settings)
     drawn = [drawn_px(shown(stage, settings).avatar) for _ in range(45)]
