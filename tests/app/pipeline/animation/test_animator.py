@@ -469,7 +469,7 @@ def test_another_model_does_not_wait_for_ever_for_the_matte(
     stage = Stage(face, woman)
     slow = SlowCutting(monkeypatch)
     wait_until(lambda: _person(stage, cut) is None and slow.begun != [], "it is begun")
-    monkeypatch.setattr("app.pipeline.animation.animator._MATTE_WAIT_S", 0.05)
+    monkeypatch.setattr("app.pipeline.animation.mattes._WAIT_S", 0.05)
     taken_over: list[bool] = []
     stage.animator.use_engine(FakeEngine(), taken_over.append)
     assert len(taken_over) == 1
