@@ -104,7 +104,7 @@ class Idling:
         self.reached: Head | None = None
         self._emit = emit
         self._name = ""
-        self._since_s: float | None = None
+        self._began: tuple[float, Head] | None = None
 
     def prepare(self, settings: LiveSettings) -> None:
         """Have the chosen motion read, and take it once it is there."""
@@ -122,16 +122,16 @@ class Idling:
 
         Args:
             space: the portrait's head.
-            now_s: of a monotonic clock; the motion begins with the first time.
+            now_s: of a monotonic clock; the motion begins with the first time, where the avatar is then.
             settings: for the gains.
         """
         if self.motion is None:
             return None
-        if self._since_s is None:
-            self._since_s = now_s
-        time_s = now_s - self._since_s
+        if self._began is None:
+            self._began = now_s, space.head if self.reached is None else self.reached
+        began_s, start = self._began
+        time_s = now_s - began_s
         stance = self.motion.stance(space, time_s, gains_of(settings))
-        start = self.reached if self.reached is not None and time_s == 0 else space.head
         self.reached = start.towards(stance, eased(min(1.0, time_s / _COME_IN_S)))
         return self.reached
 
@@ -141,7 +141,7 @@ class Idling:
         Args:
             over: whether the avatar has left the motion altogether.
         """
-        self._since_s = None
+        self._began = None
         if over:
             self.reached = None
 
