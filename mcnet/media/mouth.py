@@ -85,7 +85,7 @@ class _Row(NamedTuple):
     shade: float
 
 
-_UPPER = _Row(0.06, 0.26, 0.47, 0.1, (0.165, 0.13, 0.145, 0.125, 0.125), (0.0, 0.014, 0.004, 0.02, 0.04), 1.0)
+_UPPER = _Row(0.04, 0.26, 0.47, 0.1, (0.165, 0.13, 0.145, 0.125, 0.125), (0.0, 0.014, 0.004, 0.02, 0.04), 1.0)
 _LOWER = _Row(-0.06, 0.22, 0.42, 0.14, (0.105, 0.115, 0.13, 0.12, 0.12), (0.0, 0.0, 0.005, 0.02, 0.03), 0.85)
 _GAP = 0.006
 """Between two teeth."""
@@ -115,7 +115,7 @@ def _teeth(row: _Row, away: int) -> tuple[Array, NDArray[np.float32]]:
             bite = row.edge + away * (row.steps[number] + _ROUNDING * across**4)
             root = np.full_like(bite, row.edge + away * row.length)
             outlines.append(np.concatenate((np.stack((x, bite, z), 1), np.stack((x, root, z), 1)[::-1])))
-            shades.append(row.shade * math.cos((begin + end) / 2) ** 1.2)
+            shades.append(row.shade * math.cos((begin + end) / 2) ** 2)
     return np.stack(outlines), np.array(shades, np.float32)
 
 
