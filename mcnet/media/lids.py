@@ -95,7 +95,7 @@ _LOWERED = 0.3
 lid comes all the way down, as lids do."""
 _MEETING = 0.7
 """Where lids meet, from the upper edge to the lower one."""
-_FROM_UPPER, _FROM_LOWER = 0.04, 0.35
+_FROM_UPPER, _FROM_LOWER, _FROM_CORNER = 0.04, 0.35, 0.5
 """By so much of the way to the fold the edge of a shut lid is taken from outside the mesh's, which lies on the eye."""
 _UNFOLDED_FROM = 0.5
 """So far up the way from the fold to the brow lies the skin that the edge of a shut lid shows; less of it would be
@@ -213,6 +213,8 @@ class DrawnLids:
         own_edge, own_fold, own_brow = np.split(own, len(EYE_RINGS[eye]))  # views of it
         for lid, from_outside in ((_UPPER, _FROM_UPPER), (_LOWER, _FROM_LOWER)):
             own_edge[lid] += shown * from_outside * (own_fold[lid] - own_edge[lid])
+        corners = [_OUTER, _INNER]
+        own_edge[corners] += (1 - open_share) * _FROM_CORNER * (own_fold[corners] - own_edge[corners])
         unfolded = own.copy()
         unfolded[_UPPER] = own_fold[_UPPER] + _UNFOLDED_FROM * (own_brow[_UPPER] - own_fold[_UPPER])
         middle = (edge[_EDGES[0]] + edge[_EDGES[1]]) / 2
