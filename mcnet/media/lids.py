@@ -78,7 +78,7 @@ def _with_gap(rings: Array) -> Array:
     return np.concatenate((rings, *(rings[edge] for edge in _EDGES)))
 
 
-_DOWN = _with_gap(np.isin(np.arange(len(EYE_RINGS[0]) * _COUNT), np.arange(_COUNT)[_UPPER])[:, None])
+_DOWN = _with_gap(np.isin(np.arange(len(EYE_RINGS[0]) * _COUNT), np.arange(_COUNT)[_UPPER])[:, None].astype(np.float64))
 """Share of the way from the fold to the edge of the upper lid, of each point."""
 _ORIENTATIONS = -1, 1
 """Of each eye's triangles where they are seen: the sign of their areas in a picture."""
@@ -223,8 +223,7 @@ class DrawnLids:
         (x, y, unfolded_x, unfolded_y, down), within = _warp(places, values, _ORIENTATIONS[eye], canvas)
         skin = remapped(self._square, x, y).astype(np.float32)
         if open_share < 1:
-            lid = remapped(self._square, unfolded_x, unfolded_y)
-            smooth, share = _unfolded(lid, down, width)
+            smooth, share = _unfolded(remapped(self._square, unfolded_x, unfolded_y), down, width)
             skin += (1 - open_share) * share[..., None] * (smooth - skin)
         around = canvas.polygon(fold + _REACH * (brow - fold)) * within  # what is hidden is no skin
         skin *= _tone(under, skin, around * (1 - canvas.polygon(fold)))
@@ -248,9 +247,9 @@ def _unfolded(lid: Rgb, down: Maps, width: float) -> tuple[Maps, Maps]:
     """
     share = np.minimum(down / np.float32(_UNFOLDED_AT), 1)
     blur = _UNFOLDED_BLUR * width
-    skin = blurred(lid * share[..., None], blur) / np.maximum(blurred(share, blur), _LEAST_SHARE)[..., None]
+    skin = blurred(lid * share[..., None], blur) / np.maximum(blurred(share, blur), np.float32(_LEAST_SHARE))[..., None]
     skin *= (1 - np.float32(_UNFOLDED_SHADE) * down)[..., None]
-    return skin, blurred(share, _UNFOLDED_EDGE_BLUR * width)
+    return np.asarray(skin, np.float32), blurred(share, _UNFOLDED_EDGE_BLUR * width)
 
 
 def _tone(under: Rgb, skin: Maps, around: Maps) -> Colour:

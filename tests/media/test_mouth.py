@@ -78,11 +78,9 @@ def test_gums_show_above_teeth_where_the_upper_lip_is_raised_far(portrait: Portr
     shape = opened.shape.copy()
     shape[list(LIP_PAIRS[0]), 1] -= 0.35
     raised = opened._replace(shape=shape)
-    shown = MouthInterior(*portrait).drawn(portrait.square, raised).astype(np.float32)
-    x, lip_y = pixels(raised.mesh[[13]], shown)[0].round().astype(int)
-    column = shown[lip_y + 2 : pixels(raised.mesh[[14]], shown)[0].round().astype(int)[1] - 1, x - 3 : x + 4].mean(
-        axis=1
-    )
+    shown = MouthInterior(*portrait).drawn(portrait.square, raised)
+    (x, upper_y), (_, lower_y) = pixels(raised.mesh[[13, 14]], shown).round().astype(int).tolist()
+    column = shown[upper_y + 2 : lower_y - 1, x - 3 : x + 4].mean(axis=1, dtype=np.float32)
     teeth = int(np.argmax(column[:, 2]))  # the whitest
     assert teeth > 3
     gums, cavity = column[:3].mean(axis=0), column[(teeth + len(column)) // 2 - 1]
