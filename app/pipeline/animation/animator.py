@@ -336,9 +336,7 @@ class Animator:
             state,
             picture.avatar,
             fresh,
-            picture.person,
             whole=self._mattes.failed(self._source.portrait),
-            detailed=picture.detailed,
         )
 
     def _slate(self, state: State) -> OutputFrame:

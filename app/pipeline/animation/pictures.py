@@ -12,11 +12,12 @@ from app.pipeline.animation.motion import Pose
 from app.pipeline.animation.source import Source
 from app.pipeline.animation.stopwatch import Stopwatch
 from app.pipeline.inspector import Posed
-from app.pipeline.output.output_frame import Person
+from app.pipeline.output.output_frame import AvatarPicture, Person, UnfinishedPicture
 from app.pipeline.portraits import Portrait
 from app.settings import LiveSettings
+from mcnet.arrays import Flow
 from mcnet.media.head_motion import Head
-from mcnet.media.matte import cut_frame
+from mcnet.media.matte import Matte, cut_frame, resized_matte
 from mcnet.media.retouch import Retouching
 
 
@@ -24,20 +25,38 @@ class Picture(NamedTuple):
     """A picture of the portrait.
 
     Attributes:
-        avatar: the picture, in the size that `Finish` gave it.
-        person: cut out of it, where that is wanted.
+        avatar: the picture; it gets its finish when it is shown, if it is.
         stance: how the portrait is posed in it.
         posed: how the network was driven to it.
         retouched: whether it has what the network cannot show.
         detailed: whether it has the portrait's own detail.
+        cut_out: whether the person is cut out of it.
     """
 
-    avatar: NDArray[np.uint8]
-    person: Person | None
+    avatar: UnfinishedPicture
     stance: Pose | Head
     posed: Posed
     retouched: bool
     detailed: bool
+    cut_out: bool
+
+
+class _Raw(NamedTuple):
+    """What the engine made.
+
+    Attributes:
+        rgb: the picture.
+        flow: of it, where its finish needs that.
+        stance: how the portrait is posed in it.
+        drawn: how much of what is drawn is seen.
+        posing_s: how long the pose took that leaves something to the drawing.
+    """
+
+    rgb: NDArray[np.uint8]
+    flow: Flow | None
+    stance: Pose | Head
+    drawn: float
+    posing_s: float
 
 
 class Pictures:
@@ -63,10 +82,11 @@ class Pictures:
         self._proven: Picture | None = None
         self._rests = False
         self._details = False
+        self._tried: tuple[Finish, Retouching | None, bool] | None = None
 
     def begin_anew(self) -> None:
         """Forget the pictures of another portrait or model."""
-        self.latest = self._proven = None
+        self.latest = self._proven = self._tried = None
         self._rests = False
 
     def renew(self) -> None:
@@ -121,45 +141,72 @@ class Pictures:
         Raises:
             EngineError: the model failed on it; the picture before stays.
         """
-        retouching = self._retouching_in(source, stance)
-        detail = self.finish_of(source).detail
+        finish, retouching = self.finish_of(source), self._retouching_in(source, stance)
         began_s = time.perf_counter()
         asked = stance if retouching is None or isinstance(stance, Pose) else retouching.posed(stance, drawn)
         posing_s = time.perf_counter() - began_s
         pose = source.pose_of(asked)
+        matte = self._mattes.of(source.portrait)
         flow = None
         with self._watch.timed("render"):
-            if detail is None and self._mattes.of(source.portrait) is None:
-                avatar = source.engine.render(pose.to_keypoints())
+            if finish.detail is None and matte is None:
+                rgb = source.engine.render(pose.to_keypoints())
             else:
-                (avatar,), flow = source.engine.render_with_flow(pose.to_keypoints())
-        if detail is not None:
-            assert flow is not None
-            with self._watch.timed("detail"):
-                avatar = detail.added(avatar, flow.deformation[0])
-            retouching = self._retouching_in(source, stance)  # of another size, where that failed just now
-        matte = None if flow is None else self._mattes.of(source.portrait)
-        if retouching is not None and isinstance(stance, Head):
-            began_s = time.perf_counter()
-            avatar = retouching.applied(avatar, stance, drawn)
-            self._watch.done("retouch", posing_s + time.perf_counter() - began_s)
-            if retouching.failed and asked is not stance:
+                (rgb,), flow = source.engine.render_with_flow(pose.to_keypoints())
+        raw = _Raw(rgb, flow, stance, drawn, posing_s)
+        plain = source.finishes.now(detailed=False)
+        avatar = UnfinishedPicture(lambda: self._finished(raw, finish, plain, retouching, matte))
+        way = finish, retouching, matte is not None
+        # What fails does so at its first picture, most likely; and without its drawing one that was posed for it is not
+        # to be seen.
+        if way != self._tried or asked is not stance:
+            self._tried = None
+            _ = avatar.finished
+            if retouching is not None and retouching.failed and asked is not stance:
                 self.make(source, stance)  # what was left to the drawing is the network's after all
                 return
-        person = None
-        if matte is not None:
-            assert flow is not None
-            with self._watch.timed("cut out"):
-                person = Person(cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0]), matte.plate)
+            self._tried = way
         self.latest = Picture(
             avatar,
-            person,
             stance,
             _posed(source, pose),
             retouched=self._retouching_in(source, stance) is not None,
             detailed=self.finish_of(source).detail is not None,
+            cut_out=matte is not None,
         )
         self._rests = False
+
+    def _finished(
+        self, raw: "_Raw", finish: Finish, plain: Finish, retouching: Retouching | None, matte: Matte | None
+    ) -> AvatarPicture:
+        """What may go out of what the engine made; on any thread.
+
+        Args:
+            raw: what it made.
+            finish: what is to be done to it.
+            plain: what is, where the portrait's detail cannot be shown.
+            retouching: of `finish`; None: nothing is to be drawn.
+            matte: for pictures of that finish; None: nobody is to be cut out.
+        """
+        rgb, flow, detail = raw.rgb, raw.flow, finish.detail
+        if detail is not None:
+            assert flow is not None
+            with self._watch.timed("detail"):
+                rgb = detail.added(rgb, flow.deformation[0])
+            if detail.failed:
+                retouching = None if retouching is None else plain.retouching
+        if retouching is not None and isinstance(raw.stance, Head):
+            began_s = time.perf_counter()
+            rgb = retouching.applied(rgb, raw.stance, raw.drawn)
+            self._watch.done("retouch", raw.posing_s + time.perf_counter() - began_s)
+        person = None
+        if matte is not None:
+            assert flow is not None
+            if len(matte.alpha) != len(rgb):  # without its detail
+                matte = resized_matte(matte, len(rgb))
+            with self._watch.timed("cut out"):
+                person = Person(cut_frame(matte, rgb, flow.deformation[0], flow.occlusion[0]), matte.plate)
+        return AvatarPicture(rgb, person, detailed=detail is not None and not detail.failed)
 
     def _retouching_in(self, source: Source, stance: Pose | Head) -> Retouching | None:
         """What retouches a picture of the portrait in that stance; None where nothing is to be, or can be."""
@@ -172,7 +219,7 @@ class Pictures:
         retouched = self._retouching_in(source, picture.stance) is not None
         detailed = self.finish_of(source).detail is not None
         wished = picture.retouched == retouched and picture.detailed == detailed
-        return wished and (picture.person is None) == (self._mattes.of(source.portrait) is None)
+        return wished and picture.cut_out == (self._mattes.of(source.portrait) is not None)
 
 
 def _posed(source: Source, pose: Pose) -> Posed:

@@ -92,7 +92,7 @@ class Presenter:
             self._take_slate_image(settings.slate_image)
         state = self._state(settings, now_s, fault=fault)
         current = self._current
-        shows_avatar = state.shows_avatar and current is not None and current.avatar is not None
+        shows_avatar = state.shows_avatar and current is not None and current.picture is not None
         if shows_avatar:
             assert current is not None
             picture = self._composed(current, settings)

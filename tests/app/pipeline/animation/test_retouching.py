@@ -310,6 +310,34 @@ def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
     assert len(refused(stage)) == 2
 
 
+def test_pictures_that_nobody_shows_are_not_drawn_into(face: Face, woman: Portrait, broken: type[Broken]) -> None:
+    stage = spoken(face, woman)
+    shown(stage).finish()
+    tried = broken.tried
+    steps = [stage.step() for _ in range(5)]
+    assert broken.tried == tried + 5, "each is posed for its drawing"
+    output = steps[-1].output
+    assert output is not None
+    assert drawn_px(output.avatar) == SIZE_PX**2 - 1
+    assert output.avatar is output.avatar
+    assert broken.tried == tried + 6, "it is drawn into once"
+
+
+def test_where_it_fails_later_the_networks_own_picture_goes_out(
+    face: Face, woman: Portrait, broken: type[Broken]
+) -> None:
+    """On the thread that shows it."""
+    stage = spoken(face, woman)
+    output = shown(stage)
+    broken.when = "applied"
+    assert drawn_px(output.avatar) == 0
+    assert len(refused(stage)) == 1
+    tried = broken.tried
+    assert drawn_px(shown(stage).avatar) == 0
+    assert broken.tried == tried
+    assert len(refused(stage)) == 1
+
+
 def test_where_it_fails_no_frame_has_half_a_blink(face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Retouch):
         def applied(self, rgb: Rgb, head: Head, share: float = 1.0) -> Rgb:
