@@ -67,14 +67,15 @@ class AvatarPicture:
 class UnfinishedPicture:
     """The avatar as the engine made it, which is finished once, by the first thread that wants it so.
 
-    The inference stage makes the next one meanwhile, and pictures that a newer one replaces are never finished.
+    The inference stage makes the next one meanwhile, and pictures that a newer one replaces are never finished. Once it
+    is finished, it holds nothing of whoever made it.
 
     Args:
         finish: makes the picture that may go out; whatever it raises is raised again each time.
     """
 
     def __init__(self, finish: Callable[[], AvatarPicture]) -> None:
-        self._finish = finish
+        self._finish: Callable[[], AvatarPicture] | None = finish
         self._lock = threading.Lock()
         self._finished: AvatarPicture | None = None
 
@@ -82,8 +83,9 @@ class UnfinishedPicture:
     def finished(self) -> AvatarPicture:
         """The picture that may go out."""
         with self._lock:
-            if self._finished is None:
-                self._finished = self._finish()
+            if self._finish is not None:
+                self._finished, self._finish = self._finish(), None
+            assert self._finished is not None
             return self._finished
 
 
