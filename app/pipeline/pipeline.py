@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import cv2
 
-from app.pipeline.animation.animator import Animator, Finder
+from app.pipeline.animation.animator import Animator
+from app.pipeline.animation.face_tracker import Finder
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
 from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView

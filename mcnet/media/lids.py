@@ -2,8 +2,9 @@
 
 The network moves 64 x 64 places, of which an eye spans four: when it shuts one it drags the brow along and leaves a
 slit. The mesh knows three rings around each eye, the edge of the lids, the fold, and one below the brow. Between them
-the portrait's own picture is warped triangle by triangle, in the picture's own resolution, and where the edges of the
-lids meet a line of lashes is drawn.
+the portrait's own picture is warped triangle by triangle, in the picture's own resolution. What an open eye hides in
+its fold the portrait does not show: a lid that shuts gets the skin above the fold instead, mirrored and smoothed, or
+its lashes would be drawn out over all of it. Where the edges of the lids meet a line of lashes is drawn.
 """
 
 import numpy as np
@@ -70,6 +71,15 @@ _TRIANGLES = np.array(
     [*_RING_TRIANGLES, *_GAP_TRIANGLES[: len(_GAP_TRIANGLES) // 2]]
     + [triangle[::-1] for triangle in _GAP_TRIANGLES[len(_GAP_TRIANGLES) // 2 :]]
 )
+
+
+def _with_gap(rings: Array) -> Array:
+    """What points of the rings have, and those of the gap's middle, which show what the edges do."""
+    return np.concatenate((rings, *(rings[edge] for edge in _EDGES)))
+
+
+_DOWN = _with_gap(np.isin(np.arange(len(EYE_RINGS[0]) * _COUNT), np.arange(_COUNT)[_UPPER])[:, None].astype(np.float64))
+"""Share of the way from the fold to the edge of the upper lid, of each point."""
 _ORIENTATIONS = -1, 1
 """Of each eye's triangles where they are seen: the sign of their areas in a picture."""
 _SEEN_FROM, _SEEN_WHOLE = 0.85, 0.5
@@ -85,8 +95,17 @@ _LOWERED = 0.3
 lid comes all the way down, as lids do."""
 _MEETING = 0.7
 """Where lids meet, from the upper edge to the lower one."""
-_FROM_UPPER, _FROM_LOWER = 0.04, 0.15
+_FROM_UPPER, _FROM_LOWER, _FROM_CORNER = 0.04, 0.35, 0.5
 """By so much of the way to the fold the edge of a shut lid is taken from outside the mesh's, which lies on the eye."""
+_UNFOLDED_FROM = 0.5
+"""So far up the way from the fold to the brow lies the skin that the edge of a shut lid shows; less of it would be
+drawn out into streaks, and more may have hair of the brow."""
+_UNFOLDED_AT = 0.4
+"""Share of the way down from the fold to the edge from which on a shut lid shows nothing else."""
+_UNFOLDED_BLUR, _UNFOLDED_EDGE_BLUR = 0.08, 0.03
+"""Of that skin and of its edge, in widths of the eye."""
+_UNFOLDED_SHADE = 0.1
+"""By so much it is darker at its edge than at the fold, as it turns away from the light."""
 _REACH = 0.8
 """How far the drawn skin goes, from the fold to the ring below the brow."""
 _FEATHER = 0.05
@@ -95,11 +114,14 @@ _TONE = 0.8, 1.25
 """By how much the drawn skin is darkened or brightened at most, to be like what is around it."""
 _LASHES_WIDTH, _LASHES_SHARE = 0.05, 0.75
 """Of the line where lids meet: in widths of the eye, and how much of it is seen."""
-_LASHES_BLUR = 0.015
+_LASHES_BLUR = 0.02
 _LINE_FACTOR = 4
 _MARGIN_PX = 3
 _LEAST_DOUBLED_AREA_PX2 = 0.05
-_BEYOND_PX = 1.0
+_BEYOND = 1.0, 1.0, 1.0, 1.0, 0.0
+"""By so much a pixel at a triangle's edge may go beyond what its corners have: two places in the portrait, in pixels,
+and a share."""
+_LEAST_SHARE = 1e-3
 
 
 class DrawnLids:
@@ -187,14 +209,22 @@ class DrawnLids:
         meeting = (1 - _MEETING) * edge[_UPPER] + _MEETING * edge[_LOWER]
         for lid in (_UPPER, _LOWER):
             edge[lid] = meeting + open_share * (edge[lid] - meeting)
-        own_edge, own_fold, own_brow = (ring.copy() for ring in np.split(self._rings[eye], len(EYE_RINGS[eye])))
+        own = self._rings[eye].copy()
+        own_edge, own_fold, own_brow = np.split(own, len(EYE_RINGS[eye]))  # views of it
         for lid, from_outside in ((_UPPER, _FROM_UPPER), (_LOWER, _FROM_LOWER)):
             own_edge[lid] += shown * from_outside * (own_fold[lid] - own_edge[lid])
+        corners = [_OUTER, _INNER]
+        own_edge[corners] += (1 - open_share) * _FROM_CORNER * (own_fold[corners] - own_edge[corners])
+        unfolded = own.copy()
+        unfolded[_UPPER] = own_fold[_UPPER] + _UNFOLDED_FROM * (own_brow[_UPPER] - own_fold[_UPPER])
         middle = (edge[_EDGES[0]] + edge[_EDGES[1]]) / 2
         places = np.concatenate((edge, fold, brow, middle, middle))
-        own = np.concatenate((own_edge, own_fold, own_brow, own_edge[_EDGES[0]], own_edge[_EDGES[1]]))
-        x, y, within = _warp(places, own, _ORIENTATIONS[eye], canvas)
+        values = np.concatenate((_with_gap(own), _with_gap(unfolded), _DOWN), 1)
+        (x, y, unfolded_x, unfolded_y, down), within = _warp(places, values, _ORIENTATIONS[eye], canvas)
         skin = remapped(self._square, x, y).astype(np.float32)
+        if open_share < 1:
+            smooth, share = _unfolded(remapped(self._square, unfolded_x, unfolded_y), down, width)
+            skin += (1 - open_share) * share[..., None] * (smooth - skin)
         around = canvas.polygon(fold + _REACH * (brow - fold)) * within  # what is hidden is no skin
         skin *= _tone(under, skin, around * (1 - canvas.polygon(fold)))
         lashes = _LASHES_SHARE * (1 - open_share) * _soft_line(middle[1:-1], width, part)
@@ -202,6 +232,24 @@ class DrawnLids:
         soft = blurred(around, _FEATHER * width) * within
         over = shown * (soft * (1 - open_share * canvas.polygon(edge)))[..., None]
         under[:] = np.clip(under + over * (skin - under) + 0.5, 0, 255)
+
+
+def _unfolded(lid: Rgb, down: Maps, width: float) -> tuple[Maps, Maps]:
+    """The skin of an upper lid that comes out of the fold.
+
+    Args:
+        lid: (h, w, 3), the colours that it has from above the fold.
+        down: (h, w), the share of the way from the fold to the lid's edge; 0 elsewhere.
+        width: of the eye, in pixels.
+
+    Returns:
+        Its colours, and the share of what is drawn that it is.
+    """
+    share = np.minimum(down / np.float32(_UNFOLDED_AT), 1)
+    blur = _UNFOLDED_BLUR * width
+    skin = blurred(lid * share[..., None], blur) / np.maximum(blurred(share, blur), np.float32(_LEAST_SHARE))[..., None]
+    skin *= (1 - np.float32(_UNFOLDED_SHADE) * down)[..., None]
+    return np.asarray(skin, np.float32), blurred(share, _UNFOLDED_EDGE_BLUR * width)
 
 
 def _tone(under: Rgb, skin: Maps, around: Maps) -> Colour:
@@ -244,19 +292,18 @@ def _ring_pixels(mesh: Array, rings: tuple[tuple[int, ...], ...], rgb: Rgb) -> A
     return pixels(mesh[[point for ring in rings for point in ring]], rgb)
 
 
-def _warp(places: Array, own: Array, orientation: int, canvas: Canvas) -> tuple[Maps, Maps, NDArray[np.bool_]]:
-    """Where in the portrait each pixel of a part of a picture looks, affine in each triangle between the rings.
+def _warp(places: Array, values: Array, orientation: int, canvas: Canvas) -> tuple[Maps, NDArray[np.bool_]]:
+    """What each pixel of a part of a picture has, linear in each triangle between the rings.
 
     Args:
-        places: (3 * 16, 2), of the rings in the picture.
-        own: likewise, in the portrait.
+        places: (n, 2), of the rings and of the gap's middle in the picture.
+        values: (n, 5), what these have, as `_BEYOND` tells.
         orientation: of the triangles that are seen; those that lie the other way around are hidden.
         canvas: of the part.
 
     Returns:
-        x and y in the portrait's pixels, (h, w) each, and whether a pixel lies in a triangle.
+        (5, h, w), and whether a pixel lies in a triangle.
     """
     corners = places[_TRIANGLES]
     (visible,) = np.nonzero(doubled_areas(corners) * orientation > _LEAST_DOUBLED_AREA_PX2)
-    (x, y), within = canvas.interpolated(corners[visible], own[_TRIANGLES[visible]], (_BEYOND_PX,) * 2)
-    return x, y, within
+    return canvas.interpolated(corners[visible], values[_TRIANGLES[visible]], _BEYOND)

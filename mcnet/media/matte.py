@@ -16,7 +16,7 @@ from assets import ROOT as ASSETS
 from mcnet.arrays import Rgb
 from mcnet.media.face_mesh import checked_content
 
-MATTE_VERSION = 2
+MATTE_VERSION = 3
 """Of how mattes are made: one that was kept under another is not used."""
 NETWORK = ASSETS / "models" / "selfie_segmentation.tflite"
 _SHA256 = "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
@@ -25,7 +25,9 @@ _NETWORK_PX = 256
 # Shares of the picture's side.
 _BAND = 0.035
 _RADIUS, _EPS = 0.03, 1e-4
-_BEHIND, _DEEP = 0.035, 0.06
+_BEHIND, _DEEP = 0.025, 0.06
+_MIRRORED = 0.05, 0.13  # behind the person's edge: whole, and not at all
+_SMOOTH_EDGE, _SOFT = 0.035, 0.01
 _ABOVE = 0.012
 _HOLE = 0.5  # of alpha
 _FOREGROUND_RADIUS = 0.05
@@ -154,7 +156,9 @@ def _guided(
 def _plate(square: Rgb, alpha: NDArray[np.float32]) -> Rgb:
     """The background alone: what lies behind the person, and a little around, is filled in from what is seen of it.
 
-    Inpainting goes on with the lines that end at the person, which far behind makes rays: there they are smoothed out.
+    Right behind the person's edge, where a head that turns uncovers it, it is what is seen on the other side of that
+    edge, mirrored: textures and lines that end at the person go on. Farther behind, inpainting goes on with these
+    lines, which makes rays: there they are smoothed out.
     """
     side = len(square)
     hidden = cv2.dilate((alpha > _TRACE).astype(np.uint8), _disc(_BEHIND * side))
@@ -163,7 +167,34 @@ def _plate(square: Rgb, alpha: NDArray[np.float32]) -> Rgb:
     filled = cv2.inpaint(square, hidden, 3, cv2.INPAINT_TELEA)
     deep = np.clip(cv2.distanceTransform(hidden, cv2.DIST_L2, 3) / (_DEEP * side), 0, 1).astype(np.float32)
     smooth = cv2.GaussianBlur(filled, (0, 0), _DEEP * side)
-    return np.asarray(cv2.blendLinear(smooth, filled, deep, 1 - deep), np.uint8)
+    mirrored, share = _mirrored(square, hidden)
+    return np.asarray(
+        cv2.blendLinear(mirrored, cv2.blendLinear(smooth, filled, deep, 1 - deep), share, 1 - share), np.uint8
+    )
+
+
+def _mirrored(square: Rgb, hidden: cv2.typing.MatLike) -> tuple[cv2.typing.MatLike, NDArray[np.float32]]:
+    """What is seen, mirrored at the edge of what is hidden, and how far that is to be used; what is seen stays.
+
+    Args:
+        square: (S, S, 3).
+        hidden: (S, S) uint8, 1 where nothing is seen; not everywhere.
+    """
+    side = len(square)
+    depth, nearest = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    seen = hidden == 0
+    edges = np.zeros((int(nearest.max()) + 1, 2), np.float32)
+    edges[nearest[seen]] = np.argwhere(seen)[:, ::-1]
+    here = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32),) * 2), axis=-1)
+    # Each pixel by itself would look across the very next strand of hair.
+    way = cv2.GaussianBlur((edges[nearest] - here) / np.maximum(depth, 1)[..., None], (0, 0), _SMOOTH_EDGE * side)
+    way /= np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), _LEAST)
+    x, y = cv2.split(here + 2 * depth[..., None] * way)
+    there = cv2.remap(hidden, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(1,))
+    usable = cv2.erode((there == 0).astype(np.uint8), _disc(_SOFT * side / 2)).astype(np.float32)
+    near, far = _MIRRORED
+    share = usable * cv2.GaussianBlur(usable, (0, 0), _SOFT * side) * np.clip((far - depth / side) / (far - near), 0, 1)
+    return cv2.remap(square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), share.astype(np.float32)
 
 
 def _faded_above(alpha: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The inside of a mouth that a performer opens and the portrait keeps shut: cavity, tongue and teeth, drawn.
+"""The inside of a mouth that a performer opens and the portrait keeps shut: cavity, tongue, gums and teeth, drawn.
 
 Warping cannot show what a picture does not hold. A network learns to make it up, from many faces and for long; the
 bundled one gives a smear of lips between lips that are where they should be. A mouth's inside has little of a person
@@ -53,7 +53,7 @@ _BLUR, _FEATHER = 0.008, 0.012
 """Of what is drawn and of its edge, in widths of the mouth."""
 _SHADOW, _SHADOW_WIDTH = 0.6, 0.1
 """What is left of the light right behind the lips, and where it is whole again, in widths of the mouth."""
-_CAVITY, _TONGUE_COLOUR = (0.24, 0.16, 0.16), (0.55, 0.45, 0.45)
+_CAVITY, _TONGUE_COLOUR, _GUMS_COLOUR = (0.24, 0.16, 0.16), (0.55, 0.45, 0.45), (0.8, 0.62, 0.62)
 """Of the lips' red, green and blue."""
 _IVORY = np.array((1.02, 1.0, 0.94), np.float32)
 _DARKEST_TEETH, _BRIGHTEST_TEETH = 90.0, 225.0
@@ -68,7 +68,7 @@ class _Row(NamedTuple):
 
     Attributes:
         edge: of the middle teeth, below the seam of the closed lips; where the row bites.
-        length: of a tooth, from there away from the other row.
+        length: of a tooth's crown, from there away from the other row; there the gums begin.
         radius: of the arch.
         depth: of the front teeth behind the lips.
         widths: from the middle to one side.
@@ -85,27 +85,42 @@ class _Row(NamedTuple):
     shade: float
 
 
-_UPPER = _Row(0.06, 0.26, 0.47, 0.1, (0.165, 0.13, 0.145, 0.125, 0.125), (0.0, 0.014, 0.004, 0.02, 0.04), 1.0)
-_LOWER = _Row(-0.06, 0.22, 0.42, 0.14, (0.105, 0.115, 0.13, 0.12, 0.12), (0.0, 0.0, 0.005, 0.02, 0.03), 0.85)
+_UPPER = _Row(0.04, 0.21, 0.47, 0.1, (0.165, 0.13, 0.145, 0.125, 0.125), (0.0, 0.014, 0.004, 0.02, 0.04), 1.0)
+_LOWER = _Row(-0.06, 0.18, 0.42, 0.14, (0.105, 0.115, 0.13, 0.12, 0.12), (0.0, 0.0, 0.005, 0.02, 0.03), 0.85)
 _GAP = 0.006
 """Between two teeth."""
 _ROUNDING = 0.022
 """Of a tooth's corners."""
+_ARCH = 0.025
+"""By so much the gums come down farther between two teeth."""
+_GUMS = 0.5
+"""How far they reach; lips and cheeks cover the rest."""
 
 
-def _teeth(row: _Row, away: int) -> tuple[Array, NDArray[np.float32]]:
-    """A row of teeth, in the order in which they are drawn, from the sides to the middle.
+class _Jaw(NamedTuple):
+    """What is drawn of a row of teeth, tooth by tooth from the sides to the middle, as they are drawn.
+
+    Attributes:
+        teeth: (n, p, 3) outlines from the middle of the seam.
+        gums: (n, 4, 3), likewise, beyond them.
+        shades: (n,) how bright each is where it stands.
+    """
+
+    teeth: Array
+    gums: Array
+    shades: NDArray[np.float32]
+
+
+def _jaw(row: _Row, away: int) -> _Jaw:
+    """Make what is drawn of a row.
 
     Args:
         row: of the jaw.
         away: -1 for teeth that stand upwards, 1 for the others.
-
-    Returns:
-        (n, p, 3) outlines from the middle of the seam, and (n,) how bright each is where it stands.
     """
     ends = np.cumsum((0.0, *row.widths)) / row.radius
     across = np.linspace(-1, 1, 7)
-    outlines, shades = [], []
+    teeth, gums, shades = [], [], []
     for number in reversed(range(len(row.widths))):
         begin, end = ends[number] + _GAP / 2 / row.radius, ends[number + 1] - _GAP / 2 / row.radius
         for side in (-1, 1):
@@ -113,14 +128,17 @@ def _teeth(row: _Row, away: int) -> tuple[Array, NDArray[np.float32]]:
             x = row.radius * np.sin(angles)
             z = row.depth + 1.1 * row.radius * (1 - np.cos(angles))
             bite = row.edge + away * (row.steps[number] + _ROUNDING * across**4)
-            root = np.full_like(bite, row.edge + away * row.length)
-            outlines.append(np.concatenate((np.stack((x, bite, z), 1), np.stack((x, root, z), 1)[::-1])))
-            shades.append(row.shade * math.cos((begin + end) / 2) ** 1.2)
-    return np.stack(outlines), np.array(shades, np.float32)
+            root = row.edge + away * (row.length - _ARCH * across**2)
+            teeth.append(np.concatenate((np.stack((x, bite, z), 1), np.stack((x, root, z), 1)[::-1])))
+            sides = np.array([0, -1, -1, 0])
+            heights = row.edge + away * np.array((row.length / 2,) * 2 + (row.length + _GUMS,) * 2)
+            gums.append(np.stack((x[sides], heights, z[sides]), 1))
+            shades.append(row.shade * math.cos((begin + end) / 2) ** 2)
+    return _Jaw(np.stack(teeth), np.stack(gums), np.array(shades, np.float32))
 
 
-_UPPER_TEETH = _teeth(_UPPER, -1)
-_LOWER_TEETH = _teeth(_LOWER, 1)
+_UPPER_JAW = _jaw(_UPPER, -1)
+_LOWER_JAW = _jaw(_LOWER, 1)
 
 
 class MouthInterior:
@@ -141,7 +159,9 @@ class MouthInterior:
         width_px = float(np.linalg.norm(np.subtract(*pixels(mesh[list(MOUTH_CORNERS)], square))))
         self._factor = min(max(round(_DRAWN_WIDTH_PX / max(width_px, 1)), _LEAST_FACTOR), _LARGEST_FACTOR)
         lips, self._teeth = _colours(square, mesh)
-        self._cavity, self._tongue = (_tinted(lips, factors) for factors in (_CAVITY, _TONGUE_COLOUR))
+        self._cavity, self._tongue, self._gums = (
+            _tinted(lips, factors) for factors in (_CAVITY, _TONGUE_COLOUR, _GUMS_COLOUR)
+        )
 
     def drawn(self, rgb: Rgb, head: Head) -> Rgb:
         """A picture of the portrait with the inside of its mouth, as far as it is open.
@@ -193,9 +213,10 @@ class MouthInterior:
             max(self._seam[1] + jaw[1], float(head.shape[_LOWER_LIP, 1])),
             self._seam[2] + jaw[2] / 2,
         )
-        for (outlines, shades), origin in ((_LOWER_TEETH, lower), (_UPPER_TEETH, self._seam)):
-            places = seen((outlines + origin).reshape(-1, 3)).reshape(*outlines.shape[:2], 2)
-            canvas.fill(colours, places, shades[:, None] * self._teeth)
+        for row, origin in ((_LOWER_JAW, lower), (_UPPER_JAW, self._seam)):
+            for outlines, colour in ((row.gums, self._gums), (row.teeth, self._teeth)):
+                places = seen((outlines + origin).reshape(-1, 3)).reshape(*outlines.shape[:2], 2)
+                canvas.fill(colours, places, row.shades[:, None] * colour)
         return blurred(colours, _BLUR * width)
 
 

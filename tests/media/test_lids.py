@@ -9,7 +9,7 @@ import pytest
 from mcnet.arrays import Rgb
 from mcnet.media.canvas import brightness, pixels
 from mcnet.media.head_motion import Head
-from mcnet.media.lids import DrawnLids
+from mcnet.media.lids import EYE_RINGS, DrawnLids
 from mcnet.mesh_points import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from tests.media.heads import LEFT_EYE, RIGHT_EYE, SIDE_PX, Portrait, around, bundled_portrait, changed, with_eyes_at
 
@@ -34,12 +34,31 @@ def test_shut_lids_cover_the_eyes_and_little_more(portrait: Portrait) -> None:
     eyes = [around(pixels(portrait.mesh[list(points)], shown), 20) for points in (RIGHT_EYE, LEFT_EYE)]
     assert not changed(shown, portrait.square)[~(eyes[0] | eyes[1])].any()
     for points in (RIGHT_EYE, LEFT_EYE):
-        # An eye has dark and white in it, a lid is skin but for the line of its lashes.
+        # An eye has dark and white in it, a lid is smooth skin but for the line of its lashes.
         before, after = (
             brightness(eye_of(rgb, portrait.head, points).astype(np.float32)) for rgb in (portrait.square, shown)
         )
-        upper_half = slice(0, max(len(before) // 2, 1))
-        assert after[upper_half].std() < 0.7 * before[upper_half].std()
+        above_lashes = slice(0, max(3 * len(before) // 4, 1))
+        edges_before, edges_after = (np.abs(np.diff(eye[above_lashes], axis=1)).mean() for eye in (before, after))
+        assert edges_after < 0.33 * edges_before
+
+
+def test_lashes_are_not_drawn_out_over_a_shut_lid(portrait: Portrait) -> None:
+    """They cover most of what an open eye shows of its lid."""
+    striped = portrait.square.copy()
+    edge, fold, _ = (pixels(portrait.mesh[list(ring)], striped) for ring in EYE_RINGS[1])
+    beneath = cv2.fillPoly(np.zeros(striped.shape[:2], np.uint8), [np.round(edge + 0.6 * (fold - edge)).astype(int)], 1)
+    striped[(beneath > 0) & (np.arange(SIDE_PX) % 4 < 2)] = 0
+    shut = with_eyes_at(portrait.head, 0.0)
+    plain, shown = (
+        DrawnLids(square, portrait.head).drawn(portrait.square, shut) for square in (portrait.square, striped)
+    )
+    left, right = sorted(edge[[0, 8], 0])
+    middle = slice(int(left + 0.25 * (right - left)), int(right - 0.25 * (right - left)))
+    meeting = pixels(shut.mesh[list(EYE_RINGS[1][0][1:8])], shown)
+    lid = slice(int(fold[1:8, 1].min()) + 3, int(meeting[:, 1].mean()))
+    assert lid.stop - lid.start > 5
+    assert np.abs(shown[lid, middle].astype(int) - plain[lid, middle]).mean() < 3
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (1, 1)])

@@ -90,6 +90,26 @@ def test_nothing_of_the_person_is_left_in_the_plate(bald_man: tuple[NDArray[np.u
     np.testing.assert_array_equal(matte.plate[seen], square[seen])  # what was seen stays as it was
 
 
+@pytest.mark.parametrize("side", [128, 256])
+def test_textures_and_lines_go_on_behind_the_person_s_edge(side: int) -> None:
+    """A head that turns uncovers what is right behind its edge."""
+    rough = np.random.default_rng(0).integers(60, 200, (side // 4, side // 4, 3), np.uint8)
+    square = np.asarray(cv2.resize(rough, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+    square[side // 2 :] //= 3  # a dark chair before a wall
+    alpha = np.zeros((side, side), np.float32)
+    person = slice(round(0.3 * side), round(0.7 * side))
+    alpha[:, person] = 1
+    square[:, person] = (255, 0, 0)
+    plate = module._plate(square, alpha).astype(int)
+    uncovered = plate[:, person.start : person.start + round(0.02 * side)]
+    beside = square[:, person.start - round(0.1 * side) : person.start - round(0.03 * side)]
+    upper, lower = slice(0, side // 2 - 3), slice(side // 2 + 3, side)
+    assert uncovered[upper, :, 1].mean() - uncovered[lower, :, 1].mean() > 60  # the chair's edge is where it was
+    for part in (upper, lower):
+        assert uncovered[part].std(axis=0).mean() > 0.8 * beside[part].std(axis=0).mean()
+    assert not (plate[:, person] == (255, 0, 0)).all(axis=-1).any()
+
+
 def test_a_picture_that_is_all_person_has_a_plate() -> None:
     square = np.full((SIDE, SIDE, 3), 90, np.uint8)
     assert (module._plate(square, np.ones((SIDE, SIDE), np.float32)) == 90).all()

@@ -5,7 +5,7 @@ import pytest
 
 from mcnet.media.canvas import brightness, pixels
 from mcnet.media.mouth import MouthInterior
-from mcnet.mesh_points import INNER_LIPS
+from mcnet.mesh_points import INNER_LIPS, LIP_PAIRS
 from tests.media.heads import Portrait, around, bundled_portrait, changed, with_jaw_down
 
 
@@ -71,6 +71,21 @@ def test_lower_teeth_show_above_the_lower_lip(portrait: Portrait, gap: float) ->
     rising = np.diff(brightness(shown[lip_y - 12 : lip_y - 1, x].astype(np.float32)))
     assert rising[-7:].max() > 8, "from the tongue to the teeth it gets brighter"
     assert abs(rising[:3]).max() < 5
+
+
+def test_gums_show_above_teeth_where_the_upper_lip_is_raised_far(portrait: Portrait) -> None:
+    opened = with_jaw_down(portrait.head, 0.4)
+    shape = opened.shape.copy()
+    shape[list(LIP_PAIRS[0]), 1] -= 0.35
+    raised = opened._replace(shape=shape)
+    shown = MouthInterior(*portrait).drawn(portrait.square, raised)
+    (x, upper_y), (_, lower_y) = pixels(raised.mesh[[13, 14]], shown).round().astype(int).tolist()
+    column = shown[upper_y + 2 : lower_y - 1, x - 3 : x + 4].mean(axis=1, dtype=np.float32)
+    teeth = int(np.argmax(column[:, 2]))  # the whitest
+    assert teeth > 3
+    gums, cavity = column[:3].mean(axis=0), column[(teeth + len(column)) // 2 - 1]
+    assert gums[0] > gums[1] + 20, "they are red"
+    assert brightness(cavity) < 0.8 * brightness(gums) < 0.8 * brightness(column[teeth])
 
 
 def test_dim_portraits_have_dim_teeth(portrait: Portrait) -> None:

@@ -1,95 +1,39 @@
-"""The inference stage's work on one frame: find the face, crop, detect, move, render. It owns no thread."""
+"""The inference stage's work on one frame: see the performer, pose the portrait, show it. It owns no thread."""
 
-import contextlib
 import dataclasses
 import logging
-import math
-import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
-from app.pipeline.animation.cutting_out import Cutter, CuttingOut
-from app.pipeline.animation.finish import Detailing, Finish, detailed_px
-from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
+from app.pipeline.animation.cutting_out import CuttingOut
+from app.pipeline.animation.face_tracker import Finder
+from app.pipeline.animation.idle_motion import Idling
 from app.pipeline.animation.live_engine import LiveEngine
-from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
+from app.pipeline.animation.mattes import Mattes
+from app.pipeline.animation.motion import Pose, gains_of, moves_in_space
 from app.pipeline.animation.motion_recording import MotionRecording
+from app.pipeline.animation.performer import Performer
 from app.pipeline.animation.performer_view import PerformerView
-from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, kept_of
+from app.pipeline.animation.pictures import Pictures
+from app.pipeline.animation.posing import Posing
+from app.pipeline.animation.reference_finder import ReferenceFinder
+from app.pipeline.animation.reference_store import ReferenceStore
+from app.pipeline.animation.seen import Seen
+from app.pipeline.animation.source import Encoder, Source
 from app.pipeline.animation.source_store import SourceStore
-from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
+from app.pipeline.animation.stopwatch import Stopwatch
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.events import (
-    Calibrated,
-    CalibrationProgress,
-    Event,
-    MotionRefused,
-    PersonCutOut,
-    ReferenceImproved,
-    SettingRefused,
-    SourceFailed,
-    SourceReady,
-)
-from app.pipeline.inspector import Posed
-from app.pipeline.output.output_frame import OutputFrame, Person
+from app.pipeline.events import Event, SourceFailed, SourceReady
+from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
-from mcnet.arrays import Array, SourceCache
-from mcnet.engine import EngineError, resized
 from mcnet.errors import UserError, sentence
-from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
-from mcnet.media.errors import MediaError
-from mcnet.media.expressions import head_turn
-from mcnet.media.faces import Face
-from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square, places_on
-from mcnet.media.light import Light
-from mcnet.media.matte import Matte, cut_frame
-from mcnet.media.retouch import Retouch, Retouching
-from mcnet.phrases import phrase
+from mcnet.media.head_motion import Head
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.25
-"""Where the model detects the keypoints, the followed face is searched for only this often, since the crop moves
-slowly. Once the keypoints have moved by `_MOVED`, it is searched every `LOOK_AGAIN_S`. Measured keypoints need it in
-every frame."""
-LOOK_AGAIN_S = 0.1
-_MOVED = 0.04
-"""As a share of the crop's side, or of the keypoints' spread. While somebody only talks, the two stay within 0.01 and
-0.03."""
-_CLEARLY_BETTER, _BETTER_FRAMES, _STRAIGHT_DEG = 10, 5, 25.0
-"""An expression takes the place of the calibrated one once it scores this many points higher, for this many frames in a
-row, with the head turned by no more than this angle."""
 _CAMERA_GAP_S = 0.4
-_ENCODED_KEPT = 12
-_LONGEST_STEP_S = 0.5
-_JUMP = 0.08
-"""In sides of the square per frame: heads move by up to 0.03, keypoints that lost the face jump by 0.1 to 0.6."""
-_ELSEWHERE = 0.5
-"""In sides of the square: no head moves this far, or grows by this share, between two frames."""
-_LEAST_INSIDE = 0.6
-"""At least this share of the face's box must lie in the frame: the mesh only guesses what is outside."""
-_PROGRESS_STEP = 0.05
-_BRIDGE_S = 0.3
-_MATTE_WAIT_S = 1.0
-"""Where the model changes, no frame is made for so long at most until the portrait is cut out in the new size."""
-_IDLE_IN_S = 1.5
-"""Within so long an avatar at rest comes into its idle motion."""
-
-
-class Finder(Protocol):
-    """Follows the performer's face; see `mcnet.media.faces.FaceFinder`."""
-
-    def find(self, rgb: NDArray[np.uint8]) -> list[Face]: ...
-
-    def forget(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Step(NamedTuple):
@@ -102,95 +46,12 @@ class Step(NamedTuple):
     view: PerformerView | None
 
 
-class _Picture(NamedTuple):
-    """What the engine made last.
-
-    Attributes:
-        avatar: the picture, in the size that `Finish` gave it.
-        person: cut out of it, where that is wanted.
-        stance: how the portrait is posed in it.
-        retouched: whether it has what the network cannot show.
-        detailed: whether it has the portrait's own detail.
-    """
-
-    avatar: NDArray[np.uint8]
-    person: Person | None
-    stance: Pose | Head
-    retouched: bool
-    detailed: bool
-
-
-class _Whereabouts(NamedTuple):
-    """Where a frame's keypoints lie together, in the camera's pixels; so whether the crop moved makes no difference."""
-
-    center_px: NDArray[np.float64]
-    spread_px: float
-    side_px: float
-    """Of the crop."""
-
-    @classmethod
-    def of(cls, value: NDArray[np.float64], box: SquareBox) -> "_Whereabouts":
-        """Of keypoints, (K, 2) xy in [-1, 1] of the box."""
-        center = value.mean(0)
-        spread = float(np.sqrt(np.square(value - center).sum(1).mean()))
-        half = box.side / 2
-        return cls(np.array((box.center_x, box.center_y)) + center * half, spread * half, box.side)
-
-
-class _Bridged(NamedTuple):
-    """A stance within a glide, or behind it, and how much of what is drawn there is seen."""
-
-    stance: Pose | Head
-    drawn: float = 1.0
-
-
-class _Source(NamedTuple):
-    """The portrait that is animated.
-
-    Attributes:
-        portrait: as the gallery has it.
-        pose: its own keypoints.
-        cache: for the engine.
-        space: its head, where its keypoints are measured; None where they are detected.
-        plain: what is done to its pictures in the network's own size.
-        detailed: likewise in a larger one; None where the portrait has no more to show.
-    """
-
-    portrait: Portrait
-    pose: Pose
-    cache: SourceCache[Array]
-    space: PortraitInSpace | None
-    plain: Finish
-    detailed: Finish | None
-
-    @property
-    def finishes(self) -> list[Finish]:
-        """All there are."""
-        return [self.plain] if self.detailed is None else [self.plain, self.detailed]
-
-    def rest(self, like: Pose | Head) -> Pose | Head:
-        """The portrait as it is, told as `like` is."""
-        return self.space.head if self.space is not None and isinstance(like, Head) else self.pose
-
-    def pose_of(self, stance: Pose | Head) -> Pose:
-        """The portrait's keypoints in a stance."""
-        if isinstance(stance, Pose):
-            return stance
-        assert self.space is not None
-        value, maps = self.space.driving(stance)
-        return Pose(value, maps @ self.pose.jacobian)
-
-    def between(self, start: Pose | Head, end: Pose | Head, share: float) -> Pose | Head:
-        """`start` at share 0, `end` at 1; in space where both are told so."""
-        if share >= 1:
-            return end
-        if isinstance(start, Head) and isinstance(end, Head):
-            return start.towards(end, share)
-        return self.pose_of(start).towards(self.pose_of(end), share)
-
-
 class Animator:
     """Animates the chosen portrait by camera frames. Used on one thread, the engine's.
+
+    It owns the portrait that is animated and the model that does it, and takes others over. Of a camera frame,
+    `Performer` says what it tells, `ReferenceFinder` from where that motion counts, `Posing` how the portrait is posed,
+    and `Pictures` makes the picture, cut out by `Mattes`. Here is the order in which they are asked.
 
     Attributes:
         recording: takes the performer's motion, while somebody wants it; else None.
@@ -214,74 +75,30 @@ class Animator:
         store: SourceStore | None = None,
         references: ReferenceStore | None = None,
     ) -> None:
-        self._engine = engine
-        self._emit = emit
-        self._stage_done = stage_done
-        self._store = store
-        self._references = references
-        self._kept: tuple[Setup, Kept] | None = None
-        self._reference_for: Portrait | None = None
-        self._remembers = True
-        self._plays = False
-        self._idle_name = ""
-        self._idle: IdleMotion | None = None
-        self._idle_loading: IdleMotionLoading | None = None
-        self._idle_since_s: float | None = None
-        self._idled: Head | None = None
-        self._refused = False
         self.recording: MotionRecording | None = None
-        self._identity = ""
-        self._finder = finder
-        self._smoother = CropSmoother()
-        self._motion = MotionControl()
-        self._ladder = TrackingLadder()
-        self._encoded: dict[bytes, SourceCache[Array]] = {}
-        self._source: _Source | None = None
-        self._calibration: Calibration | None = None
-        self._told_share = -1.0
-        self._told_hint = ""
-        self._camera = ""
+        self._emit = emit
+        self._store = store
+        self._watch = Stopwatch(stage_done)
+        self._encoder = Encoder(engine, store, self._watch, emit)
+        self._references = ReferenceFinder(references, emit)
+        self._performer = Performer(engine, finder, self._references, self._watch, emit)
+        self._idling = Idling(emit)
+        self._posing = Posing(self._idling)
+        self._mattes = Mattes(store, self._size_px, self._watch, emit)
+        self._pictures = Pictures(self._mattes, self._watch)
+        self._source: Source | None = None
+        self._detects = False
         self._frame_id = -1
         self._captured_s = 0.0
-        self._face: Face | None = None
-        self._looked_s = 0.0
-        self._looked_at: _Whereabouts | None = None
-        self._whereabouts: _Whereabouts | None = None
-        self._target: Pose | Head | None = None
-        self._picture: _Picture | None = None
-        self._proven: _Picture | None = None
-        self._retouches = LiveSettings().retouch
-        self._details = False
-        self._cuts_out = False
-        self._cutter = Cutter(store)
-        self._cutting: CuttingOut | None = None
-        self._awaited: tuple[Portrait, CuttingOut] | None = None
-        self._heard_of: CuttingOut | None = None
-        self._told_cutting = False
-        self._known_light: Light | None = None
-        self._strange = False
-        self._resting = False
-        self._gone = True
-        self._shape: tuple[int, ...] = ()
-        self._mode = LiveSettings().relative, LiveSettings().motion
-        self._recalibrated = False
-        self._bridge: tuple[float, Pose | Head] | None = None
-        self._keypoints = LiveSettings().keypoints
-        self._reference_score = 0
-        self._better = 0
-        self._reference_of_another = False
-        self._posed: Posed | None = None
 
     def close(self) -> None:
         """Free the face finder, and end the cutting out; harmless when called again."""
-        self._cutter.close()
-        self._finder.close()
+        self._mattes.close()
+        self._performer.close()
 
     def recover(self) -> None:
         """Forget what a failed frame may have left behind: filters, and where the face was."""
-        self._motion.reset_filter()
-        self._finder.forget()
-        self._face = None
+        self._performer.recover()
 
     def set_portrait(self, portrait: Portrait, *, cut_out: bool = False, fine_detail: bool = False) -> None:
         """Animate this one from the next frame on; when it cannot be used, the one before stays.
@@ -292,32 +109,31 @@ class Animator:
                 that nothing of the portrait's background is seen.
             fine_detail: whether its pictures are to have its own, so that it is cut out in their size from the first.
         """
-        self._take_details(wished=fine_detail)
-        self._awaited = None
-        shown = self._cutting
-        if cut_out and (shown is None or shown.failed or not self._cuts(shown, portrait)):
-            self._awaited = portrait, self._begin_cutting(portrait)
+        self._pictures.wish_detail(wished=fine_detail)
+        self._mattes.wait_for(None)
+        if cut_out and not self._mattes.serves(portrait):
+            self._mattes.wait_for(portrait)
         else:
-            self._take_portrait(portrait, shown)
-        self._cutter.keep_only(*self._wanted_cuttings)
+            self._take_portrait(portrait)
+        self._mattes.keep_wanted()
 
-    def _take_portrait(self, portrait: Portrait, cutting: CuttingOut | None) -> None:
-        """Animate it, cut out by `cutting` if that is its own; whoever cannot be animated changes nothing."""
+    def _take_portrait(self, portrait: Portrait, waited: CuttingOut | None = None) -> None:
+        """Animate it, and have it cut out by what it `waited` for; whoever cannot be animated changes nothing."""
         try:
-            source, known = self._take_source(portrait)
+            source, known = self._encoder.take(portrait, detected=self._detects)
         except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
             if not isinstance(error, UserError):
                 logger.exception("portrait %s", portrait.entry.name)
             if self._source is not None:
-                self._engine.set_source(self._source.cache)
+                self._source.engine.set_source(self._source.cache)
             self._emit(SourceFailed(portrait.entry.key, sentence(error)))
             return
         if self._source is not None and (self._source.space is None) != (source.space is None):
-            self._motion.reference = None  # it was found in the other way
+            self._references.drop()  # it was found in the other way
         self._source = source
-        self._cutting = cutting if cutting is not None and self._cuts(cutting, portrait) else None
+        self._mattes.take(portrait, waited)
         self._begin_anew()
-        self._tell_source(known)
+        self._tell_source(source, known)
 
     def use_engine(self, engine: LiveEngine, taken_over: Callable[[bool], None]) -> None:
         """Animate by another model from the next frame on.
@@ -332,118 +148,30 @@ class Animator:
         Raises:
             UserError, RuntimeError: whatever the engine raises; the one before stays.
         """
-        before = self._engine, self._encoded
-        self._engine, self._encoded = engine, {}
-        source, known = self._source, False
-        try:
-            if source is not None:
-                self._source, known = self._take_source(source.portrait)
-                engine.render(self._source.pose.to_keypoints())
-        except Exception:
-            (self._engine, self._encoded), self._source = before, source
-            raise
-        reference = self._motion.reference
-        in_space = all(one is not None and one.space is not None for one in (source, self._source))
-        holds = in_space and reference is not None and reference.head is not None
-        if not holds:
-            self._motion.reference = None
-        self._reference_of_another = holds
-        self._motion.reset_filter()
-        self._whereabouts = self._looked_at = None
+        encoder = Encoder(engine, self._store, self._watch, self._emit)
+        before, source, known = self._source, None, False
+        if before is not None:
+            source, known = encoder.take(before.portrait, detected=self._detects)
+            engine.render(source.pose.to_keypoints())
+        self._encoder, self._source = encoder, source
+        measured = all(one is not None and one.space is not None for one in (before, source))
+        holds = self._references.change_model(measured=measured)
+        self._performer.change_model(engine)
         self._begin_anew()
-        if self._cuts_out and self._source is not None:
-            cutting = self._cutting_of(self._source.portrait)
-            if cutting.matte is None:
-                # What takes longer comes later: the last picture stays, and the window is told.
-                cutting.wait(_MATTE_WAIT_S)
+        if source is not None:
+            self._mattes.hurry(source.portrait)
         taken_over(holds)
-        if self._source is not None:
-            self._tell_source(known)
-
-    def _take_source(self, portrait: Portrait) -> tuple[_Source, bool]:
-        """Have the engine animate a portrait; answers with it, and whether it was encoded before."""
-        space = self._space_of(portrait)
-        cache, known = self._encode(portrait, space)
-        self._engine.set_source(cache)
-        return _Source(portrait, Pose.of(cache.keypoints), cache, space, *self._finishes(portrait, space)), known
-
-    def _finishes(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[Finish, Finish | None]:
-        """In the network's own size, and in the portrait's where that is larger."""
-        own_px = self._engine.config.size_px
-        size_px = detailed_px(portrait, own_px)
-        square = resized(portrait.square, own_px)
-        plain = Finish(own_px, None, self._retouching_of(square, space))
-        if size_px == own_px:
-            return plain, None
-        large = resized(portrait.square, size_px)
-        detail = Detailing(square, large, self._refuse_detail)
-        return plain, Finish(size_px, detail, self._retouching_of(large, space))
-
-    def _retouching_of(self, square: NDArray[np.uint8], space: PortraitInSpace | None) -> Retouching | None:
-        """For pictures of that square's size."""
-        return None if space is None else Retouching(Retouch(square, space.head), self._refuse_retouch)
-
-    def _refuse_retouch(self, error: Exception) -> None:
-        """Tell that nothing more is drawn for this portrait: what failed once would fail in every frame of a call.
-
-        In no size: another failure would tell the same again.
-        """
-        logger.error("retouching", exc_info=error)
-        for finish in [] if self._source is None else self._source.finishes:
-            if finish.retouching is not None:
-                finish.retouching.failed = True
-        said = phrase("skin, teeth and shut lids cannot be drawn for this portrait: {error}", error=sentence(error))
-        self._emit(SettingRefused("retouch", said))
-
-    def _refuse_detail(self, error: Exception) -> None:
-        """Likewise of its fine detail."""
-        logger.error("fine detail", exc_info=error)
-        said = phrase("the fine detail of this portrait cannot be shown: {error}", error=sentence(error))
-        self._emit(SettingRefused("fine_detail", said))
+        if source is not None:
+            self._tell_source(source, known)
 
     def _begin_anew(self) -> None:
         """Forget the pictures of another portrait or model, and calibrate from the start where it is under way."""
-        self._target = self._picture = self._proven = self._bridge = None
-        self._idle_since_s = self._idled = None
-        self._resting = False
-        if self._calibration is not None:
-            self.calibrate(self._calibration.duration_s)
+        self._pictures.begin_anew()
+        self._posing.begin_anew()
+        self._references.begin_anew(self._portrait)
 
-    def _tell_source(self, known: bool) -> None:
-        assert self._source is not None
-        key, measured = self._source.portrait.entry.key, self._source.space is not None
-        self._emit(SourceReady(key, from_cache=known, measured=measured))
-
-    def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
-        """The portrait's head, if the model's keypoints can be measured on it and are to be."""
-        points = self._engine.keypoint_landmarks
-        if not points or portrait.landmarks_px is None:
-            return None
-        if self._keypoints == "detected" and self._engine.detects:  # a model that cannot has its keypoints measured
-            return None
-        mesh = self._mesh_of(portrait.landmarks_px, portrait.box)
-        return PortraitInSpace(mesh, points, linear=self._engine.linear_jacobians)
-
-    def _mesh_of(self, landmarks_px: NDArray[np.float32], box: SquareBox) -> NDArray[np.float64]:
-        return mesh_in_square(landmarks_px, box, self._engine.config.size_px)
-
-    def _encode(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[SourceCache[Array], bool]:
-        places = None if space is None else space.places.astype(np.float32)
-        key = portrait.square.tobytes() + (b"" if places is None else places.tobytes())
-        cache = self._encoded.get(key)
-        if cache is not None:
-            return cache, True
-        cache = self._store.load(portrait.square, self._engine.fingerprint, places) if self._store else None
-        known = cache is not None
-        if cache is None:
-            with self._timed("encode"):
-                cache = self._engine.set_source(portrait.square, places)
-            if self._store:
-                self._store.save(portrait.square, cache, places)
-        self._encoded[key] = cache
-        while len(self._encoded) > _ENCODED_KEPT:
-            del self._encoded[next(iter(self._encoded))]
-        return cache, known
+    def _tell_source(self, source: Source, known: bool) -> None:
+        self._emit(SourceReady(source.portrait.entry.key, from_cache=known, measured=source.space is not None))
 
     def try_again(self, *, cut_out: bool, retouch: bool, fine_detail: bool) -> None:
         """Try once more what was switched on again, if it has failed before.
@@ -453,21 +181,21 @@ class Animator:
             retouch: whether it is to draw what the network cannot show.
             fine_detail: whether it is to show the portrait's own.
         """
-        if cut_out and self._cutting is not None and self._cutting.failed:
-            self._cutting, self._resting = None, False
-        for finish in [] if self._source is None else self._source.finishes:
-            if retouch and finish.retouching is not None:
-                finish.retouching.try_again()
-            if fine_detail and finish.detail is not None:
-                finish.detail.try_again()
-                self._resting = False
+        if cut_out and self._mattes.try_again():
+            self._pictures.renew()
+        if self._source is None:
+            return
+        self._source.finishes.try_again(retouch=retouch, fine_detail=fine_detail)
+        if fine_detail and self._source.finishes.has_detail:
+            self._pictures.renew()
 
     def calibrate(self, duration_s: float) -> None:
         """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
-        mesh = None if self._source is None else self._source.portrait.landmarks_px
-        self._calibration = Calibration(duration_s, mesh)
-        self._kept = None  # who asks for a calibration wants another one
-        self._told_share, self._told_hint = -1.0, ""
+        self._references.calibrate(duration_s, self._portrait)
+
+    @property
+    def _portrait(self) -> Portrait | None:
+        return None if self._source is None else self._source.portrait
 
     def step(self, frame: CameraFrame | None, now_s: float, settings: LiveSettings) -> Step:
         """Take a camera frame, or the lack of one, and answer what the output shows.
@@ -480,142 +208,55 @@ class Animator:
         Raises:
             EngineError: the model failed on this frame.
         """
-        if settings.cut_out != self._cuts_out:
-            self._cuts_out, self._resting = settings.cut_out, False
-        self._take_details(wished=settings.fine_detail)
-        self._retouches = settings.retouch
-        self._follow_cutting()
-        self._remember(settings)
-        self._prepare_idle(settings)
+        self._obey(settings)
         if frame is None:
             if now_s - self._captured_s < _CAMERA_GAP_S:
                 return Step(None, None)
             return Step(self._without_face(now_s, settings, camera=False), None)
-        self._plays = frame.played is not None
-        if frame.camera != self._camera:
-            self._change_camera(frame.camera)
-        if frame.rgb.shape != self._shape:
-            self._shape = frame.rgb.shape
-            self._reframe()
-        dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
-        self._frame_id, self._captured_s, self._identity = frame.frame_id, frame.captured_s, frame.identity
-        measures = self._measures(settings)
-        looked = measures or self._searches_first or frame.played is not None or self.recording is not None
-        if looked:
-            self._look(frame)
-        if self.recording is not None:
-            size_px = frame.rgb.shape[1], frame.rgb.shape[0]
-            self.recording.take(frame.captured_s, self._face, size_px, frame.camera)
-        box = self._frame(dt_s, settings)
-        if self._face is None or box is None:
-            return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
-        landmarks = self._face.landmarks_px if looked else None
-        measured = self._measure(self._face, box, dt_s, settings) if measures else None
-        if measures and measured is None:
-            return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, landmarks, None))
-        driving = None
-        in_the_plane = measured is None or not self._in_space(settings) or self._calibrates
-        if in_the_plane and measured is not None and self._engine.places_suffice:
-            driving = Pose.of(self._engine.detect(None, self._places_of(measured)))
-        elif in_the_plane and frame.played is not None:
-            if measured is None or not self._in_space(settings):
-                self._refuse_played(measured is not None)
-                return Step(self._slate(State.NO_FACE), PerformerView(frame, box, landmarks, None))
-            self._refused = False
-            # For the calibration. It is no reference in the plane, which a motion file does not move.
-            driving = Pose(places := self._places_of(measured), np.tile(np.eye(2), (len(places), 1, 1)))
-        elif in_the_plane:
-            square = self._crop(frame.rgb, box)
-            if square is None:
-                return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
-            driving = self._detect(square, measured)
-            if looked:
-                self._known_light = Light.of(square)
-            elif self._is_doubtful(square, driving, box, frame.captured_s):
-                # It is judged before it is shown: the lens may be covered, and keypoints are found on anything.
-                self._look(frame)
-                looked = True
-                box = self._frame(0.0, settings) or box
-                square = None if self._face is None else self._crop(frame.rgb, box)
-                if self._face is None or square is None:
-                    view = PerformerView(frame, box, None, None)
-                    return Step(self._without_face(now_s, settings, camera=True), view)
-                landmarks, driving = self._face.landmarks_px, self._detect(square, measured)
-                self._known_light = Light.of(square)
-        places = driving.value if measured is None and driving is not None else self._places_of(measured)
-        self._whereabouts = _Whereabouts.of(places, box)
-        if looked:
-            self._looked_at = self._whereabouts
-        self._posed = None
-        output = self._with_face(driving, measured, landmarks, dt_s, now_s, settings)
-        view = PerformerView(frame, box, landmarks, places.astype(np.float32), self._posed)
-        if looked:
-            self._proven = self._picture
-        return Step(output, view)
+        if self._performer.meet(frame):
+            self._posing.change_camera()
+            self._references.forget()
+        self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
+        measured = self._measures(settings)
+        seen = self._performer.see(frame, settings, measured=measured, recording=self.recording)
+        if seen.refused:
+            return Step(self._slate(State.NO_FACE), seen.view)
+        if not seen.moves:
+            return Step(self._without_face(now_s, settings, camera=True), seen.view)
+        output = self._with_face(seen, now_s, settings)
+        if seen.searched:
+            self._pictures.prove()
+        picture = self._pictures.latest if output.fresh else None
+        return Step(output, dataclasses.replace(seen.view, posed=None if picture is None else picture.posed))
 
-    def _is_doubtful(self, square: NDArray[np.uint8], driving: Pose, box: SquareBox, captured_s: float) -> bool:
-        """Whether a frame in which no face was looked for may show none: other light, or keypoints as no head moves."""
-        was_strange, self._strange = self._strange, self._motion.is_strange(driving)
-        if self._known_light is not None and Light.of(square).differs(self._known_light):
-            return True
-        before, now = self._whereabouts, _Whereabouts.of(driving.value, box)
-        if before is not None and np.hypot(*(now.center_px - before.center_px)) / now.side_px > _JUMP:
-            return True
-        # A face that stays strange was looked at already, and is again as often as one that moves.
-        return self._strange and (not was_strange or captured_s - self._looked_s >= LOOK_AGAIN_S)
-
-    @property
-    def _calibrates(self) -> bool:
-        return self._calibration is not None or self._motion.reference is None
-
-    @staticmethod
-    def _in_space(settings: LiveSettings) -> bool:
-        return settings.relative and settings.motion == "space"
+    def _obey(self, settings: LiveSettings) -> None:
+        """Take over what was switched, and what has become of it."""
+        if settings.cut_out != self._mattes.wished:
+            self._mattes.wished = settings.cut_out
+            self._pictures.renew()
+        self._pictures.wish_detail(wished=settings.fine_detail)
+        self._pictures.retouches = settings.retouch
+        ready = self._mattes.ready()
+        if ready is not None:
+            self._take_portrait(*ready)
+        if self._mattes.tell():
+            self._pictures.renew()
+        self._references.remember(wished=settings.remember_calibration)
+        self._idling.prepare(settings)
 
     def _measures(self, settings: LiveSettings) -> bool:
         """Whether the face mesh gives the keypoints; after a change of the wish everything is found anew."""
-        if settings.keypoints != self._keypoints:
-            self._keypoints = settings.keypoints
-            self._motion.reference = self._calibration = None
+        if (detects := settings.keypoints == "detected") != self._detects:
+            self._detects = detects
+            self._references.forget()
             if self._source is not None:
-                self._take_portrait(self._source.portrait, self._cutting)
+                self._take_portrait(self._source.portrait)
         return self._is_measured
 
     @property
     def _is_measured(self) -> bool:
         """Whether the keypoints of the portrait, and so those of the performer, come from the face mesh."""
         return self._source is not None and self._source.space is not None
-
-    def _measure(self, face: Face, box: SquareBox, dt_s: float, settings: LiveSettings) -> Head | None:
-        """The performer's head in the square, steadied; None where this is hardly a face."""
-        mesh = self._motion.smooth_mesh(self._mesh_of(face.mesh_px, box), dt_s, settings.smoothing)
-        head = Head.of(mesh)
-        if head.likely:
-            return head
-        self._finder.forget()  # what it follows is no face: the next frame is searched, and judged, anew
-        return None
-
-    def _detect(self, square: NDArray[np.uint8], measured: Head | None) -> Pose:
-        """Keypoints of the performer, at measured places if there are any.
-
-        Raises:
-            EngineError: the model gave NaN.
-        """
-        with self._timed("detect"):
-            driving = Pose.of(self._engine.detect(square))
-        if not (np.isfinite(driving.value).all() and np.isfinite(driving.jacobian).all()):
-            raise EngineError(
-                phrase(
-                    "model {model} gave NaN for the keypoints of this frame: use precision fp32 or another "
-                    "model; the frame is not shown",
-                    model=self._engine.model_name,
-                )
-            )
-        return driving if measured is None else driving._replace(value=self._places_of(measured))
-
-    def _places_of(self, head: Head | None) -> NDArray[np.float64]:
-        assert head is not None
-        return places_on(head.mesh, self._engine.keypoint_landmarks)
 
     def follow(self, view: PerformerView) -> PerformerView:
         """Search a step's frame for the performer's face if it is time, for the frames to come.
@@ -625,450 +266,78 @@ class Animator:
         Returns:
             The view, with the landmarks if they were found in this very frame.
         """
-        # Where the mesh measures, it has looked at this frame already.
-        if self._is_measured or self._searches_first or not self._time_to_look(view.frame.captured_s):
-            return view
-        self._look(view.frame)
-        self._looked_at = self._whereabouts
-        if self._face is not None:
-            self._proven = self._picture
-        return view if self._face is None else dataclasses.replace(view, landmarks_px=self._face.landmarks_px)
+        found = self._performer.follow(view, measured=self._is_measured)
+        if found is not view:
+            self._pictures.prove()
+        return found
 
-    @property
-    def _searches_first(self) -> bool:
-        """Whether a frame has to be searched for the face before anything else is made of it."""
-        return self._face is None or self._calibration is not None
-
-    def _time_to_look(self, captured_s: float) -> bool:
-        rested_s = captured_s - self._looked_s
-        here, there = self._whereabouts, self._looked_at
-        if rested_s >= LOOK_EVERY_S or here is None or there is None:
-            return True
-        if rested_s < LOOK_AGAIN_S:
-            return False
-        moved = np.hypot(*(here.center_px - there.center_px)) / here.side_px
-        grown = abs(here.spread_px / max(there.spread_px, 1e-6) - 1)
-        return bool(max(moved, grown) > _MOVED)
-
-    def _refuse_played(self, measured: bool) -> None:
-        """Tell once that the motion file cannot move the avatar, as nothing can be detected in it."""
-        if not self._refused:
-            self._refused = True
-            self._emit(MotionRefused(in_the_plane=measured))
-
-    def _change_camera(self, camera: str) -> None:
-        self._camera = camera
-        self._refused = False
-        self._reframe()
-        self._ladder.reset()
-        self._motion.reference = None
-        self._calibration = None
-
-    def _reframe(self) -> None:
-        """Look for the face anew and frame it afresh."""
-        self.recover()
-        self._smoother.reset()
-
-    def _look(self, frame: CameraFrame) -> None:
-        """Search a frame for the performer's face."""
-        self._looked_s = frame.captured_s
-        if frame.played is not None:
-            faces = [] if frame.played.face is None else [frame.played.face]
-        else:
-            with self._timed("face"):
-                faces = self._finder.find(frame.rgb)
-        faces = [face for face in faces if face.box.share_inside(frame.rgb) >= _LEAST_INSIDE]
-        if faces and (self._gone or self._is_elsewhere(faces[0])):
-            # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.
-            self._smoother.reset()
-            self._motion.reset_filter()
-            self._gone = False
-        self._face = faces[0] if faces else None
-
-    def _is_elsewhere(self, face: Face) -> bool:
-        """Whether a face cannot have come from where the last one was: another person's, or another scene."""
-        if self._face is None:
-            return False
-        before, now = frame_face(self._face), frame_face(face)
-        away = math.hypot(now.center_x - before.center_x, now.center_y - before.center_y) / before.side
-        return away > _ELSEWHERE or max(now.side / before.side, before.side / now.side) > 1 + _ELSEWHERE
-
-    def _crop(self, rgb: NDArray[np.uint8], box: SquareBox) -> NDArray[np.uint8] | None:
-        """The square that the model sees; None where the user's zoom and nudge left nothing of the picture in it."""
-        try:
-            with self._timed("crop"):
-                return crop(rgb, box, self._engine.config.size_px)
-        except MediaError:
-            return None
-
-    def _frame(self, dt_s: float, settings: LiveSettings) -> SquareBox | None:
-        """Where to crop: the training's framing rule, steadied, with the user's zoom and nudge."""
-        box = self._smoother.update(None if self._face is None else frame_face(self._face), dt_s)
-        if box is None:
-            return None
-        return SquareBox(
-            box.center_x + settings.nudge_x * box.side,
-            box.center_y + settings.nudge_y * box.side,
-            box.side / settings.zoom,
-        )
-
-    def _with_face(
-        self,
-        driving: Pose | None,
-        measured: Head | None,
-        landmarks: NDArray[np.float32] | None,
-        dt_s: float,
-        now_s: float,
-        settings: LiveSettings,
-    ) -> OutputFrame:
+    def _with_face(self, seen: Seen, now_s: float, settings: LiveSettings) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
-        if self._reference_of_another and settings.relative and not self._in_space(settings):
-            self._motion.reference, self._reference_of_another = None, False  # its keypoints are another model's
-        if driving is not None:
-            self._take_calibration(Reference(driving, measured), landmarks, now_s, settings)
-        if settings.relative and self._motion.reference is None:
+        self._references.check(settings)
+        if seen.pose is not None:
+            self._references.offer(seen, self._source, now_s, settings)
+        if settings.relative and self._references.reference is None:
             return self._slate(State.CALIBRATING)
-        stance = self._stance(driving, measured, dt_s, settings)
-        bridged = self._bridged(stance, now_s, settings)
-        self._target = target = bridged.stance
-        rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
-        self._idle_since_s = None
-        self._render(self._source.between(self._rest(target), target, rung.presence), bridged.drawn)
-        if rung.presence >= 1:
-            self._idled = None
-        return self._shown(rung.state, fresh=True)
+        target = self._target(seen, self._source, settings)
+        posture = self._posing.follow(target, self._source, self._references.taken, now_s, settings)
+        assert posture.stance is not None
+        self._pictures.make(self._source, posture.stance, posture.drawn)
+        return self._shown(posture.state, fresh=True)
 
-    def _stance(self, driving: Pose | None, measured: Head | None, dt_s: float, settings: LiveSettings) -> Pose | Head:
-        """How the portrait is to be posed."""
-        assert self._source is not None
-        reference = self._motion.reference
-        if measured is not None and self._in_space(settings):
-            assert self._source.space is not None
+    def _target(self, seen: Seen, source: Source, settings: LiveSettings) -> Pose | Head:
+        """The stance that the performer means."""
+        reference = self._references.reference
+        if seen.head is not None and moves_in_space(settings):
+            assert source.space is not None
             assert reference is not None
             assert reference.head is not None
-            self._improve_reference(reference, measured)
-            return self._source.space.follow(measured, reference.head, gains_of(settings))
-        assert driving is not None
-        smooth = self._motion.smooth(driving, dt_s, settings.smoothing, steady=measured is not None)
-        if settings.relative:
-            gains = settings.motion_strength, settings.expression_strength
-            return self._motion.relative(self._source.pose, smooth, *gains)
-        return smooth
-
-    def _improve_reference(self, reference: Reference, measured: Head) -> None:
-        """Take over a more neutral expression than that of the calibration; where the head was then stays."""
-        pose = score_expression(measured.openings)
-        score = pose.score
-        straight = head_turn(measured.rotation).angle < _STRAIGHT_DEG  # turned far, a mesh measures less well
-        self._better = self._better + 1 if straight and score >= self._reference_score + _CLEARLY_BETTER else 0
-        if self._better < _BETTER_FRAMES:
-            return
-        self._reference_score, self._better = score, 0
-        assert reference.head is not None
-        self._motion.reference = reference._replace(head=reference.head._replace(shape=measured.shape))
-        self._recalibrated = True
-        self._keep_reference(pose, measured.mesh.astype(np.float32), in_space=True)
-        self._emit(ReferenceImproved(score, pose.remarks))
-
-    def _bridged(self, target: Pose | Head, now_s: float, settings: LiveSettings) -> _Bridged:
-        """Glide where a performer means another pose from now on: after a calibration or a change of the mode.
-
-        Between the plane and space no head is known to draw on, so that the drawing fades in behind such a glide.
-        """
-        mode = settings.relative, settings.motion
-        if mode != self._mode or self._recalibrated:
-            self._bridge = None if self._target is None else (now_s, self._target)
-        self._mode, self._recalibrated = mode, False
-        if self._bridge is None:
-            return _Bridged(target)
-        began_s, start = self._bridge
-        share = (now_s - began_s) / _BRIDGE_S
-        assert self._source is not None
-        if share < 1:
-            return _Bridged(self._source.between(start, target, eased(share)))
-        if share < 2 and isinstance(start, Pose):
-            return _Bridged(target, eased(share - 1))
-        self._bridge = None
-        return _Bridged(target)
-
-    def _take_calibration(
-        self, now: Reference, landmarks: NDArray[np.float32] | None, now_s: float, settings: LiveSettings
-    ) -> None:
-        in_space = now.head is not None and self._in_space(settings)
-        if self._calibration is None and settings.relative:
-            if self._motion.reference is None:
-                self.calibrate(settings.calibration_s)
-                self._look_for_kept(in_space=in_space)
-            elif not in_space and self._source is not None and self._reference_for is not self._source.portrait:
-                self._look_for_kept(in_space=False)  # its reference looks as this portrait does
-        if landmarks is not None and self._takes_kept(landmarks, in_space=in_space):
-            return
-        calibration = self._calibration
-        if calibration is None or landmarks is None:
-            return
-        calibration.offer(now_s, landmarks, now, in_space=in_space)
-        best = calibration.result()
-        if best is None:
-            self._tell_progress(calibration.share, calibration.hint)
-            return
-        score, reference = best
-        self._take_reference(reference, of_another_model=self._plays)
-        self._keep_reference(score, landmarks, in_space=in_space)
-        self._emit(Calibrated(score.score, score.remarks, in_space=in_space))
-
-    def _take_reference(self, reference: Reference, *, of_another_model: bool = False) -> None:
-        self._motion.reference = reference
-        self._reference_of_another = of_another_model
-        self._reference_score = 0 if reference.head is None else score_expression(reference.head.openings).score
-        self._better = 0
-        self._calibration = self._kept = None
-        self._recalibrated = True
-        self._reference_for = None if self._source is None else self._source.portrait
-
-    def _setup(self, *, in_space: bool) -> Setup:
-        assert self._source is not None
-        square, model = self._source.portrait.square, self._engine.fingerprint
-        return Setup(self._identity, self._shape, in_space, self._is_measured, square, model)
-
-    def _look_for_kept(self, *, in_space: bool) -> None:
-        """See whether a reference was kept for this setup; it is taken once its performer is seen."""
-        self._kept = None
-        self._reference_for = None if self._source is None else self._source.portrait
-        if self._references is not None and self._remembers:
-            setup = self._setup(in_space=in_space)
-            kept = self._references.load(setup)
-            self._kept = None if kept is None else (setup, kept)
-
-    def _takes_kept(self, landmarks: NDArray[np.float32], *, in_space: bool) -> bool:
-        if self._kept is None or self._kept[0].in_space != in_space:
-            return False
-        kept = self._kept[1]
-        if not kept.is_of(landmarks):
-            return False
-        self._take_reference(kept.reference, of_another_model=kept.fingerprint != self._engine.fingerprint)
-        self._emit(Calibrated(kept.score, kept.remarks, in_space=in_space, kept=True))
-        return True
-
-    def _keep_reference(self, score: PoseScore, landmarks: NDArray[np.float32], *, in_space: bool) -> None:
-        if self._references is not None and self._remembers and self._motion.reference is not None:
-            kept = kept_of(self._motion.reference, landmarks, score.score, score.remarks, self._engine.fingerprint)
-            self._references.save(self._setup(in_space=in_space), kept)
-
-    def _remember(self, settings: LiveSettings) -> None:
-        """Delete what was kept where it is not wanted any more."""
-        if self._remembers and not settings.remember_calibration and self._references is not None:
-            self._references.clear()
-            self._kept = None
-        self._remembers = settings.remember_calibration
-
-    def _tell_progress(self, share: float, hint: str) -> None:
-        if share >= self._told_share + _PROGRESS_STEP or hint != self._told_hint:
-            self._told_share, self._told_hint = share, hint
-            self._emit(CalibrationProgress(share, hint))
+            self._references.improve(seen, source)  # for the frames to come
+            return source.space.follow(seen.head, reference.head, gains_of(settings))
+        smooth = self._performer.steady(seen, settings)
+        if not settings.relative:
+            return smooth
+        assert reference is not None
+        return reference.relative(source.pose, smooth, settings.motion_strength, settings.expression_strength)
 
     def _without_face(self, now_s: float, settings: LiveSettings, *, camera: bool) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
-        self._face = None
-        if settings.relative and self._motion.reference is None:
-            if self._calibration is not None:
-                self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
+        self._performer.lose()
+        if settings.relative and self._references.reference is None:
+            self._references.miss()
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
-        rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
-        if rung.state is not State.HOLD:
-            self._gone = True
-        if not rung.state.shows_avatar:
-            self._idle_since_s = self._idled = None
-            return self._slate(rung.state)
-        if rung.state is State.HOLD and self._proven is not None:
-            # Later ones may be of frames that showed no face any more. What is switched meanwhile counts at once.
-            if not self._is_as_wished(self._proven):
-                self._render(self._proven.stance)
-                self._proven = self._picture
-            self._picture = self._proven
-        elif rung.state is State.EASING and self._target is not None:
-            self._render(self._source.between(self._rest(self._target), self._target, rung.presence))
-        elif rung.state is State.IDLE and (idle := self._idle_stance(now_s, settings)) is not None:
-            self._idled = idle
-            self._render(idle)
-        elif self._picture is None or (rung.state is not State.HOLD and not self._resting):
-            self._render(self._source.pose)
-            self._resting = True
-        return self._shown(rung.state, fresh=False)
+        posture = self._posing.wait(self._source, now_s, settings, camera=camera)
+        if posture.state is not State.HOLD:
+            self._performer.leave()
+        if not posture.state.shows_avatar:
+            return self._slate(posture.state)
+        if posture.stance is not None:
+            self._pictures.make(self._source, posture.stance)
+        elif posture.state is State.HOLD:
+            self._pictures.hold(self._source)
+        else:
+            self._pictures.rest(self._source)
+        return self._shown(posture.state, fresh=False)
 
-    def _rest(self, like: Pose | Head) -> Pose | Head:
-        """Where the avatar comes from and goes to without its performer, told as `like` is: where it idled last."""
-        assert self._source is not None
-        if self._idled is not None and isinstance(like, Head):
-            return self._idled
-        return self._source.rest(like)
-
-    def _prepare_idle(self, settings: LiveSettings) -> None:
-        """Have the chosen idle motion read, and take it once it is there."""
-        if settings.idle_motion != self._idle_name:
-            self._idle_name, self._idle = settings.idle_motion, None
-            self._idle_loading = IdleMotionLoading(self._idle_name) if self._idle_name else None
-        loading = self._idle_loading
-        if loading is not None and not loading.is_alive():
-            self._idle, self._idle_loading = loading.motion, None
-            if loading.failure:
-                self._emit(SettingRefused("idle_motion", loading.failure))
-
-    def _idle_stance(self, now_s: float, settings: LiveSettings) -> Head | None:
-        """How the avatar is posed while it idles; None where it rests still, or its motion is not read yet."""
-        space = None if self._source is None else self._source.space
-        if self._idle is None or space is None:
-            return None
-        if self._idle_since_s is None:
-            self._idle_since_s = now_s
-        time_s = now_s - self._idle_since_s
-        stance = self._idle.stance(space, time_s, gains_of(settings))
-        start = self._idled if self._idled is not None and time_s == 0 else space.head
-        return start.towards(stance, eased(min(1.0, time_s / _IDLE_IN_S)))
-
-    def _take_details(self, *, wished: bool) -> None:
-        if wished != self._details:
-            self._details, self._resting = wished, False
-
-    def _finish_of(self, source: _Source) -> Finish:
-        """What is to be done to its pictures now."""
-        detailed = source.detailed
-        return detailed if self._details and detailed is not None and detailed.usable else source.plain
-
-    def _retouching_in(self, stance: Pose | Head) -> Retouching | None:
-        """What retouches a picture of the portrait in that stance; None where nothing is to be, or can be."""
-        retouching = None if self._source is None else self._finish_of(self._source).retouching
-        usable = self._retouches and isinstance(stance, Head) and retouching is not None and not retouching.failed
-        return retouching if usable else None
-
-    def _matte(self) -> Matte | None:
-        """Of the portrait, if it is to be cut out, and is."""
-        assert self._source is not None
-        return self._cutting_of(self._source.portrait).matte if self._cuts_out else None
-
-    def _is_as_wished(self, picture: _Picture) -> bool:
-        """Whether nothing was switched since it was made that would have it look otherwise."""
-        assert self._source is not None
-        retouched = self._retouching_in(picture.stance) is not None
-        detailed = self._finish_of(self._source).detail is not None
-        wished = picture.retouched == retouched and picture.detailed == detailed
-        return wished and (picture.person is None) == (self._matte() is None)
-
-    def _render(self, stance: Pose | Head, drawn: float = 1.0) -> None:
-        """Make the portrait's picture in a stance, of whose drawing so much is seen."""
-        assert self._source is not None
-        source, retouching = self._source, self._retouching_in(stance)
-        detail = self._finish_of(source).detail
-        began_s = time.perf_counter()
-        posed = stance if retouching is None or isinstance(stance, Pose) else retouching.posed(stance, drawn)
-        posing_s = time.perf_counter() - began_s
-        pose = source.pose_of(posed)
-        flow = None
-        with self._timed("render"):
-            if detail is None and self._matte() is None:
-                avatar = self._engine.render(pose.to_keypoints())
-            else:
-                (avatar,), flow = self._engine.render_with_flow(pose.to_keypoints())
-        if detail is not None:
-            assert flow is not None
-            with self._timed("detail"):
-                avatar = detail.added(avatar, flow.deformation[0])
-            retouching = self._retouching_in(stance)  # of another size, where that failed just now
-        matte = None if flow is None else self._matte()
-        if retouching is not None and isinstance(stance, Head):
-            began_s = time.perf_counter()
-            avatar = retouching.applied(avatar, stance, drawn)
-            self._stage_done("retouch", posing_s + time.perf_counter() - began_s)
-            if retouching.failed and posed is not stance:
-                self._render(stance)  # what was left to the drawing is the network's after all
-                return
-        person = None
-        if matte is not None:
-            assert flow is not None
-            with self._timed("cut out"):
-                person = Person(cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0]), matte.plate)
-        self._picture = _Picture(
-            avatar,
-            person,
-            stance,
-            retouched=self._retouching_in(stance) is not None,
-            detailed=self._finish_of(source).detail is not None,
-        )
-        self._posed = Posed(
-            source.portrait.square,
-            *source.pose,
-            *pose,
-            measured=source.cache.measured,
-            fingerprint=source.cache.fingerprint,
-        )
-        self._resting = False
-
-    def _shown_px(self, portrait: Portrait) -> int:
-        """The side of its pictures: as they are, or will be once it is animated."""
+    def _size_px(self, portrait: Portrait) -> int:
+        """The side of a portrait's pictures: as they are, or will be once it is animated."""
         if self._source is not None and self._source.portrait is portrait:
-            return self._finish_of(self._source).size_px
-        size_px = self._engine.config.size_px
-        return detailed_px(portrait, size_px) if self._details else size_px
-
-    def _cuts(self, cutting: CuttingOut, portrait: Portrait) -> bool:
-        """Whether it is that portrait's, in the size that is shown; one that failed is so for every size."""
-        size_px = cutting.size_px if cutting.failed else self._shown_px(portrait)
-        return cutting.is_for(portrait.square, size_px)
-
-    def _begin_cutting(self, portrait: Portrait) -> CuttingOut:
-        return self._cutter.begin(portrait.square, self._shown_px(portrait), before=self._cutting)
-
-    def _cutting_of(self, portrait: Portrait) -> CuttingOut:
-        """Cuts out the portrait that is animated; it begins when it is first wanted, and may be done already."""
-        if self._cutting is None or not self._cuts(self._cutting, portrait):
-            self._cutting = self._begin_cutting(portrait)
-        return self._cutting
-
-    @property
-    def _wanted_cuttings(self) -> list[CuttingOut]:
-        """That of the portrait that is animated, and of the one that waits."""
-        begun = (self._cutting, None if self._awaited is None else self._awaited[1])
-        return [one for one in begun if one is not None]
-
-    def _follow_cutting(self) -> None:
-        """Take a portrait that waited for being cut out, and tell what is under way."""
-        if self._awaited is not None:
-            portrait, cutting = self._awaited
-            if self._cuts_out and not self._cuts(cutting, portrait):  # another model has come meanwhile
-                self._awaited = portrait, self._begin_cutting(portrait)
-            elif cutting.over or not self._cuts_out:
-                self._awaited = None
-                self._take_portrait(portrait, cutting)
-        done = self._cutting
-        if done is not None and done.over and done is not self._heard_of:
-            self._heard_of, self._resting = done, False
-            if done.took_s:
-                self._stage_done("matte", done.took_s)
-            if done.failed and self._cuts_out:
-                self._emit(SettingRefused("cut_out", done.failure))
-        wanted = self._wanted_cuttings
-        self._cutter.keep_only(*wanted)
-        under_way = self._cuts_out and any(one.takes_long for one in wanted)
-        if under_way != self._told_cutting:
-            self._told_cutting = under_way
-            self._emit(PersonCutOut(under_way=under_way))
+            return self._pictures.finish_of(self._source).size_px
+        return self._pictures.size_px(portrait, self._encoder.engine.config.size_px)
 
     def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
         assert self._source is not None
-        picture = self._picture
-        avatar, person, detailed = (None, None, False) if picture is None else (*picture[:2], picture.detailed)
-        cutting = self._cutting if self._cuts_out else None
-        whole = cutting is not None and cutting.failed and self._cuts(cutting, self._source.portrait)
+        picture = self._pictures.latest
+        assert picture is not None
         return OutputFrame(
-            self._frame_id, self._captured_s, state, avatar, fresh, person, whole=whole, detailed=detailed
+            self._frame_id,
+            self._captured_s,
+            state,
+            picture.avatar,
+            fresh,
+            whole=self._mattes.failed(self._source.portrait),
         )
 
     def _slate(self, state: State) -> OutputFrame:
         return OutputFrame(self._frame_id, self._captured_s, state, None, fresh=False)
-
-    @contextlib.contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        began_s = time.perf_counter()
-        yield
-        self._stage_done(name, time.perf_counter() - began_s)

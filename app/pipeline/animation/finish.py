@@ -1,5 +1,6 @@
 """In which size a portrait's pictures go out, and what is done to the network's before."""
 
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
@@ -7,11 +8,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.pipeline.events import Event, SettingRefused
 from app.pipeline.portraits import Portrait
 from mcnet.arrays import Rgb
+from mcnet.engine import resized
+from mcnet.errors import sentence
 from mcnet.media.attempts import Attempts
 from mcnet.media.fine_detail import ENOUGH_PIXELS, MOST_TIMES, FineDetail
-from mcnet.media.retouch import Retouching
+from mcnet.media.head_motion import PortraitInSpace
+from mcnet.media.retouch import Retouch, Retouching
+from mcnet.phrases import phrase
+
+logger = logging.getLogger(__name__)
 
 
 class Detailing(Attempts):
@@ -54,6 +62,86 @@ class Finish(NamedTuple):
     def usable(self) -> bool:
         """Whether pictures can be had so: nothing failed that gives them their size."""
         return self.detail is None or not self.detail.failed
+
+
+class Finishes:
+    """What can be done to the pictures of one portrait, in each size that they may have.
+
+    What fails is told and given up for this portrait until it is tried again: what failed once would fail in every
+    frame of a call. What is wished of it now is not known here.
+
+    Args:
+        portrait: whose.
+        space: its head, for what is drawn; None where it is not known.
+        own_px: the side of the network's pictures.
+        emit: told of what fails.
+    """
+
+    def __init__(
+        self, portrait: Portrait, space: PortraitInSpace | None, own_px: int, emit: Callable[[Event], None]
+    ) -> None:
+        self._emit = emit
+        size_px = detailed_px(portrait, own_px)
+        square = resized(portrait.square, own_px)
+        self._plain = Finish(own_px, None, self._retouching_of(square, space))
+        self._detailed: Finish | None = None  # where the portrait has no more to show
+        if size_px != own_px:
+            large = resized(portrait.square, size_px)
+            detail = Detailing(square, large, self._refuse_detail)
+            self._detailed = Finish(size_px, detail, self._retouching_of(large, space))
+
+    def now(self, *, detailed: bool) -> Finish:
+        """What is to be done.
+
+        Args:
+            detailed: whether the portrait's own detail is wished; without any, or where it failed, there is none.
+        """
+        wished = self._detailed if detailed else None
+        return wished if wished is not None and wished.usable else self._plain
+
+    def try_again(self, *, retouch: bool, fine_detail: bool) -> None:
+        """Try once more what has failed before, in every size.
+
+        Args:
+            retouch: whether that is what the network cannot show.
+            fine_detail: whether it is the portrait's own detail.
+        """
+        for finish in self._all:
+            if retouch and finish.retouching is not None:
+                finish.retouching.try_again()
+            if fine_detail and finish.detail is not None:
+                finish.detail.try_again()
+
+    @property
+    def has_detail(self) -> bool:
+        """Whether the portrait has more to show than the network's pictures do."""
+        return self._detailed is not None
+
+    @property
+    def _all(self) -> list[Finish]:
+        return [self._plain] if self._detailed is None else [self._plain, self._detailed]
+
+    def _retouching_of(self, square: Rgb, space: PortraitInSpace | None) -> Retouching | None:
+        """For pictures of that square's size."""
+        return None if space is None else Retouching(Retouch(square, space.head), self._refuse_retouch)
+
+    def _refuse_retouch(self, error: Exception) -> None:
+        """Tell that nothing more is drawn for this portrait.
+
+        In no size: another failure would tell the same again.
+        """
+        logger.error("retouching", exc_info=error)
+        for finish in self._all:
+            if finish.retouching is not None:
+                finish.retouching.failed = True
+        said = phrase("skin, teeth and shut lids cannot be drawn for this portrait: {error}", error=sentence(error))
+        self._emit(SettingRefused("retouch", said))
+
+    def _refuse_detail(self, error: Exception) -> None:
+        """Likewise of its fine detail."""
+        logger.error("fine detail", exc_info=error)
+        said = phrase("the fine detail of this portrait cannot be shown: {error}", error=sentence(error))
+        self._emit(SettingRefused("fine_detail", said))
 
 
 def detailed_px(portrait: Portrait, size_px: int) -> int:

@@ -2,12 +2,16 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 import assets
-from app.settings import GENTLE
+from app.pipeline.animation.motion import gains_of
+from app.pipeline.animation.tracking_ladder import eased
+from app.pipeline.events import Event, SettingRefused
+from app.settings import GENTLE, LiveSettings
 from mcnet.errors import UserError, sentence
 from mcnet.media.crop import frame_face
 from mcnet.media.head_motion import Gains, Head, PortraitInSpace, mesh_in_square, most_neutral
@@ -19,6 +23,8 @@ _RATE_HZ = 30.0
 _SIZE_PX = 256
 _JUDGED = 300
 """Frames of which the most neutral one is chosen, spread over the file: each costs some 0.2 ms."""
+_COME_IN_S = 1.5
+"""Within so long an avatar at rest comes into its idle motion."""
 
 
 class IdleMotion:
@@ -78,3 +84,67 @@ class IdleMotionLoading(threading.Thread):
             if not isinstance(error, UserError):
                 logger.exception("idle motion %s", self._file)
             self.failure = sentence(error)
+
+
+class Idling:
+    """The idle motion that was chosen, and the avatar in it. When it idles is not decided here.
+
+    Args:
+        emit: told where a motion cannot be read.
+
+    Attributes:
+        motion: None where none was chosen, or where it is not read yet.
+        loading: reads it, while it does.
+        reached: how the avatar was posed in it last; None once its performer has it, or the slate is shown.
+    """
+
+    def __init__(self, emit: Callable[[Event], None]) -> None:
+        self.motion: IdleMotion | None = None
+        self.loading: IdleMotionLoading | None = None
+        self.reached: Head | None = None
+        self._emit = emit
+        self._name = ""
+        self._began: tuple[float, Head] | None = None
+
+    def prepare(self, settings: LiveSettings) -> None:
+        """Have the chosen motion read, and take it once it is there."""
+        if settings.idle_motion != self._name:
+            self._name, self.motion = settings.idle_motion, None
+            self.loading = IdleMotionLoading(self._name) if self._name else None
+        loading = self.loading
+        if loading is not None and not loading.is_alive():
+            self.motion, self.loading = loading.motion, None
+            if loading.failure:
+                self._emit(SettingRefused("idle_motion", loading.failure))
+
+    def stance(self, space: PortraitInSpace, now_s: float, settings: LiveSettings) -> Head | None:
+        """How the avatar is posed while it idles; None where it rests still.
+
+        Args:
+            space: the portrait's head.
+            now_s: of a monotonic clock; the motion begins with the first time, where the avatar is then.
+            settings: for the gains.
+        """
+        if self.motion is None:
+            return None
+        if self._began is None:
+            self._began = now_s, space.head if self.reached is None else self.reached
+        began_s, start = self._began
+        time_s = now_s - began_s
+        stance = self.motion.stance(space, time_s, gains_of(settings))
+        self.reached = start.towards(stance, eased(min(1.0, time_s / _COME_IN_S)))
+        return self.reached
+
+    def interrupt(self, *, over: bool) -> None:
+        """The performer is back, and the motion begins anew when next needed.
+
+        Args:
+            over: whether the avatar has left the motion altogether.
+        """
+        self._began = None
+        if over:
+            self.reached = None
+
+    def end(self) -> None:
+        """The avatar is not seen, or is another one."""
+        self.interrupt(over=True)

@@ -98,16 +98,9 @@ def _share(cutoff_hz: float, dt_s: float) -> float:
     return 1 - math.exp(-2 * math.pi * cutoff_hz * dt_s)
 
 
-class Reference(NamedTuple):
-    """What a performer's motion is measured from.
-
-    Attributes:
-        pose: keypoints in the square, for motion in the plane.
-        head: for motion in space, of which the expression counts and where the head was; None where no mesh measured.
-    """
-
-    pose: Pose
-    head: Head | None = None
+def moves_in_space(settings: LiveSettings) -> bool:
+    """Whether the performer's head moves the avatar, where it is measured; otherwise keypoints do, in the plane."""
+    return settings.relative and settings.motion == "space"
 
 
 def gains_of(settings: LiveSettings) -> Gains:
@@ -138,55 +131,20 @@ and hands before the mouth included, the stretch was 0.93 to 1.06 and the rest u
 and 0.8. Nothing beyond the first four is shown, and what exceeds the strange ones is looked at before it is shown."""
 
 
-class MotionControl:
-    """Turns the performer's keypoints into those that the source takes.
+class Reference(NamedTuple):
+    """What a performer's motion is measured from.
 
     Attributes:
-        reference: the performer's, or None before a calibration.
+        pose: keypoints in the square, for motion in the plane.
+        head: for motion in space, of which the expression counts and where the head was; None where no mesh measured.
     """
 
-    def __init__(self) -> None:
-        self.reference: Reference | None = None
-        self._filters_mesh = [OneEuroFilter() for _ in _PARTS]
-        self._filter_value = OneEuroFilter()
-        self._filter_jacobian = OneEuroFilter()
-
-    def reset_filter(self) -> None:
-        """Let the next keypoints through unsmoothed, as after a gap."""
-        for one in (self._filter_value, self._filter_jacobian, *self._filters_mesh):
-            one.reset()
-
-    def smooth(self, driving: Pose, dt_s: float, smoothing: float, *, steady: bool = False) -> Pose:
-        """The performer's keypoints without their jitter; `dt_s` seconds after those before.
-
-        Args:
-            driving: the keypoints.
-            dt_s: seconds.
-            smoothing: the setting, 0 to 1.
-            steady: whether the places come from a mesh that was smoothed already.
-        """
-        return Pose(
-            driving.value if steady else self._filter_value.update(driving.value, dt_s, smoothing),
-            self._filter_jacobian.update(driving.jacobian, dt_s, smoothing),
-        )
-
-    def smooth_mesh(self, mesh: Array, dt_s: float, smoothing: float) -> Array:
-        """Likewise the performer's mesh, (468, 3) in coordinates of keypoints, or (478, 3) with irises.
-
-        Lids, lips, each iris and the rest are filtered apart: a blink is quick, and its filter must not take it for the
-        stillness of the head. As the head is moved, all parts have one speed and so one delay; as it turns, nearly so.
-        """
-        smooth = mesh.copy()
-        for part, one in zip(_PARTS, self._filters_mesh, strict=True):
-            if part[-1] < len(mesh):
-                smooth[part] = one.update(mesh[part], dt_s, smoothing)
-        return smooth
+    pose: Pose
+    head: Head | None = None
 
     def is_strange(self, driving: Pose) -> bool:
-        """Whether keypoints are hardly those of the face that the reference pose shows; never before a calibration."""
-        if self.reference is None:
-            return False
-        around, linear, _, expression = _parted(self.reference.pose, driving)
+        """Whether keypoints are hardly those of the face that the reference pose shows."""
+        around, linear, _, expression = _parted(self.pose, driving)
         rest = math.sqrt(np.square(expression).sum() / np.square(around).sum())
         stretch = np.linalg.svd(linear, compute_uv=False)
         inside_out = np.linalg.det(linear) <= 0
@@ -204,20 +162,58 @@ class MotionControl:
         Raises:
             ValueError: the reference pose spans no area.
         """
-        assert self.reference is not None
-        reference = self.reference.pose
-        area = hull_area(reference.value.astype(np.float32))
+        area = hull_area(self.pose.value.astype(np.float32))
         if not area > 0:
             raise ValueError("the keypoints of the reference pose span no area: got a flat hull; calibrate again")
         scale = math.sqrt(hull_area(source.value.astype(np.float32)) / area)
-        around, linear, shift, expression = _parted(reference, driving)
-        turned = driving.jacobian @ np.linalg.inv(reference.jacobian)
+        around, linear, shift, expression = _parted(self.pose, driving)
+        turned = driving.jacobian @ np.linalg.inv(self.pose.jacobian)
         linear, expression = _limited(linear, expression, float(np.square(around).sum()))
         shift = np.array([softly(part, _SHIFT) for part in shift])
         head = _amplified(linear, motion_strength)
         moved = around @ head.T + motion_strength * shift + expression_strength * expression
         turned = head + expression_strength * (turned - linear)
         return Pose(source.value + scale * (moved - around), turned @ source.jacobian)
+
+
+class MotionFilter:
+    """Takes the jitter out of a performer's mesh and keypoints, each part by a filter of its own."""
+
+    def __init__(self) -> None:
+        self._mesh = [OneEuroFilter() for _ in _PARTS]
+        self._value = OneEuroFilter()
+        self._jacobian = OneEuroFilter()
+
+    def reset(self) -> None:
+        """Let the next keypoints through unsmoothed, as after a gap."""
+        for one in (self._value, self._jacobian, *self._mesh):
+            one.reset()
+
+    def smooth(self, driving: Pose, dt_s: float, smoothing: float, *, steady: bool = False) -> Pose:
+        """The performer's keypoints without their jitter; `dt_s` seconds after those before.
+
+        Args:
+            driving: the keypoints.
+            dt_s: seconds.
+            smoothing: the setting, 0 to 1.
+            steady: whether the places come from a mesh that was smoothed already.
+        """
+        return Pose(
+            driving.value if steady else self._value.update(driving.value, dt_s, smoothing),
+            self._jacobian.update(driving.jacobian, dt_s, smoothing),
+        )
+
+    def smooth_mesh(self, mesh: Array, dt_s: float, smoothing: float) -> Array:
+        """Likewise the performer's mesh, (468, 3) in coordinates of keypoints, or (478, 3) with irises.
+
+        Lids, lips, each iris and the rest are filtered apart: a blink is quick, and its filter must not take it for the
+        stillness of the head. As the head is moved, all parts have one speed and so one delay; as it turns, nearly so.
+        """
+        smooth = mesh.copy()
+        for part, one in zip(_PARTS, self._mesh, strict=True):
+            if part[-1] < len(mesh):
+                smooth[part] = one.update(mesh[part], dt_s, smoothing)
+        return smooth
 
 
 def _parted(reference: Pose, driving: Pose) -> tuple[Array, Array, Array, Array]:

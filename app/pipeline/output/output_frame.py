@@ -3,6 +3,8 @@
 The window imports this before it is up, so that OpenCV and FFmpeg are left to those who make the pictures.
 """
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +45,51 @@ class Person:
 
 
 @dataclass(frozen=True, eq=False)
+class AvatarPicture:
+    """The avatar as it may go out.
+
+    Attributes:
+        rgb: (size, size, 3) uint8 RGB as the engine generated it, and as large or larger with the portrait's detail.
+        person: of it, where it is to be cut out.
+        detailed: whether it has the portrait's own detail.
+    """
+
+    rgb: NDArray[np.uint8]
+    person: Person | None = None
+    detailed: bool = False
+
+    @property
+    def finished(self) -> "AvatarPicture":
+        """Itself."""
+        return self
+
+
+class UnfinishedPicture:
+    """The avatar as the engine made it, which is finished once, by the first thread that wants it so.
+
+    The inference stage makes the next one meanwhile, and pictures that a newer one replaces are never finished. Once it
+    is finished, it holds nothing of whoever made it.
+
+    Args:
+        finish: makes the picture that may go out; whatever it raises is raised again each time.
+    """
+
+    def __init__(self, finish: Callable[[], AvatarPicture]) -> None:
+        self._finish: Callable[[], AvatarPicture] | None = finish
+        self._lock = threading.Lock()
+        self._finished: AvatarPicture | None = None
+
+    @property
+    def finished(self) -> AvatarPicture:
+        """The picture that may go out."""
+        with self._lock:
+            if self._finish is not None:
+                self._finished, self._finish = self._finish(), None
+            assert self._finished is not None
+            return self._finished
+
+
+@dataclass(frozen=True, eq=False)
 class OutputFrame:
     """One step of the output, made by the inference stage.
 
@@ -50,23 +97,38 @@ class OutputFrame:
         frame_id: of the camera frame that moved it; a repeated or eased picture bears the last one's.
         captured_s: when that camera frame arrived, in seconds of `time.monotonic`.
         state: what this is.
-        avatar: (size, size, 3) uint8 RGB as the engine generated it, and as large or larger with the portrait's detail;
-            None where the slate is to be shown.
+        picture: the avatar; None where the slate is to be shown.
         fresh: whether a new camera frame moved it.
-        person: of the avatar, where it is to be cut out.
         whole: whether the person cannot be cut out of this portrait, so that it is to be shown as it is; where there is
             no person and this is not so, he will come.
-        detailed: whether the avatar has the portrait's own detail.
     """
 
     frame_id: int
     captured_s: float
     state: State
-    avatar: NDArray[np.uint8] | None
+    picture: AvatarPicture | UnfinishedPicture | None
     fresh: bool
-    person: Person | None = None
     whole: bool = False
-    detailed: bool = False
+
+    @property
+    def avatar(self) -> NDArray[np.uint8] | None:
+        """The finished picture."""
+        return None if self.picture is None else self.picture.finished.rgb
+
+    @property
+    def person(self) -> Person | None:
+        """Cut out of the finished picture."""
+        return None if self.picture is None else self.picture.finished.person
+
+    @property
+    def detailed(self) -> bool:
+        """Whether the finished picture has the portrait's own detail."""
+        return self.picture is not None and self.picture.finished.detailed
+
+    def finish(self) -> None:
+        """Have the picture finished, for when it is shown."""
+        if self.picture is not None:
+            _ = self.picture.finished
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,7 +92,7 @@ class Presenter:
             self._take_slate_image(settings.slate_image)
         state = self._state(settings, now_s, fault=fault)
         current = self._current
-        shows_avatar = state.shows_avatar and current is not None and current.avatar is not None
+        shows_avatar = state.shows_avatar and current is not None and current.picture is not None
         if shows_avatar:
             assert current is not None
             picture = self._composed(current, settings)
@@ -170,8 +170,9 @@ class Presenter:
         return _Layers(*self._compositor.compose_layers(frame.avatar, usual, frame.person, detailed=frame.detailed))
 
     def close(self) -> None:
-        """End what runs in the background; harmless when called again."""
+        """End what runs in the background, and show nothing more; harmless when called again."""
         self._compositor.close()
+        self._current = None  # which may hold the engine, where its picture was not finished
 
     def last_resort(self, now_s: float) -> Composed:
         """The slate of a fault, drawn beforehand: for when `present` itself fails."""

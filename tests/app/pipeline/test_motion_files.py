@@ -157,8 +157,8 @@ class Stage:
         assert step.output is not None
         if step.view is not None:
             self.animator.follow(step.view)
-        if self.animator._idle_loading is not None and self.waits:
-            self.animator._idle_loading.join(20)
+        if (loading := self.animator._idling.loading) is not None and self.waits:
+            loading.join(20)
         return step.output.state
 
 
@@ -249,6 +249,18 @@ def test_who_comes_back_and_is_lost_at_once_sees_no_jump_either(face: Face, woma
         stage.step(seen, IDLING)
         places.append(shown(stage))
     assert np.abs(np.diff(np.stack(places), axis=0)).max() < 0.04
+
+
+def test_who_is_lost_again_on_the_way_back_idles_on_from_there(face: Face, woman: Portrait) -> None:
+    stage = Stage(None, woman)
+    for _ in range(30):
+        stage.step(face, IDLING)
+    seen = [*[None] * 200, *[face] * 3, *[None] * 60]
+    idle = [(stage.step(one, IDLING) is State.IDLE, shown(stage)) for one in seen]
+    pairs = itertools.pairwise(idle)
+    steps = [np.abs(there - here).max() for (idled, here), (idles, there) in pairs if idled and idles]
+    assert len(steps) > 200
+    assert max(steps) < 0.01
 
 
 @pytest.mark.parametrize("change", ["none", "no file", "detected"])

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
+from app.pipeline.animation.animator import Animator, Step
+from app.pipeline.animation.face_tracker import LOOK_EVERY_S
+from app.pipeline.animation.idle_motion import IdleMotion
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import (
@@ -60,6 +62,9 @@ class Stage:
         portrait: who is animated.
         points: which points of the face the keypoints are; empty: they are detected.
         store: of encoded portraits and mattes.
+
+    Attributes:
+        timed: the parts of the steps, in order.
     """
 
     def __init__(
@@ -73,7 +78,10 @@ class Stage:
         self.engine.keypoint_landmarks = points
         self.finder = FakeFinder(face)
         self.events: list[Event] = []
-        self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder, store=store)
+        self.timed: list[str] = []
+        self.animator = Animator(
+            self.engine, self.events.append, lambda name, _: self.timed.append(name), finder=self.finder, store=store
+        )
         self.now_s = 100.0
         self.frames = 0
         if portrait is not None:
@@ -92,6 +100,11 @@ class Stage:
         self.frames += 1
         picture = marked_picture() if rgb is None else rgb
         return self.animator.step(CameraFrame(self.frames, self.now_s, picture, camera), self.now_s, settings)
+
+    def idle_motion(self, settings: LiveSettings) -> IdleMotion | None:
+        """After one more step; None while it is being read."""
+        self.step(settings)
+        return self.animator._idling.motion
 
     def until(self, state: State, settings: LiveSettings = SETTINGS, *, frame: bool = True) -> Step:
         for _ in range(200):
@@ -456,7 +469,7 @@ def test_another_model_does_not_wait_for_ever_for_the_matte(
     stage = Stage(face, woman)
     slow = SlowCutting(monkeypatch)
     wait_until(lambda: _person(stage, cut) is None and slow.begun != [], "it is begun")
-    monkeypatch.setattr("app.pipeline.animation.animator._MATTE_WAIT_S", 0.05)
+    monkeypatch.setattr("app.pipeline.animation.mattes._WAIT_S", 0.05)
     taken_over: list[bool] = []
     stage.animator.use_engine(FakeEngine(), taken_over.append)
     assert len(taken_over) == 1
@@ -1044,11 +1057,11 @@ def test_a_more_neutral_expression_takes_the_place_of_the_calibrated_one(face: F
     speaking[lower, 1] += 0.12 * np.ptp(face.landmarks_px[:, 1])
     stage = Stage(Face(speaking, 1.0), woman, POINTS)
     stage.until(State.LIVE)
-    first = stage.animator._motion.reference
+    first = stage.animator._references.reference
     stage.finder.face = face
     for _ in range(30):
         stage.step()
-    second = stage.animator._motion.reference
+    second = stage.animator._references.reference
     assert first is not None
     assert second is not None
     assert first.head is not None
@@ -1058,10 +1071,10 @@ def test_a_more_neutral_expression_takes_the_place_of_the_calibrated_one(face: F
     stage.finder.face = Face(speaking, 1.0)
     for _ in range(30):
         stage.step()
-    third = stage.animator._motion.reference
+    third = stage.animator._references.reference
     assert third is second, "the word does not come back as the reference"
     improved = [event for event in stage.events if isinstance(event, ReferenceImproved)]
-    assert improved == [ReferenceImproved(stage.animator._reference_score, ())]
+    assert improved == [ReferenceImproved(stage.animator._references.score, ())]
     assert improved[0].score > next(event.score for event in stage.events if isinstance(event, Calibrated))
 
 
@@ -1098,11 +1111,11 @@ def test_a_better_expression_has_to_last_and_to_look_ahead(face: Face, woman: Po
     speaking[[14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152], 1] += 0.12 * np.ptp(face.landmarks_px[:, 1])
     stage = Stage(Face(speaking, 1.0), woman, POINTS)
     stage.until(State.LIVE)
-    first = stage.animator._motion.reference
+    first = stage.animator._references.reference
     stage.finder.face = turned(face, 40) if frames > 1 else face
     for _ in range(frames):
         stage.step()
-    assert stage.animator._motion.reference is first
+    assert stage.animator._references.reference is first
 
 
 def test_a_lost_face_eases_to_the_portraits_own_pose_in_space(face: Face, woman: Portrait) -> None:
@@ -1214,7 +1227,7 @@ def undetected(face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch) -> 
     def no_crop(*_: object) -> Rgb:
         raise AssertionError("the performer was cropped")
 
-    monkeypatch.setattr("app.pipeline.animation.animator.crop", no_crop)
+    monkeypatch.setattr("app.pipeline.animation.performer.crop", no_crop)
     stage = Stage(face, None, POINTS)
     stage.engine.places_suffice, stage.engine.detects = True, False
     stage.animator.set_portrait(woman)

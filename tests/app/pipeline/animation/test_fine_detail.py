@@ -10,7 +10,7 @@ import pytest
 
 from app.pipeline.animation.finish import detailed_px
 from app.pipeline.animation.source_store import SourceStore
-from app.pipeline.events import SettingRefused
+from app.pipeline.events import SettingRefused, SourceReady
 from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import SQUARE_PX, Portrait
 from app.pipeline.state import State
@@ -81,13 +81,11 @@ def test_a_portrait_that_rests_is_shown_as_it_is_however_it_is_moved(
 def test_the_switch_takes_effect_with_the_next_picture_and_is_timed(face: Face, woman: Portrait) -> None:
     stage = Stage(face, woman, POINTS)
     stage.until(State.LIVE, OFF)
-    timed: list[str] = []
-    stage.animator._stage_done = lambda name, _: timed.append(name)
     for settings in (ON, OFF, ON):
-        timed.clear()
+        stage.timed.clear()
         assert side(shown(stage, settings)) == (SQUARE_PX if settings.fine_detail else SIZE_PX)
-        assert timed.count("detail") == settings.fine_detail
-        assert timed.count("render") == 1
+        assert stage.timed.count("detail") == settings.fine_detail
+        assert stage.timed.count("render") == 1
 
 
 @pytest.mark.parametrize(
@@ -204,7 +202,7 @@ def test_an_idle_motion_has_it_too(face: Face, woman: Portrait) -> None:
     settings = dataclasses.replace(ON, idle_motion="gentle", idle_s=60.0)
     stage = Stage(face, woman, POINTS)
     stage.until(State.LIVE, settings)
-    wait_until(lambda: stage.step(settings) is not None and stage.animator._idle is not None, "the motion is read")
+    wait_until(lambda: stage.idle_motion(settings) is not None, "the motion is read")
     stage.finder.face = None
     for state in (State.HOLD, State.EASING, State.IDLE):
         output = stage.until(state, settings).output
@@ -270,7 +268,7 @@ def _wait_for_cut(stage: Stage) -> None:
 
 def exact(stage: Stage) -> Callable[[], bool]:
     """Whether the matte is there that was made for the pictures as they are now."""
-    return lambda: stage.animator._cutting is not None and stage.animator._cutting.over
+    return lambda: (current := stage.animator._mattes.current) is not None and current.over
 
 
 def test_who_is_cut_out_stays_so_while_the_switch_goes_and_is_cut_once_in_each_size(
@@ -317,7 +315,12 @@ def test_a_portrait_that_is_chosen_cut_out_is_cut_in_the_size_of_its_pictures(
 ) -> None:
     stage = Stage(face, None)
     stage.animator.set_portrait(woman, cut_out=True, fine_detail=True)
-    wait_until(lambda: stage.animator._awaited is None or stage.step(CUT_ON) is None, "it is taken")
+
+    def taken() -> bool:
+        stage.step(CUT_ON)
+        return any(isinstance(event, SourceReady) for event in stage.events)
+
+    wait_until(taken, "it is taken")
     stage.until(State.LIVE, CUT_ON)
     assert cut_in(stage, CUT_ON) == SQUARE_PX
     assert cuttings.made == [SQUARE_PX]

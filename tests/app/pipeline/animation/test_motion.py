@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.pipeline.animation.motion import (
-    MotionControl,
+    MotionFilter,
     OneEuroFilter,
     Pose,
     Reference,
@@ -29,10 +29,9 @@ def test_gains_of_one_are_the_engines_relative_motion() -> None:
     source, other, reference = (random_keypoints(seed) for seed in range(3))
     # As far as a face moves: beyond that the app limits what the engine does not.
     driving = Keypoints(reference.value + 0.08 * (other.value + 0.5), other.jacobian)
-    control = MotionControl()
-    control.reference = Reference(Pose.of(reference))
-    assert not control.is_strange(Pose.of(driving))
-    moved = control.relative(Pose.of(source), Pose.of(driving), 1.0, 1.0)
+    calibrated = Reference(Pose.of(reference))
+    assert not calibrated.is_strange(Pose.of(driving))
+    moved = calibrated.relative(Pose.of(source), Pose.of(driving), 1.0, 1.0)
     expected = relative_keypoints(source, driving, reference, adapted_scale(source, reference))
     # The engine's are float32: a scale, two differences and three matrices, one of them inverted.
     np.testing.assert_allclose(moved.value, expected.value[0], atol=of_sums(100))
@@ -41,9 +40,8 @@ def test_gains_of_one_are_the_engines_relative_motion() -> None:
 
 def test_gains_of_nought_leave_the_source_as_it_is() -> None:
     source, driving, reference = (Pose.of(random_keypoints(seed)) for seed in range(3))
-    control = MotionControl()
-    control.reference = Reference(reference)
-    still = control.relative(source, driving, 0.0, 0.0)
+    calibrated = Reference(reference)
+    still = calibrated.relative(source, driving, 0.0, 0.0)
     np.testing.assert_allclose(still.value, source.value, atol=1e-12)
     np.testing.assert_allclose(still.jacobian, source.jacobian, atol=1e-12)
 
@@ -52,11 +50,10 @@ def test_a_moved_head_is_motion_and_nothing_of_it_is_expression() -> None:
     source, reference = (Pose.of(random_keypoints(seed)) for seed in range(2))
     turn = np.array([[0.96, -0.28], [0.28, 0.96]])
     driving = Pose(reference.value @ turn.T + [0.1, -0.05], turn @ reference.jacobian)
-    control = MotionControl()
-    control.reference = Reference(reference)
-    without_expression = control.relative(source, driving, 1.0, 0.0)
-    both = control.relative(source, driving, 1.0, 1.0)
-    only_expression = control.relative(source, driving, 0.0, 1.0)
+    calibrated = Reference(reference)
+    without_expression = calibrated.relative(source, driving, 1.0, 0.0)
+    both = calibrated.relative(source, driving, 1.0, 1.0)
+    only_expression = calibrated.relative(source, driving, 0.0, 1.0)
     np.testing.assert_allclose(without_expression.value, both.value, atol=1e-9)
     np.testing.assert_allclose(only_expression.value, source.value, atol=1e-9)
     np.testing.assert_allclose(only_expression.jacobian, source.jacobian, atol=1e-9)
@@ -69,9 +66,8 @@ def test_a_tilted_head_is_tilted_further_and_not_blown_up(gain: float) -> None:
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     centre = reference.value.mean(axis=0)
     driving = Pose((reference.value - centre) @ turn.T + centre, turn @ reference.jacobian)
-    control = MotionControl()
-    control.reference = Reference(reference)
-    moved = control.relative(source, driving, gain, 1.0)
+    calibrated = Reference(reference)
+    moved = calibrated.relative(source, driving, gain, 1.0)
     angle *= gain
     expected = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     np.testing.assert_allclose(moved.value, (source.value - centre) @ expected.T + centre, atol=1e-9)
@@ -82,10 +78,9 @@ def test_one_moved_point_is_mostly_expression() -> None:
     source, reference = (Pose.of(random_keypoints(seed)) for seed in range(2))
     value = reference.value.copy()
     value[4] += [0.0, 0.1]
-    control = MotionControl()
-    control.reference = Reference(reference)
-    doubled = control.relative(source, Pose(value, reference.jacobian), 1.0, 2.0).value - source.value
-    plain = control.relative(source, Pose(value, reference.jacobian), 1.0, 1.0).value - source.value
+    calibrated = Reference(reference)
+    doubled = calibrated.relative(source, Pose(value, reference.jacobian), 1.0, 2.0).value - source.value
+    plain = calibrated.relative(source, Pose(value, reference.jacobian), 1.0, 1.0).value - source.value
     assert doubled[4, 1] > 1.6 * plain[4, 1]
 
 
@@ -100,10 +95,9 @@ def test_keypoints_as_no_face_has_them_tear_nothing(change: str) -> None:
         "flattened": (reference.value - centre) * [0.1, 1] + centre,
         "far away": reference.value + np.array([2.0, 0.0]),
     }[change]
-    control = MotionControl()
-    control.reference = Reference(reference)
-    assert control.is_strange(Pose(value, reference.jacobian)) == (change != "far away")
-    moved = control.relative(source, Pose(value, reference.jacobian), 1.0, 1.0)
+    calibrated = Reference(reference)
+    assert calibrated.is_strange(Pose(value, reference.jacobian)) == (change != "far away")
+    moved = calibrated.relative(source, Pose(value, reference.jacobian), 1.0, 1.0)
     assert np.isfinite(moved.jacobian).all()
     scale = math.sqrt(hull_area(source.value.astype(np.float32)) / hull_area(reference.value.astype(np.float32)))
     spread = scale * np.sqrt(np.square(reference.value - centre).sum())
@@ -116,10 +110,9 @@ def test_keypoints_as_no_face_has_them_tear_nothing(change: str) -> None:
 
 def test_a_flat_reference_is_refused() -> None:
     flat = Pose(np.linspace(0, 1, 10).repeat(2).reshape(10, 2), np.tile(np.eye(2), (10, 1, 1)))
-    control = MotionControl()
-    control.reference = Reference(flat)
+    calibrated = Reference(flat)
     with pytest.raises(ValueError, match="span no area"):
-        control.relative(flat, flat, 1.0, 1.0)
+        calibrated.relative(flat, flat, 1.0, 1.0)
 
 
 def test_poses_go_to_keypoints_and_back() -> None:
@@ -181,7 +174,7 @@ def test_a_blink_is_not_held_back_by_the_stillness_of_the_head() -> None:
     """The eyes' filter follows the lids' speed, not the mean speed of a face that rests."""
     upper = 159
     mesh = np.random.default_rng(0).normal(0, 0.2, (468, 3))
-    together, apart = OneEuroFilter(), MotionControl()
+    together, apart = OneEuroFilter(), MotionFilter()
     together.update(mesh, 1 / 30, 0.6)
     apart.smooth_mesh(mesh, 1 / 30, 0.6)
     closed = mesh.copy()

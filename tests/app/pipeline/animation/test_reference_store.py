@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from app.pipeline.animation.animator import Animator
-from app.pipeline.animation.reference_store import ReferenceStore
+from app.pipeline.animation.reference_store import ReferenceStore, Setup
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, Event, ReferenceImproved
 from app.pipeline.output.sinks import OutputFormat
@@ -90,7 +90,7 @@ def test_the_next_run_begins_live(tmp_path: Path, face: Face, woman: Portrait) -
 def test_its_remarks_can_still_be_said_in_another_language(tmp_path: Path, face: Face, woman: Portrait) -> None:
     run, store = Run(tmp_path, face, woman), ReferenceStore(tmp_path)
     run.until_live()
-    setup = run.animator._setup(in_space=True)
+    setup = Setup("cam", marked_picture().shape, True, True, woman.square, run.engine.fingerprint)
     kept = store.load(setup)
     assert kept is not None
     remark = phrase("the eyes are {n} % open: {advice}", n=30, advice=phrase("open them"))
@@ -118,7 +118,7 @@ def test_in_the_plane_it_comes_back_with_its_portrait(
 ) -> None:
     run = Run(tmp_path, face, woman)
     run.until_live(PLANE)
-    hers = run.animator._motion.reference
+    hers = run.animator._references.reference
     run.animator.set_portrait(man)
     assert run.step(PLANE) is State.LIVE, "without one of its own, the reference of before goes on"
     run.animator.calibrate(0.0)
@@ -128,8 +128,8 @@ def test_in_the_plane_it_comes_back_with_its_portrait(
     assert run.step(PLANE) is State.LIVE
     assert run.calibrated == [False, False, True]
     assert hers is not None
-    assert run.animator._motion.reference is not None
-    np.testing.assert_allclose(run.animator._motion.reference.pose.value, hers.pose.value, atol=1e-6)
+    assert run.animator._references.reference is not None
+    np.testing.assert_allclose(run.animator._references.reference.pose.value, hers.pose.value, atol=1e-6)
     assert Run(tmp_path, face, woman, model="other/1").until_live(PLANE) > 0, "keypoints are the model's"
 
 
@@ -165,7 +165,7 @@ def test_a_better_expression_is_kept_too(tmp_path: Path, face: Face, woman: Port
     assert any(isinstance(event, ReferenceImproved) for event in run.events)
     again = Run(tmp_path, face, woman)
     assert again.until_live() == 0
-    kept = again.animator._motion.reference
+    kept = again.animator._references.reference
     assert kept is not None
     assert kept.head is not None
     assert kept.head.openings.mouth < 0.1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.pipeline.animation import animator
+from app.pipeline.animation import finish
 from app.pipeline.events import SettingRefused
 from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
@@ -146,7 +146,7 @@ def test_the_network_is_asked_for_half_a_blink_and_the_whole_one_is_drawn(
             drawn.append(head)
             return rgb
 
-    monkeypatch.setattr(animator, "Retouch", Recorder)
+    monkeypatch.setattr(finish, "Retouch", Recorder)
     gaps = {}
     for on in (True, False):
         settings = dataclasses.replace(SETTINGS, retouch=on)
@@ -175,14 +175,12 @@ def test_the_network_is_asked_for_half_a_blink_and_the_whole_one_is_drawn(
 
 def test_the_switch_takes_effect_with_the_next_picture_and_each_is_timed(face: Face, woman: Portrait) -> None:
     stage = spoken(face, woman)
-    timed: list[str] = []
-    stage.animator._stage_done = lambda name, _: timed.append(name)
     off = dataclasses.replace(SETTINGS, retouch=False)
     for settings in (off, SETTINGS, off):
-        timed.clear()
+        stage.timed.clear()
         assert (drawn_px(shown(stage, settings).avatar) > 0) is settings.retouch
-        assert ("retouch" in timed) is settings.retouch
-        assert timed.count("render") == 1
+        assert ("retouch" in stage.timed) is settings.retouch
+        assert stage.timed.count("render") == 1
 
 
 def test_nothing_of_the_performers_picture_is_in_what_is_drawn(face: Face, woman: Portrait) -> None:
@@ -228,7 +226,7 @@ def test_an_idle_motion_that_speaks_is_retouched(
     settings = dataclasses.replace(SETTINGS, idle_s=60.0, idle_motion=str(path), motion=motion)
     stage = Stage(face, woman, POINTS)
     stage.until(State.LIVE, settings)
-    wait_until(lambda: stage.step(settings) is not None and stage.animator._idle is not None, "the motion is read")
+    wait_until(lambda: stage.idle_motion(settings) is not None, "the motion is read")
     stage.finder.face = None
     stage.until(State.IDLE, settings)
     drawn = [drawn_px(shown(stage, settings).avatar) for _ in range(45)]
@@ -279,7 +277,7 @@ class Broken:
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> type[Broken]:
     Broken.when, Broken.tried = "", 0
-    monkeypatch.setattr(animator, "Retouch", Broken)
+    monkeypatch.setattr(finish, "Retouch", Broken)
     return Broken
 
 
@@ -312,6 +310,34 @@ def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
     assert len(refused(stage)) == 2
 
 
+def test_pictures_that_nobody_shows_are_not_drawn_into(face: Face, woman: Portrait, broken: type[Broken]) -> None:
+    stage = spoken(face, woman)
+    shown(stage).finish()
+    tried = broken.tried
+    steps = [stage.step() for _ in range(5)]
+    assert broken.tried == tried + 5, "each is posed for its drawing"
+    output = steps[-1].output
+    assert output is not None
+    assert drawn_px(output.avatar) == SIZE_PX**2 - 1
+    assert output.avatar is output.avatar
+    assert broken.tried == tried + 6, "it is drawn into once"
+
+
+def test_where_it_fails_later_the_networks_own_picture_goes_out(
+    face: Face, woman: Portrait, broken: type[Broken]
+) -> None:
+    """On the thread that shows it."""
+    stage = spoken(face, woman)
+    output = shown(stage)
+    broken.when = "applied"
+    assert drawn_px(output.avatar) == 0
+    assert len(refused(stage)) == 1
+    tried = broken.tried
+    assert drawn_px(shown(stage).avatar) == 0
+    assert broken.tried == tried
+    assert len(refused(stage)) == 1
+
+
 def test_where_it_fails_no_frame_has_half_a_blink(face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Retouch):
         def applied(self, rgb: Rgb, head: Head, share: float = 1.0) -> Rgb:
@@ -319,7 +345,7 @@ def test_where_it_fails_no_frame_has_half_a_blink(face: Face, woman: Portrait, m
                 raise MemoryError("no room for lids")
             return super().applied(rgb, head, share)
 
-    monkeypatch.setattr(animator, "Retouch", Failing)
+    monkeypatch.setattr(finish, "Retouch", Failing)
     stage = Stage(face, woman, (*LIDS, 1))
     stage.until(State.LIVE)
     for _ in range(20):  # behind the glide of the calibration

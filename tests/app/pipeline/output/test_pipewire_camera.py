@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import AppError, SinkError
-from app.pipeline.output.output_frame import Composed, OutputFrame
+from app.pipeline.output.output_frame import AvatarPicture, Composed, OutputFrame
 from app.pipeline.output.pipewire_camera import PipeWireCameraSink
 from app.pipeline.output.pipewire_process import PIXEL_FORMATS
 from app.pipeline.output.pipewire_worker import NODE_NAME
@@ -187,7 +187,7 @@ def test_a_fault_shows_the_slate_and_nothing_else(daemon: Daemon) -> None:
     thread.start()
     try:
         avatar = np.full((256, 256, 3), (250, 10, 200), np.uint8)
-        frames.put(OutputFrame(1, time.monotonic(), State.LIVE, avatar, fresh=True))
+        frames.put(OutputFrame(1, time.monotonic(), State.LIVE, AvatarPicture(avatar), fresh=True))
         until(lambda: daemon.nodes(NODE_NAME) != [], "the node is there")
         before = as_rgb(daemon.read(20, "RGB").pictures()[0][-1], "RGB")
         assert np.abs(before[120, 160].astype(int) - (250, 10, 200)).max() <= 2

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.pipeline.output.output_frame import OutputFrame
+from app.pipeline.output.output_frame import AvatarPicture, OutputFrame
 from app.pipeline.output.presenter import FADE_S, Presenter
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
@@ -18,7 +18,7 @@ MIDDLE = (180, 320)
 
 
 def live(frame_id: int = 1, state: State = State.LIVE) -> OutputFrame:
-    shown = AVATAR if state.shows_avatar else None
+    shown = AvatarPicture(AVATAR) if state.shows_avatar else None
     return OutputFrame(frame_id, 9.0, state, shown, fresh=state is State.LIVE)
 
 
@@ -122,7 +122,7 @@ def test_a_setting_that_cannot_be_used_is_told_once_and_replaced() -> None:
     presenter = Presenter(OUTPUT, 2.0, lambda *what: told.append(what))
     broken = dataclasses.replace(SETTINGS, background="image", background_image="missing.png")
     for frame_id in range(3):
-        frame = dataclasses.replace(live(frame_id), avatar=AVATAR.copy())
+        frame = dataclasses.replace(live(frame_id), picture=AvatarPicture(AVATAR.copy()))
         assert presenter.present(frame, broken, 10.0 + frame_id, fault=False).state is State.LIVE
     assert len(told) == 1
     assert told[0][0] == "background"

@@ -14,7 +14,7 @@ from app.errors import AppError
 from app.pipeline.output import backdrop_video
 from app.pipeline.output import compositor as compositing
 from app.pipeline.output.compositor import Compositor
-from app.pipeline.output.output_frame import OutputFrame, Person, badge_place
+from app.pipeline.output.output_frame import AvatarPicture, OutputFrame, Person, badge_place
 from app.pipeline.output.presenter import FADE_S, Presenter
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
@@ -87,7 +87,7 @@ def test_a_video_runs_behind_and_begins_anew(tmp_path: Path) -> None:
     presenter = Presenter(OUTPUT, 2.0)
     path = make_video(tmp_path / "sea.mp4", counted(4), fps=25)
     settings = dataclasses.replace(PLAIN, background="video", background_video=str(path))
-    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    frame = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
     seen: list[int] = []
 
     def all_of_them_twice() -> bool:
@@ -125,7 +125,7 @@ def test_what_cannot_stand_behind_is_told_once_and_the_own_background_does(
         background_image=path,
         background_video=path,
     )
-    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    frame = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
 
     def shown() -> Rgb:
         return presenter.present(frame, settings, 10.0, fault=False).rgb
@@ -155,7 +155,7 @@ def test_a_picture_that_does_not_fit_the_memory_is_refused_once(
     write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
     settings = dataclasses.replace(PLAIN, cut_out=False, background="image", background_image=sea, slate_image=sea)
     for tick in range(3):
-        frame = OutputFrame(tick, 9.0, State.LIVE, avatar(), True, person())
+        frame = OutputFrame(tick, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
         assert presenter.present(frame, settings, 10.0 + tick, fault=False).state is State.LIVE
     assert [setting for setting, _ in refused] == ["slate_image", "background"]
     assert len(tries) == 2
@@ -179,7 +179,7 @@ def test_a_change_of_background_does_not_wait_for_the_video_before(monkeypatch: 
 
     monkeypatch.setattr(threading.Thread, "join", watched)
     presenter = Presenter(OUTPUT, 2.0)
-    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    frame = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
     before_video = dataclasses.replace(PLAIN, background="video", background_video="sea.mp4")
     try:
         presenter.present(frame, before_video, 10.0, fault=False)
@@ -292,7 +292,7 @@ def test_mirrored_with_its_background(compositor: Compositor) -> None:
 def test_transparency_is_told_beside_the_picture_and_the_badge_has_none() -> None:
     presenter = Presenter(OUTPUT, 2.0)
     settings = dataclasses.replace(PLAIN, background="alpha", badge=True)
-    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    frame = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
     picture = presenter.present(frame, settings, 10.0, fault=False)
     assert picture.alpha is not None
     assert picture.behind == "#00ff00"
@@ -310,7 +310,7 @@ def test_transparency_is_told_beside_the_picture_and_the_badge_has_none() -> Non
 def test_the_slate_covers_everything_and_a_fade_comes_to_it() -> None:
     presenter = Presenter(OUTPUT, 2.0)
     settings = dataclasses.replace(PLAIN, background="alpha")
-    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    frame = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
     presenter.present(frame, settings, 10.0, fault=False)
     lost = OutputFrame(1, 9.0, State.NO_FACE, None, False)
     half = presenter.present(lost, settings, 10.1, fault=False)
@@ -331,7 +331,7 @@ def test_what_shows_pictures_of_the_users_is_told_to_be_composite(tmp_path: Path
     presenter = Presenter(OUTPUT, 2.0)
     sea = str(tmp_path / "sea.png")
     write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
-    shown = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    shown = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
     lost = OutputFrame(1, 9.0, State.NO_FACE, None, False)
     before_sea = dataclasses.replace(PLAIN, background="image", background_image=sea)
     sea_as_slate = dataclasses.replace(PLAIN, slate_image=sea)
@@ -356,9 +356,9 @@ def test_until_the_person_is_cut_out_the_scene_of_before_goes_on(tmp_path: Path)
     sea = str(tmp_path / "sea.png")
     write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
     before = dataclasses.replace(PLAIN, cut_out=False, background="colour", background_colour="#101010")
-    whole = OutputFrame(1, 9.0, State.LIVE, avatar(), True)
-    cut = OutputFrame(2, 9.0, State.LIVE, avatar(), True, person())
-    told_to_stay_whole = OutputFrame(3, 9.0, State.LIVE, avatar(), True, whole=True)
+    whole = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(avatar()), True)
+    cut = OutputFrame(2, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
+    told_to_stay_whole = OutputFrame(3, 9.0, State.LIVE, AvatarPicture(avatar()), True, whole=True)
     first = presenter.present(whole, before, 10.0, fault=False).rgb
     for number, wished in enumerate(
         (
@@ -391,12 +391,14 @@ def test_before_anything_was_shown_the_portrait_moves_until_the_person_is_cut_ou
     wished = dataclasses.replace(PLAIN, background="alpha")
     pictures = []
     for number in range(2):
-        moved = OutputFrame(number, 9.0, State.LIVE, avatar() + np.uint8(number * 20), True)
+        moved = OutputFrame(number, 9.0, State.LIVE, AvatarPicture(avatar() + np.uint8(number * 20)), True)
         picture = presenter.present(moved, wished, 10.0 + number, fault=False)
         assert picture.alpha is None
         pictures.append(picture.rgb)
     assert (pictures[0] != pictures[1]).any()
-    cut = presenter.present(OutputFrame(2, 9.0, State.LIVE, avatar(), True, person()), wished, 12.0, fault=False)
+    cut = presenter.present(
+        OutputFrame(2, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True), wished, 12.0, fault=False
+    )
     assert cut.alpha is not None
     presenter.close()
 
