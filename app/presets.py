@@ -1,7 +1,6 @@
 """Strengths of the motion by name, and what each portrait was last moved with and where it stood; kept as TOML."""
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from app.errors import AppError
-from app.settings import LiveSettings, set_aside, write_private
+from app.settings import LiveSettings, read_private, set_aside, write_private
 from mcnet.phrases import listed, phrase
 from mcnet.tables import salvage
 
@@ -214,7 +213,7 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
             is not to be written over.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_private(path)
     except FileNotFoundError:
         return Presets(), None
     except OSError as error:
@@ -225,7 +224,7 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
                 error=error,
             )
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         kept = set_aside(path, str(error), phrase("presets")) if mends else _LEFT
         said = phrase(
             "The presets could not be read ({error}). There are none for now; {kept}.", error=error, kept=kept

@@ -36,6 +36,8 @@ PORTRAIT_SIZES = (0.5, 1.7)
 """The least and the greatest `LiveSettings.portrait_size`."""
 FARTHEST_SHIFT = 0.5
 """Of a portrait to either side of its place."""
+_ANY_NAME = "surrogatepass"
+"""How what is kept is written and read: a file's name need not be text, on any system."""
 DEFAULT_PORT = 8713
 """Of control from outside."""
 LEAST_VIEWS, MOST_VIEWS = 2, 4
@@ -313,7 +315,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
         AppError: the file is there and cannot be read; it is left as it is.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_private(path)
     except FileNotFoundError:
         return AppSettings(), None
     except OSError as error:
@@ -324,7 +326,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
                 error=error,
             )
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         kept = set_aside(path, str(error), phrase("settings"))
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
@@ -346,7 +348,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
 def kept_origins(path: Path) -> tuple[str, ...]:
     """The web pages in the settings that may control the app; none where they cannot be read, which changes nothing."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_private(path)
     except (OSError, ValueError):
         return ()
     return settings_from(values)[0].control.origins
@@ -355,7 +357,7 @@ def kept_origins(path: Path) -> tuple[str, ...]:
 def kept_language(path: Path) -> Language:
     """The language in the settings, read before all else: what is said of the settings themselves is said in it."""
     try:
-        language = tomllib.loads(path.read_text(encoding="utf-8"))["window"]["language"]
+        language = read_private(path)["window"]["language"]
     except (OSError, ValueError, KeyError, TypeError):
         return "system"
     return language if language in get_args(Language) else "system"
@@ -363,6 +365,7 @@ def kept_language(path: Path) -> Language:
 
 def set_aside(path: Path, why: str, what: str) -> str:
     """Move a damaged file of settings or the like out of the way, and log why; answers what became of it."""
+    path = _where_it_lies(path)
     aside = free_name(path.with_name(path.name + ".damaged"))
     logger.warning("the %s in %s are damaged (%s)", what, path, why)
     try:
@@ -382,7 +385,7 @@ def save_settings(path: Path, settings: AppSettings) -> None:
 
 
 def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
-    """Write nested plain values as TOML in one step, into a file that is its owner's alone.
+    """Write nested plain values as TOML in one step, into a file that is its owner's alone. A link to it stays one.
 
     Raises:
         AppError: the place cannot be written; `what` says in the message what it was.
@@ -391,9 +394,9 @@ def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
+        with replacing(_where_it_lies(path)) as partial:
             partial.touch(mode=0o600)  # a network camera's address may have a password in it
-            partial.write_text(tomli_w.dumps(values), encoding="utf-8")
+            partial.write_text(tomli_w.dumps(values), encoding="utf-8", errors=_ANY_NAME)
     except OSError as error:
         raise AppError(
             phrase(
@@ -403,6 +406,25 @@ def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
                 error=error,
             )
         ) from error
+
+
+def read_private(path: Path) -> dict[str, Any]:
+    """Read what `write_private` has written, or an editor since, which may put a byte order mark before it.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is no TOML, or none that anybody would write.
+    """
+    text = path.read_text(encoding="utf-8-sig", errors=_ANY_NAME)
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("tables or lists are nested too deeply") from error
+
+
+def _where_it_lies(path: Path) -> Path:
+    """What a link leads to, as where settings are kept together with those of other programs."""
+    return Path(os.path.realpath(path))
 
 
 def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:

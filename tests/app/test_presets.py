@@ -127,7 +127,7 @@ def test_a_damaged_entry_takes_nothing_else_with_it(tmp_path: Path, caplog: pyte
     assert "are damaged" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["version = ", "\xff\xfe"])
+@pytest.mark.parametrize("text", ["version = ", "\xff\xfe", f"version = {5000 * '1'}"])
 @pytest.mark.usefixtures("caplog")
 def test_what_is_no_toml_is_kept_aside(tmp_path: Path, text: str) -> None:
     path = tmp_path / "presets.toml"
