@@ -1,14 +1,20 @@
-"""What Ctrl-C and SIGTERM do for a while: one place that sets handlers and puts them back."""
+"""What Ctrl-C, SIGTERM and SIGHUP do for a while: one place that sets handlers and puts them back."""
 
 import contextlib
+import os
 import signal
+import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and the polite kill that batch systems and service managers send."""
+if sys.platform == "win32":
+    STOPPING = (signal.SIGINT, signal.SIGTERM)
+else:
+    STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the polite kill that batch systems and service managers send, and that a terminal is closed."""
 
 Handler = Callable[[int, FrameType | None], Any] | int
 
@@ -17,7 +23,8 @@ Handler = Callable[[int, FrameType | None], Any] | int
 def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
     """Have signals handled in another way until the block ends.
 
-    Python lets only the main thread set handlers; on any other one the block runs with those that are in force.
+    Python lets only the main thread set handlers; on any other one the block runs with those that are in force. What
+    was started by nohup goes on when its terminal is closed.
 
     Args:
         handler: a function of the number and the frame, or `signal.SIG_IGN`.
@@ -26,7 +33,9 @@ def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in numbers or STOPPING}
+
+    heard = [one for one in numbers or STOPPING if not (_is_hangup(one) and signal.getsignal(one) == signal.SIG_IGN)]
+    before = {number: signal.signal(number, _without_terminal(handler)) for number in heard}
     try:
         yield
     finally:
@@ -34,8 +43,29 @@ def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
             signal.signal(number, old)
 
 
+def _is_hangup(number: int) -> bool:
+    return sys.platform != "win32" and number == signal.SIGHUP
+
+
+def _without_terminal(handler: Handler) -> Handler:
+    """The handler, before which what is still said goes nowhere once the terminal is closed: writing to it fails."""
+    if not callable(handler):
+        return handler
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        for descriptor in (1, 2) if _is_hangup(number) else ():
+            with contextlib.suppress(OSError):
+                if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                    nowhere = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(nowhere, descriptor)
+                    os.close(nowhere)
+        handler(number, frame)
+
+    return hear
+
+
 class StopSignals:
-    """Turns Ctrl-C and SIGTERM into a wish to stop in order; a second Ctrl-C interrupts at once.
+    """Turns Ctrl-C, SIGTERM and SIGHUP into a wish to stop in order; a second Ctrl-C interrupts at once.
 
     Use as a context manager, on the main thread.
 

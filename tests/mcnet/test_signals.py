@@ -1,14 +1,19 @@
 """Signals that are handled in another way for a while."""
 
 import contextlib
+import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from mcnet.signals import STOPPING, StopSignals, handled_by
 
 
+@pytest.mark.usefixtures("_signals_are_heard")
 @pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_becomes_a_wish_and_the_handlers_come_back(number: signal.Signals) -> None:
     before = [signal.getsignal(each) for each in STOPPING]
@@ -17,6 +22,42 @@ def test_a_signal_becomes_a_wish_and_the_handlers_come_back(number: signal.Signa
         signal.raise_signal(number)
         assert stop.received == number.name
     assert [signal.getsignal(each) for each in STOPPING] == before
+
+
+_CLOSED_TERMINAL = """
+import os, pathlib, signal, sys
+from mcnet.signals import StopSignals
+os.open(os.ttyname(2), os.O_RDWR)  # whoever leads a session has it then
+with StopSignals() as stop:
+    print("ready", file=sys.stderr, flush=True)
+    while not stop.received:
+        signal.pause()
+    print("what is said last", file=sys.stderr, flush=True)
+    print("and this", flush=True)
+pathlib.Path(sys.argv[1]).write_text(stop.received)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals that hang up")
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_what_runs_in_a_terminal_that_is_closed_ends_in_order(tmp_path: Path) -> None:
+    terminal, end = os.openpty()
+    command = [sys.executable, "-c", _CLOSED_TERMINAL, str(tmp_path / "ended")]
+    with subprocess.Popen(command, stdin=end, stdout=end, stderr=end, start_new_session=True) as process:
+        os.close(end)
+        assert os.read(terminal, 5) == b"ready"
+        os.close(terminal)
+        assert process.wait(20) == 0
+    assert (tmp_path / "ended").read_text(encoding="utf-8") == "SIGHUP"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals that hang up")
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_what_nohup_started_outlives_its_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopSignals() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.received is None
 
 
 def test_the_second_ctrl_c_interrupts_and_the_first_signal_keeps_its_name() -> None:
