@@ -1,20 +1,23 @@
 """What the user chose: frozen, swapped by reference, kept as TOML between runs."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from app.errors import AppError
-from mcnet.files import free_name, replacing
+from mcnet.files import alone_in, free_name, replacing
 from mcnet.inspection import LiveView
 from mcnet.phrases import listed, phrase
 from mcnet.tables import salvage
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Background = Literal["blur", "own", "colour", "image", "video", "alpha"]
 MotionKind = Literal["space", "plane"]
@@ -382,6 +385,43 @@ def save_settings(path: Path, settings: AppSettings) -> None:
         AppError: the place cannot be written.
     """
     write_private(path, dataclasses.asdict(settings), phrase("settings"))
+
+
+def save_changes(path: Path, before: AppSettings, now: AppSettings) -> None:
+    """Write what has changed in this process, in one step: what another window or an editor has changed stays.
+
+    Args:
+        path: of the file.
+        before: as this process knew the file to be.
+        now: as its settings are. Where the file is gone or damaged meanwhile, all of them are written.
+
+    Raises:
+        AppError: the place cannot be written.
+    """
+    with alone_beside(path):
+        try:
+            theirs, complaints = settings_from(read_private(path))
+        except (OSError, ValueError):
+            theirs, complaints = now, []
+        save_settings(path, now if complaints else _merged(before, now, theirs))
+
+
+@contextlib.contextmanager
+def alone_beside(path: Path) -> Iterator[None]:
+    """Keep other windows from reading and writing what lies beside a file, while the block runs; where that can be."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # writing there will say what is wrong with the folder
+            stack.enter_context(alone_in(_where_it_lies(path).parent))
+        yield
+
+
+def _merged(before: T, now: T, theirs: T) -> T:
+    """Field by field: what has changed, or else theirs."""
+    if not dataclasses.is_dataclass(now) or isinstance(now, type):
+        return theirs if now == before else now
+    names = [field.name for field in dataclasses.fields(now)]
+    merged = {name: _merged(*(getattr(one, name) for one in (before, now, theirs))) for name in names}
+    return dataclasses.replace(now, **merged)
 
 
 def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:

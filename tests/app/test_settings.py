@@ -12,6 +12,7 @@ from app.settings import (
     kept_language,
     kept_origins,
     load_settings,
+    save_changes,
     save_settings,
     settings_from,
 )
@@ -109,6 +110,18 @@ def test_a_link_to_the_file_stays_one(tmp_path: Path, caplog: pytest.LogCaptureF
     assert load_settings(link)[0] == load_settings(real)[0] == AppSettings(portrait="man_5")
     assert link.is_symlink()
     assert "are damaged" in caplog.text
+
+
+@pytest.mark.parametrize("text", [None, "", "live = [", "zoom = 3"])
+def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str | None) -> None:
+    path, before = tmp_path / "settings.toml", AppSettings(portrait="man_3")
+    now = dataclasses.replace(before, live=LiveSettings(zoom=1.5))
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    save_changes(path, before, now)
+    kept, message = load_settings(path)
+    assert (kept.live.zoom, message) == (1.5, None)
+    assert kept == (AppSettings(live=now.live) if text == "" else now)  # the file had nothing but defaults by then
 
 
 def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:

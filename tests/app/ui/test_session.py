@@ -30,7 +30,8 @@ from app.pipeline.events import (
     StateChanged,
 )
 from app.pipeline.state import State
-from app.settings import AppSettings, load_settings
+from app.presets import STANDARD, Strengths, load_presets
+from app.settings import AppSettings, LiveSettings, load_settings, save_settings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
@@ -412,6 +413,33 @@ def test_settings_are_kept_at_the_end(window: MainWindow, options: WindowOptions
     assert kept.live.zoom == 1.1
     assert kept.live.slate is False, "the next run does not start with the slate"
     assert kept.window.width_px == window.width()
+
+
+def test_two_windows_and_an_editor_take_nothing_from_each_other(
+    open_window: OpenWindow, options: WindowOptions, qtbot: QtBot
+) -> None:
+    """The first window knows nothing of what the others keep; it closes last, and then all of it is there."""
+    path = options.settings_path
+    save_settings(path, AppSettings(portrait="fake_1"))
+    windows = [open_window(load_settings(path)[0], replace(options, new_instance=new)) for new in (False, True)]
+    sessions = [window.session for window in windows]
+    sessions[1].set_live(replace(sessions[1].settings.live, smoothing=0.9, zoom=1.2))
+    sessions[1].set_content_credentials(False)
+    sessions[1].presets.save("Calm")
+    assert windows[1].close()
+    kept = path.read_text(encoding="utf-8")
+    assert 'slate_text = ""' in kept
+    path.write_text(kept.replace('slate_text = ""', 'slate_text = "Back at ten"'), encoding="utf-8")
+    sessions[0].set_live(replace(sessions[0].settings.live, zoom=1.4, nod_strength=0.5))
+    sessions[0].presets.save("Still")
+    qtbot.waitUntil(lambda: sessions[0].presets.names == (STANDARD, "Calm", "Still"))
+    assert windows[0].close()
+    settings, presets = load_settings(path)[0], load_presets(path.with_name("presets.toml"))[0]
+    assert settings.live == LiveSettings(
+        smoothing=0.9, zoom=1.4, nod_strength=0.5, slate_text="Back at ten", fine_detail=settings.live.fine_detail
+    )
+    assert not settings.content_credentials
+    assert presets.named == {"Calm": Strengths(), "Still": Strengths(nod_strength=0.5)}
 
 
 def test_settings_that_cannot_be_kept_are_told(
