@@ -799,6 +799,8 @@ class Session(QObject):
         if path is None and (self._pipeline is None or not self._pipeline.running):
             raise RefusedError("not_now", "record: there is nothing to record at the moment")
         began = self.recordings.toggle()
+        if began is None and path is None:
+            raise RefusedError("not_now", "record: it cannot begin; the window says why")
         return "" if began is None else str(began)
 
     def _show_remote(self) -> None:

@@ -13,6 +13,7 @@ from PyQt6.QtGui import QDesktopServices, QImage
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from app.control.protocol import Record, RefusedError
 from app.errors import AppError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.events import (
@@ -29,6 +30,7 @@ from app.pipeline.events import (
     StageRecovered,
     StateChanged,
 )
+from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.presets import STANDARD, Strengths, load_presets
 from app.settings import AppSettings, LiveSettings, load_settings, save_settings
@@ -38,7 +40,7 @@ from app.ui.session import Session
 from mcnet.disclosure import SigningFiles
 from mcnet.disclosure.words import words_of_snapshot
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import STATS, FakePipeline, World
+from tests.app.ui.fakes import STATS, FakePipeline, World, plain
 from tests.app.ui.hand import press
 from tests.disks import Room, place
 from tests.media.test_picture_words import said_by
@@ -355,6 +357,22 @@ def test_a_recording_that_fails(proven: MainWindow, world: World, qtbot: QtBot) 
     qtbot.waitUntil(lambda: proven.messages.text == "the disk is full: free some space")
     assert proven.session.recordings.path is None
     assert not proven.action_bar.record_button.isChecked()
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(
+    proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
+) -> None:
+    """As one of another user's, which a name that is too long stands in for: it is told the same way."""
+    session = proven.session
+    session.set_recordings_folder(tmp_path / (300 * "a"))
+    session.recordings.last = Composed(0, 0.0, State.LIVE, plain(), fresh=True)
+    for begin in (session.recordings.toggle, session.recordings.toggle_motion, session.recordings.snapshot):
+        begin()
+        qtbot.waitUntil(lambda: "cannot use the folder" in proven.messages.text)
+        proven.messages.dismiss()
+    with pytest.raises(RefusedError, match="it cannot begin; the window says why"):
+        session._perform(Record("on"))
+    assert (session.recordings.beginning, session.recordings.motion_path, world.recordings) == (None, None, [])
 
 
 def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
