@@ -298,8 +298,11 @@ class PortraitStore:
                 )
             ) from error
         except (ValueError, KeyError, TypeError) as error:
-            aside = free_name(path.with_name(path.name + ".damaged"))
-            path.replace(aside)
+            try:
+                aside = free_name(path.with_name(path.name + ".damaged"))
+                path.replace(aside)
+            except OSError as failure:
+                raise self._cannot_keep(failure) from error
             logger.warning(
                 "the list of portraits cannot be read (%s): it is kept as %s, and the pictures beside it are taken",
                 error,

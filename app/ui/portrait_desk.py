@@ -12,6 +12,7 @@ from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.pictures import to_image, to_rgb
 from app.ui.worker import Worker
+from mcnet.files import may_be_file
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
@@ -77,20 +78,26 @@ class PortraitDesk(QObject):
     def open(self, first: str) -> None:
         """Read the gallery, then choose the portrait of that key, or add the picture of that path."""
 
-        def load() -> "tuple[PortraitStore, list[PortraitEntry]]":
+        def load() -> "tuple[PortraitStore, list[PortraitEntry], Exception | None]":
+            from app.errors import AppError
+            from app.pipeline.portraits import bundled_portraits
+
             store = self._open_store()
             store.forget_leftovers()  # of a run that had no time for it
-            return store, store.entries()
+            try:
+                return store, store.entries(), None
+            except AppError as error:  # the user's own cannot be had; an avatar can
+                return store, bundled_portraits(), error
 
-        def opened(answer: "tuple[PortraitStore, list[PortraitEntry]]") -> None:
-            self._store = answer[0]
-            self._take_entries(answer[1])
+        def opened(answer: "tuple[PortraitStore, list[PortraitEntry], Exception | None]") -> None:
+            self._store, entries, trouble = answer
+            self._take_entries(entries)
             self.changed.emit()
             self._make_thumbnails(self.entries)
             keys = [entry.key for entry in self.entries]
             if first in keys:
                 self.choose(first)
-            elif first and Path(first).is_file():
+            elif first and may_be_file(first):
                 self.add_files([Path(first)])
             elif keys:
                 if first:
@@ -101,6 +108,8 @@ class PortraitDesk(QObject):
                     )
                     self.told.emit(Message("portrait gone", gone, tone="warning"))
                 self.choose(keys[0])
+            if trouble is not None:
+                self._failed(trouble)
             waiting, self._waiting = self._waiting, []
             for work in waiting:
                 work()
@@ -183,6 +192,11 @@ class PortraitDesk(QObject):
         """Choose the first portrait that has not failed: without one nothing is animated, and nothing is said."""
         if (key := next((entry.key for entry in self.entries if entry.key not in self._unusable), "")) != "":
             self.choose(key)
+
+    def _choose_any_at_first(self) -> None:
+        """Likewise where the picture that the window was started with has not become a portrait."""
+        if not self.current and self.cropping is None and not self._looking:
+            self._choose_any()
 
     # Adding and cropping
 
@@ -270,6 +284,7 @@ class PortraitDesk(QObject):
     def cancel_crop(self) -> None:
         """Leave the crop as it was; a new picture is not taken into the gallery."""
         self._end_cropping()
+        self._choose_any_at_first()
 
     def remove(self, key: str) -> None:
         """Take one of the user's own portraits out of the gallery, and offer to put it back."""
@@ -349,6 +364,7 @@ class PortraitDesk(QObject):
         def failed(error: Exception) -> None:
             self._looking -= 1
             self._show_next()
+            self._choose_any_at_first()
             self._failed(error)
 
         self._worker.run(work, looked, failed)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import pillow_heif
 import pytest
@@ -231,6 +232,57 @@ def test_the_file_dialogs_show_every_kind_of_picture_and_all_files(window: MainW
 def test_dropping_something_else(window: MainWindow, tmp_path: Path) -> None:
     drop(window, files(tmp_path / "letter.pdf"))
     assert "Drop a picture" in window.messages.text
+
+
+def test_what_cannot_be_looked_at_is_told_when_it_is_dropped(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    """As in a folder of another user's, which a name that is too long stands in for: it is told the same way."""
+    assert drop(window, files(tmp_path / f"{300 * 'a'}.png"))
+    qtbot.waitUntil(lambda: "cannot read" in window.messages.text)
+    window.messages.dismiss()
+    drop(window, files(tmp_path / (300 * "a")))
+    assert "Drop a picture" in window.messages.text
+
+
+def test_a_picture_from_a_browser_that_is_damaged_is_none(window: MainWindow) -> None:
+    mime = QMimeData()
+    mime.setImageData(QImage())
+    assert not drop(window, mime)
+    assert "Drop a picture" in window.messages.text
+
+
+@pytest.mark.parametrize("name", ["gone.png", 300 * "a"])
+def test_a_picture_to_start_with_that_cannot_be_had_leaves_a_portrait(
+    open_window: OpenWindow, options: WindowOptions, qtbot: QtBot, tmp_path: Path, name: str
+) -> None:
+    window = open_window(options=replace(options, portrait=str(tmp_path / name)))
+    qtbot.waitUntil(lambda: window.session.portrait is not None)
+    assert window.session.desk.current == "fake_1"
+    assert ("cannot read" if name == 300 * "a" else "not in the gallery any more") in window.messages.text
+
+
+def test_a_picture_to_start_with_that_is_not_taken_leaves_a_portrait(
+    open_window: OpenWindow, options: WindowOptions, qtbot: QtBot, tmp_path: Path
+) -> None:
+    window = open_window(options=replace(options, portrait=str(picture(tmp_path))))
+    wait_for_editor(window, qtbot)
+    assert window.session.desk.current == ""
+    press_key(window, Qt.Key.Key_Escape)
+    qtbot.waitUntil(lambda: window.session.portrait is not None)
+    assert window.session.desk.current == "fake_1"
+
+
+def test_a_list_that_cannot_be_read_leaves_the_bundled_portraits(
+    open_window: OpenWindow, store: FakeStore, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entries() -> Never:
+        raise AppError("cannot read the list of portraits: check its permissions")
+
+    monkeypatch.setattr(store, "entries", entries)
+    monkeypatch.setattr("app.pipeline.portraits.bundled_portraits", lambda: store.kept)
+    window = open_window()
+    qtbot.waitUntil(lambda: window.session.portrait is not None)
+    assert window.session.desk.current == "fake_1"
+    assert window.messages.text == "cannot read the list of portraits: check its permissions"
 
 
 def test_pasting_a_picture(window: MainWindow, qtbot: QtBot) -> None:
