@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from PyQt6.QtCore import QObject, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QImage
 
+from app.errors import AppError
 from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.pictures import to_image, to_rgb
@@ -79,14 +80,13 @@ class PortraitDesk(QObject):
         """Read the gallery, then choose the portrait of that key, or add the picture of that path."""
 
         def load() -> "tuple[PortraitStore, list[PortraitEntry], Exception | None]":
-            from app.errors import AppError
-            from app.pipeline.portraits import bundled_portraits
-
             store = self._open_store()
             store.forget_leftovers()  # of a run that had no time for it
             try:
                 return store, store.entries(), None
             except AppError as error:  # the user's own cannot be had; an avatar can
+                from app.pipeline.portraits import bundled_portraits
+
                 return store, bundled_portraits(), error
 
         def opened(answer: "tuple[PortraitStore, list[PortraitEntry], Exception | None]") -> None:
