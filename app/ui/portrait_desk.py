@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mcnet.media.crop import SquareBox
 
 THUMBNAIL_PX = 176
+_THUMBNAILS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,6 @@ class PortraitDesk(QObject):
             self._store, entries, trouble = answer
             self._take_entries(entries)
             self.changed.emit()
-            self._make_thumbnails(self.entries)
             keys = [entry.key for entry in self.entries]
             if first in keys:
                 self.choose(first)
@@ -108,6 +108,7 @@ class PortraitDesk(QObject):
                     )
                     self.told.emit(Message("portrait gone", gone, tone="warning"))
                 self.choose(keys[0])
+            self._make_thumbnails(self.entries)  # once the first portrait is read: there may be hundreds
             if trouble is not None:
                 self._failed(trouble)
             waiting, self._waiting = self._waiting, []
@@ -404,13 +405,17 @@ class PortraitDesk(QObject):
         self.thumbnails[portrait.entry.key] = _scaled(to_image(portrait.square))
 
     def _make_thumbnails(self, entries: "Sequence[PortraitEntry]") -> None:
-        jobs = [entry for entry in entries if entry.key not in self.thumbnails]
+        """A few at a time, so that what is wanted meanwhile is done in between."""
+        missing = [entry for entry in entries if entry.key not in self.thumbnails]
+        some, others = missing[:_THUMBNAILS_AT_ONCE], missing[_THUMBNAILS_AT_ONCE:]
 
         def made(thumbnails: dict[str, QImage]) -> None:
             self.thumbnails = thumbnails | self.thumbnails
             self.changed.emit()
+            self._make_thumbnails(others)
 
-        self._worker.run(lambda: {entry.key: _read_thumbnail(entry) for entry in jobs}, made, self._failed)
+        if some:
+            self._worker.run(lambda: {entry.key: _read_thumbnail(entry) for entry in some}, made, self._failed)
 
     def _failed(self, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> None:
         self.told.emit(failure_message("portrait", error, action, act))

@@ -1,8 +1,9 @@
 """Choosing, adding, cropping and removing portraits."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Never
+from typing import Never, cast
 
 import pillow_heif
 import pytest
@@ -14,10 +15,13 @@ from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
 from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
 from app.settings import AppSettings
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.parts import WindowOptions
+from app.ui.portrait_desk import PortraitDesk
+from app.ui.worker import Worker
 from mcnet.media.crop import SquareBox
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import FakeStore, World
@@ -283,6 +287,35 @@ def test_a_list_that_cannot_be_read_leaves_the_bundled_portraits(
     qtbot.waitUntil(lambda: window.session.portrait is not None)
     assert window.session.desk.current == "fake_1"
     assert window.messages.text == "cannot read the list of portraits: check its permissions"
+
+
+def test_a_large_gallery_keeps_no_portrait_waiting(
+    store: FakeStore, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the first one nor one that is chosen while the small pictures are read."""
+    own, prepare, read = [store.own_one(str(number)).key for number in range(60)], store.prepare, list[str]()
+
+    def read_small(_entry: PortraitEntry) -> QImage:
+        read.append("small")
+        time.sleep(0.01)
+        return QImage(8, 8, QImage.Format.Format_RGB32)
+
+    def read_whole(entry: PortraitEntry) -> Portrait:
+        read.append(entry.key)
+        return prepare(entry)
+
+    monkeypatch.setattr("app.ui.portrait_desk._read_thumbnail", read_small)
+    monkeypatch.setattr(store, "prepare", read_whole)
+    worker = Worker("portrait worker")
+    desk = PortraitDesk(worker, lambda: cast(PortraitStore, store))
+    desk.open(own[7])
+    qtbot.waitUntil(lambda: read.count("small") > 0)
+    desk.choose(own[9])
+    qtbot.waitUntil(lambda: len(desk.thumbnails) == len(own) + 3)
+    assert worker.stop()
+    assert read[0] == own[7]
+    assert read.index(own[9]) < 40
+    assert read.count("small") == len(own) + 3
 
 
 def test_pasting_a_picture(window: MainWindow, qtbot: QtBot) -> None:
