@@ -216,6 +216,7 @@ def test_a_damaged_list_that_cannot_be_put_aside_is_told(
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(AppError, match=r"cannot keep the list of portraits in .*Read-only file system"):
         store.entries()
+    assert load_portrait("woman_1", store).entry.bundled, "which needs no list"
 
 
 def test_reasons_are_given_for_a_low_score(store: PortraitStore) -> None:
