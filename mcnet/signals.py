@@ -15,6 +15,8 @@ if sys.platform == "win32":
 else:
     STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the polite kill that batch systems and service managers send, and that a terminal is closed."""
+FROM_TERMINAL = tuple(number for number in STOPPING if number != signal.SIGTERM)
+"""Those that reach all that was started in a terminal: also a program's other processes, which it ends itself."""
 
 Handler = Callable[[int, FrameType | None], Any] | int
 
@@ -41,6 +43,12 @@ def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def leave_terminal_to_parent() -> None:
+    """Outlive Ctrl-C and the end of the terminal: for a process that the one that started it ends."""
+    for number in FROM_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_hangup(number: int) -> bool:

@@ -60,6 +60,19 @@ def test_what_nohup_started_outlives_its_terminal() -> None:
         assert stop.received is None
 
 
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_other_processes_of_a_program_leave_a_terminal_to_it() -> None:
+    code = (
+        "import signal; from mcnet.signals import FROM_TERMINAL, leave_terminal_to_parent\n"
+        "leave_terminal_to_parent()\n"
+        "for number in FROM_TERMINAL: signal.raise_signal(number)\n"
+        "print('goes on', flush=True); signal.raise_signal(signal.SIGTERM)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.stdout.strip() == b"goes on"
+    assert done.returncode == -signal.SIGTERM
+
+
 def test_the_second_ctrl_c_interrupts_and_the_first_signal_keeps_its_name() -> None:
     with StopSignals() as stop:
         signal.raise_signal(signal.SIGTERM)
