@@ -1,6 +1,7 @@
 """The `mcnet-avatar` command: the window, the same without a window, and the doctor."""
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -46,6 +47,9 @@ _HEADLESS_ONLY = (
 
 def run() -> None:
     """The command: `main`, then the end of the process, whatever a driver or a loading model still does."""
+    for stream in (sys.stdout, sys.stderr):  # a portrait's or a file's name may have what the terminal cannot write
+        if isinstance(stream, io.TextIOWrapper):  # None in a program without a console
+            stream.reconfigure(errors="backslashreplace")
     status = main()
     if any(thread is not threading.main_thread() for thread in threading.enumerate()):
         # A stage that hung was left behind. Torch and the drivers do not survive an interpreter that ends below them.

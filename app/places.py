@@ -1,9 +1,13 @@
 """Where the app keeps its things on this system."""
 
+from datetime import datetime
 from pathlib import Path
 
 import platformdirs
 
+from app.errors import AppError
+from mcnet.files import cause_and_remedy, free_name
+from mcnet.phrases import phrase
 from mcnet.places import APP, folder_of_user
 
 
@@ -40,3 +44,35 @@ def source_cache_folder() -> Path:
 def videos_folder() -> Path:
     """Recordings and snapshots, unless the user chose another folder."""
     return folder_of_user(platformdirs.user_videos_path)
+
+
+def new_file(folder: Path, suffix: str, what: str = "avatar") -> Path:
+    """A name for a recording or a snapshot of now, which nothing in the folder bears yet; there need be no folder yet.
+
+    Raises:
+        AppError: the folder cannot be looked into.
+    """
+    try:
+        return free_name(folder / f"{what}-{datetime.now():%Y-%m-%d-%H%M%S}{suffix}")
+    except OSError as error:
+        raise AppError(
+            phrase("cannot use the folder {folder}: {cause}", folder=folder, cause=cause_and_remedy(error))
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for recordings and snapshots, where there is none.
+
+    Raises:
+        AppError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AppError(
+            phrase(
+                "cannot make the folder {folder}: {cause}",
+                folder=folder,
+                cause=cause_and_remedy(error),
+            )
+        ) from error

@@ -1,7 +1,6 @@
 """Strengths of the motion by name, and what each portrait was last moved with and where it stood; kept as TOML."""
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from app.errors import AppError
-from app.settings import LiveSettings, set_aside, write_private
+from app.settings import LiveSettings, alone_beside, read_private, set_aside, write_private
 from mcnet.phrases import listed, phrase
 from mcnet.tables import salvage
 
@@ -165,6 +164,14 @@ class Presets:
         """With where a portrait last stood, likewise."""
         return dataclasses.replace(self, places=_with_latest(self.places, portrait, place))
 
+    def merged(self, before: "Presets", theirs: "Presets") -> "Presets":
+        """With what another window has kept since both were as before; where both changed the same, these hold."""
+        return Presets(
+            _merged(before.named, self.named, theirs.named),
+            _merged(before.last, self.last, theirs.last),
+            _merged(before.places, self.places, theirs.places),
+        )
+
     def _known(self, name: str) -> str | None:
         wanted = " ".join(name.split()).casefold()
         return next((one for one in self.names if one.casefold() == wanted), None)
@@ -179,9 +186,15 @@ class Presets:
 
 def _with_latest(kept: Mapping[str, T], portrait: str, one: T) -> Mapping[str, T]:
     latest = {key: other for key, other in kept.items() if key != portrait} | {portrait: one}
-    for key in list(latest)[: max(0, len(latest) - _MOST_PORTRAITS)]:
-        del latest[key]
-    return MappingProxyType(latest)
+    return MappingProxyType(dict(list(latest.items())[-_MOST_PORTRAITS:]))
+
+
+def _merged(before: Mapping[str, T], now: Mapping[str, T], theirs: Mapping[str, T]) -> Mapping[str, T]:
+    if theirs == before:
+        return now
+    changed = {key: one for key, one in now.items() if before.get(key) != one}
+    gone = before.keys() - now.keys()
+    return MappingProxyType({key: one for key, one in theirs.items() if key not in gone | changed.keys()} | changed)
 
 
 def _usable(name: str) -> str:
@@ -214,7 +227,7 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
             is not to be written over.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_private(path)
     except FileNotFoundError:
         return Presets(), None
     except OSError as error:
@@ -225,7 +238,7 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
                 error=error,
             )
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         kept = set_aside(path, str(error), phrase("presets")) if mends else _LEFT
         said = phrase(
             "The presets could not be read ({error}). There are none for now; {kept}.", error=error, kept=kept
@@ -302,3 +315,24 @@ def save_presets(path: Path, presets: Presets) -> None:
         "places": {key: dataclasses.asdict(one) for key, one in presets.places.items()},
     }
     write_private(path, values, phrase("presets"))
+
+
+def save_changes(path: Path, before: Presets, now: Presets) -> Presets:
+    """Write what has changed in this process, in one step: what another window has changed meanwhile stays.
+
+    Args:
+        path: of the file.
+        before: as this process knew the file to be.
+        now: all there are. Where the file is gone or damaged meanwhile, they are all that is written.
+
+    Returns:
+        What is kept now.
+
+    Raises:
+        AppError: the place cannot be written, or has been written by a later version of the app, and stays.
+    """
+    with alone_beside(path):
+        theirs, complaint = load_presets(path, mends=False)
+        kept = now.merged(before, theirs) if path.exists() and complaint is None else now
+        save_presets(path, kept)
+    return kept

@@ -1,20 +1,23 @@
 """What the user chose: frozen, swapped by reference, kept as TOML between runs."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from app.errors import AppError
-from mcnet.files import free_name, replacing
+from mcnet.files import alone_in, free_name, replacing
 from mcnet.inspection import LiveView
 from mcnet.phrases import listed, phrase
 from mcnet.tables import salvage
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Background = Literal["blur", "own", "colour", "image", "video", "alpha"]
 MotionKind = Literal["space", "plane"]
@@ -36,6 +39,8 @@ PORTRAIT_SIZES = (0.5, 1.7)
 """The least and the greatest `LiveSettings.portrait_size`."""
 FARTHEST_SHIFT = 0.5
 """Of a portrait to either side of its place."""
+_ANY_NAME = "surrogatepass"
+"""How what is kept is written and read: a file's name need not be text, on any system."""
 DEFAULT_PORT = 8713
 """Of control from outside."""
 LEAST_VIEWS, MOST_VIEWS = 2, 4
@@ -313,7 +318,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
         AppError: the file is there and cannot be read; it is left as it is.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_private(path)
     except FileNotFoundError:
         return AppSettings(), None
     except OSError as error:
@@ -324,7 +329,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
                 error=error,
             )
         ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         kept = set_aside(path, str(error), phrase("settings"))
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
@@ -346,7 +351,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
 def kept_origins(path: Path) -> tuple[str, ...]:
     """The web pages in the settings that may control the app; none where they cannot be read, which changes nothing."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_private(path)
     except (OSError, ValueError):
         return ()
     return settings_from(values)[0].control.origins
@@ -355,7 +360,7 @@ def kept_origins(path: Path) -> tuple[str, ...]:
 def kept_language(path: Path) -> Language:
     """The language in the settings, read before all else: what is said of the settings themselves is said in it."""
     try:
-        language = tomllib.loads(path.read_text(encoding="utf-8"))["window"]["language"]
+        language = read_private(path)["window"]["language"]
     except (OSError, ValueError, KeyError, TypeError):
         return "system"
     return language if language in get_args(Language) else "system"
@@ -363,6 +368,7 @@ def kept_language(path: Path) -> Language:
 
 def set_aside(path: Path, why: str, what: str) -> str:
     """Move a damaged file of settings or the like out of the way, and log why; answers what became of it."""
+    path = _where_it_lies(path)
     aside = free_name(path.with_name(path.name + ".damaged"))
     logger.warning("the %s in %s are damaged (%s)", what, path, why)
     try:
@@ -381,8 +387,45 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     write_private(path, dataclasses.asdict(settings), phrase("settings"))
 
 
+def save_changes(path: Path, before: AppSettings, now: AppSettings) -> None:
+    """Write what has changed in this process, in one step: what another window or an editor has changed stays.
+
+    Args:
+        path: of the file.
+        before: as this process knew the file to be.
+        now: as its settings are. Where the file is gone or damaged meanwhile, all of them are written.
+
+    Raises:
+        AppError: the place cannot be written.
+    """
+    with alone_beside(path):
+        try:
+            theirs, complaints = settings_from(read_private(path))
+        except (OSError, ValueError):
+            theirs, complaints = now, []
+        save_settings(path, now if complaints else _merged(before, now, theirs))
+
+
+@contextlib.contextmanager
+def alone_beside(path: Path) -> Iterator[None]:
+    """Keep other windows from reading and writing what lies beside a file, while the block runs; where that can be."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # writing there will say what is wrong with the folder
+            stack.enter_context(alone_in(_where_it_lies(path).parent))
+        yield
+
+
+def _merged(before: T, now: T, theirs: T) -> T:
+    """Field by field: what has changed, or else theirs."""
+    if not dataclasses.is_dataclass(now) or isinstance(now, type):
+        return theirs if now == before else now
+    names = [field.name for field in dataclasses.fields(now)]
+    merged = {name: _merged(*(getattr(one, name) for one in (before, now, theirs))) for name in names}
+    return dataclasses.replace(now, **merged)
+
+
 def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
-    """Write nested plain values as TOML in one step, into a file that is its owner's alone.
+    """Write nested plain values as TOML in one step, into a file that is its owner's alone. A link to it stays one.
 
     Raises:
         AppError: the place cannot be written; `what` says in the message what it was.
@@ -391,9 +434,9 @@ def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
+        with replacing(_where_it_lies(path)) as partial:
             partial.touch(mode=0o600)  # a network camera's address may have a password in it
-            partial.write_text(tomli_w.dumps(values), encoding="utf-8")
+            partial.write_text(tomli_w.dumps(values), encoding="utf-8", errors=_ANY_NAME)
     except OSError as error:
         raise AppError(
             phrase(
@@ -403,6 +446,25 @@ def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
                 error=error,
             )
         ) from error
+
+
+def read_private(path: Path) -> dict[str, Any]:
+    """Read what `write_private` has written, or an editor since, which may put a byte order mark before it.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is no TOML, or none that anybody would write.
+    """
+    text = path.read_text(encoding="utf-8-sig", errors=_ANY_NAME)
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("tables or lists are nested too deeply") from error
+
+
+def _where_it_lies(path: Path) -> Path:
+    """What a link leads to, as where settings are kept together with those of other programs."""
+    return Path(os.path.realpath(path))
 
 
 def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:

@@ -56,6 +56,16 @@ def free_name(path: Path) -> Path:
     return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 
+def may_be_file(path: str | Path) -> bool:
+    """Whether there is a file, or nobody can see whether there is, as in a folder that is another user's: whoever reads
+    it will be told why it cannot be had.
+    """
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return True
+
+
 class Claim:
     """A file that says that a process is at work, for as long as it is: however that process ends, the system lets go.
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-TERMINAL = (signal.SIGINT,) if sys.platform == "win32" else (signal.SIGINT, signal.SIGHUP)
-"""Ctrl-C, and the end of a terminal or of a connection to it: what all processes of a terminal get at once."""
+FROM_TERMINAL = (signal.SIGINT,) if sys.platform == "win32" else (signal.SIGINT, signal.SIGHUP)
+"""Ctrl-C, and the end of a terminal or of a connection to it: what reaches all that was started there, also a program's
+other processes, which it ends itself."""
 
-STOPPING = (*TERMINAL, signal.SIGTERM)
+STOPPING = (*FROM_TERMINAL, signal.SIGTERM)
 """These, and the polite kill that batch systems and service managers send."""
 
 Handler = Callable[[int, FrameType | None], Any] | int
@@ -42,7 +43,13 @@ def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
 
 def _outlived() -> list[signal.Signals]:
     """The end of the terminal, where this process was told to ignore it."""
-    return [number for number in TERMINAL[1:] if signal.getsignal(number) == signal.SIG_IGN]
+    return [number for number in FROM_TERMINAL[1:] if signal.getsignal(number) == signal.SIG_IGN]
+
+
+def leave_terminal_to_parent() -> None:
+    """Outlive Ctrl-C and the end of the terminal: for a process that the one that started it ends."""
+    for number in FROM_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class StopSignals:

@@ -1,6 +1,7 @@
 """Plain nested values, as TOML and JSON have them, to frozen dataclasses; unknown keys are errors that name the key."""
 
 import dataclasses
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -111,7 +112,7 @@ def _value(kind: Any, value: Any, key: str, what: str) -> Any:
                 phrase("{what} {key}: got {value}, expected a list", what=what, key=key, value=repr(value))
             )
         return tuple(_value(get_args(kind)[0], item, key, what) for item in value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if type(value) is not kind:
         raise TableError(

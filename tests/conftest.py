@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mcnet.signals import STOPPING
+
 # Before torch is imported, and for all processes that tests start: OpenMP's threads sleep while they wait. `make test`
 # runs three processes on two cores, and a thread that spins keeps its core from the others. (A call wants the next
 # frame soon instead; what the commands set for that, they leave to whoever has set this.)
@@ -101,11 +103,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def _signals_are_heard() -> Iterator[None]:
     """For tests that send a signal: processes that they start react to it as in a terminal.
 
-    A suite that is started by `&` in a script, by nohup or by some CI ignores SIGINT or SIGHUP, and so does all that it
-    starts. A handler, other than SIG_IGN, is not inherited: children get the default.
+    A suite that is started by `&` in a script, by nohup or by some CI ignores some, and so does all that it starts.
+    A handler, other than SIG_IGN, is not inherited: children get the default.
     """
-    from mcnet.signals import STOPPING
-
     before = {number: signal.signal(number, signal.SIG_DFL) for number in STOPPING}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

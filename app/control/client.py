@@ -28,12 +28,20 @@ _SWITCH_ON = (
     "switch on Control from outside in the window, or start mcnet-avatar with --control (with --headless too); then "
     "try again"
 )
+_NOT_OURS = "what answers on that port is no mcnet-avatar: name another --port"
 
 Json = dict[str, Any]
 
 
 class UnreachableError(AppError):
     """There is no app that listens."""
+
+
+class _Answer(dict[str, Any]):
+    """An object of an answer, which lacks what is asked of it where another program has answered."""
+
+    def __missing__(self, key: str) -> Any:
+        raise UnreachableError(_NOT_OURS)
 
 
 def run_ctl(argv: Sequence[str]) -> int:
@@ -179,17 +187,18 @@ class Connection:
         try:
             connection.request(method, path, body, {"Authorization": f"Bearer {self._token}"})
             answer = connection.getresponse()
-            values = json.loads(answer.read())
+            values = json.loads(answer.read(), object_hook=_Answer)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise UnreachableError(f"nobody answers on port {self.port} ({error}): {_SWITCH_ON}") from error
         finally:
             connection.close()
-        if not isinstance(values, dict):
-            raise UnreachableError(f"what answers on port {self.port} is no mcnet-avatar: name another --port")
-        if answer.status != http.client.OK:
-            error_of = values.get("error", {})
-            raise AppError(str(error_of.get("message", f"the app answered with HTTP status {answer.status}")))
-        return values
+        done = answer.status == http.client.OK
+        said = values if done or not isinstance(values, dict) else values["error"]
+        if not isinstance(said, dict):
+            raise UnreachableError(_NOT_OURS)
+        if not done:
+            raise AppError(str(said["message"]))
+        return said
 
     def do(self, command: str, arguments: Mapping[str, Any]) -> Json:
         """One command; as `ask`."""
@@ -203,12 +212,16 @@ class Connection:
         """
         import aiohttp
 
+        self.ask("GET", "/v1/state")["version"]  # so that what is wrong is told as for every other command
         url, headers = f"http://{_HOST}:{self.port}/v1/events", {"Authorization": f"Bearer {self._token}"}
         try:
             async with aiohttp.ClientSession() as session, session.ws_connect(url, headers=headers) as socket:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         print(message.data, flush=True)
+        except aiohttp.WSServerHandshakeError as error:
+            said = f"the app takes no other listener (HTTP status {error.status}): end another ctl watch, or try again"
+            raise AppError(said) from error
         except aiohttp.ClientError as error:
             raise UnreachableError(f"nobody answers on port {self.port} ({error}): {_SWITCH_ON}") from error
         raise UnreachableError("the app has ended, or its control from outside was switched off")

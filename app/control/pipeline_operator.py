@@ -4,7 +4,6 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -43,9 +42,9 @@ from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitEntry
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
+from app.places import make_folder, new_file
 from app.presets import Presets, Strengths
 from app.settings import LiveSettings
-from mcnet.files import free_name
 
 
 class PipelineOperator:
@@ -233,8 +232,8 @@ class PipelineOperator:
             if not self._pipeline.running:
                 raise RefusedError("not_now", "there is nothing to record at the moment: nothing is shown")
             folder = self._find_folder()
-            folder.mkdir(parents=True, exist_ok=True)
-            path = free_name(folder / f"avatar-{datetime.now():%Y-%m-%d-%H%M%S}.mp4")
+            make_folder(folder)
+            path = new_file(folder, ".mp4")
             self._recording, self._file = self._make_recorder(path), str(path)
             self._change(recording=self._file)
             self._pipeline.add_sink(self._recording)

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from app.pipeline.models import stamp_of
 from mcnet.engine import resized, why_no_torch
 from mcnet.inspection import LiveView
 from mcnet.phrases import phrase
+from mcnet.signals import leave_terminal_to_parent
 
 if TYPE_CHECKING:
     from mcnet.inspection.seen import Seen
@@ -155,7 +155,7 @@ class InspectorProcess:
 
 def _serve(connection: "Connection[Any, Any]", model_name: str) -> None:
     """The process: answers requests until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the app, which ends this process
+    leave_terminal_to_parent()
     step_back()
     with contextlib.suppress(EOFError, OSError), connection:
         try:

@@ -298,8 +298,11 @@ class PortraitStore:
                 )
             ) from error
         except (ValueError, KeyError, TypeError) as error:
-            aside = free_name(path.with_name(path.name + ".damaged"))
-            path.replace(aside)
+            try:
+                aside = free_name(path.with_name(path.name + ".damaged"))
+                path.replace(aside)
+            except OSError as failure:
+                raise self._cannot_keep(failure) from error
             logger.warning(
                 "the list of portraits cannot be read (%s): it is kept as %s, and the pictures beside it are taken",
                 error,
@@ -390,7 +393,12 @@ def load_portrait(text: str, store: PortraitStore) -> Portrait:
     Raises:
         AppError, MediaError: there is none such, or it cannot be animated.
     """
-    entries = store.entries()
+    try:
+        entries = store.entries()
+    except AppError:
+        entries = bundled_portraits()  # which need no list
+        if text not in [entry.key for entry in entries]:
+            raise
     path = shipped.find_portrait(text, {entry.key: entry.path for entry in entries})
     known = next((entry for entry in entries if entry.path == path), None)
     return store.look(path) if known is None else store.prepare(known)

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -57,15 +58,21 @@ def run_window(options: WindowOptions) -> int:
 
     from app.ui.instance import Instance
     from app.ui.languages import speak
-    from app.ui.parts import real_parts, without_virtual_camera
 
     app = QApplication([sys.argv[0]])
     app.setApplicationName("mcnet-avatar")
     app.setDesktopFileName("mcnet-avatar")
     speak(app, options.language or kept_language(options.settings_path))
     instance = Instance(options.settings_path)
-    if not instance.claim() and not options.new_instance and show_running(instance):
-        return 0
+    with handled_by(signal.default_int_handler):  # the window has its own; before, an end is no crash either
+        if not instance.claim() and not options.new_instance and show_running(instance):
+            return 0
+        return _open_and_stay(app, options, instance)
+
+
+def _open_and_stay(app: "QApplication", options: WindowOptions, instance: "Instance") -> int:
+    from app.ui.parts import real_parts, without_virtual_camera
+
     parts = real_parts()
     try:
         instance.show = raise_question

@@ -43,6 +43,7 @@ from app.ui.widgets import (
     percent,
     rule,
     set_tip,
+    written,
 )
 from app.words import not_in_space_words
 from mcnet.phrases import phrase
@@ -432,7 +433,7 @@ class Controls(QFrame):
         self.slate_button.clicked.connect(self.slate_picture_wanted)
         self.no_slate_button.clicked.connect(lambda: self.set_slate_picture(None))
         self.slate_text.editingFinished.connect(
-            lambda: self._set_live(replace(self._live, slate_text=self.slate_text.text().strip()))
+            lambda: self._set_live(replace(self._live, slate_text=written(self.slate_text)))
         )
         self.fine_detail.clicked.connect(lambda on: self._set_live(replace(self._live, fine_detail=on)))
         self.sharpness.moved.connect(lambda value: self._set_live(replace(self._live, sharpness=value)))

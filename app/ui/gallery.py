@@ -21,7 +21,7 @@ from PyQt6.QtWidgets import (
 from app.ui.languages import tr
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.theme import theme_in_use
-from app.ui.widgets import ElidedLabel, button, label
+from app.ui.widgets import ElidedLabel, button, label, written
 from mcnet.phrases import listed
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Gallery(QFrame):
         self.list.setFocus()
 
     def _end_renaming(self) -> None:
-        key, name = self._renamed, self.name_field.text().strip()
+        key, name = self._renamed, written(self.name_field)
         if key:  # Enter tells it, and so does the focus that goes then
             self.cancel_renaming()
             if name:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 _ANSWER_MS = 20_000
 """A window that is loading its model on a busy machine may be that late."""
+_MADE_S = 0.2
 _SHOW, _SHOWN = b"show\n", b"shown\n"
 
 
@@ -49,8 +51,8 @@ class Instance:
         except OSError as error:
             logger.warning("cannot look for a running window: %s", error)
             return True
-        if not self._lock.tryLock(0):
-            if self._lock.error() == QLockFile.LockError.LockFailedError:
+        if not self._lock.tryLock(0) and not self._take_damaged():
+            if self._lock.error() == QLockFile.LockError.LockFailedError and not self._path.is_dir():
                 return False
             logger.warning("cannot write %s, so that a second start would not find this window", self._path)
             return True
@@ -89,8 +91,8 @@ class Instance:
 
     def holder(self) -> str:
         """Who has the claim, as "process 4711"."""
-        _, process, _, _ = self._lock.getLockInfo()
-        return f"process {process}"
+        known, process, _, _ = self._lock.getLockInfo()
+        return f"process {process}" if known else f"whose process {self._path} does not name"
 
     def release(self) -> None:
         """Let go of the claim: the run has ended in order. Harmless when called again."""
@@ -108,6 +110,21 @@ class Instance:
             self._server.close()
             self._server.deleteLater()
             self._server = None
+
+    def _says_who(self) -> bool:
+        """Whether the lock file says whose it is."""
+        known, _, _, _ = self._lock.getLockInfo()
+        return known
+
+    def _take_damaged(self) -> bool:
+        """Take a lock file's place that says nothing, as a power cut leaves one; the system knows of nobody who has it.
+
+        One that has just been made says nothing either, for a moment.
+        """
+        if self._says_who():
+            return False
+        time.sleep(_MADE_S)
+        return not self._says_who() and self._lock.removeStaleLockFile() and self._lock.tryLock(0)
 
     def _listen(self) -> None:
         QLocalServer.removeServer(self._name)  # a crash leaves it behind, and the claim is ours

@@ -12,6 +12,7 @@ from PyQt6.QtGui import (
     QDragLeaveEvent,
     QDropEvent,
     QGuiApplication,
+    QImage,
     QKeySequence,
     QPaintEvent,
     QResizeEvent,
@@ -546,8 +547,8 @@ class MainWindow(QMainWindow):
         if self._take(mime):
             a0.acceptProposedAction()
             return
-        image = mime.imageData()
-        if mime.hasImage() and image is not None:
+        image = mime.imageData() if mime.hasImage() else None
+        if isinstance(image, QImage) and not image.isNull():  # where its data are damaged there is an empty one
             self.session.desk.add_image(image)
             a0.acceptProposedAction()
         else:

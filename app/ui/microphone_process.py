@@ -6,7 +6,6 @@ after the sound server has gone, which must not end a call. So the window reads 
 """
 
 import os
-import signal
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -19,6 +18,7 @@ from app.pipeline.output.pipewire_process import end_with_parent
 from app.pipeline.output.pipewire_worker import MICROPHONE_NAME
 from app.pipeline.output.sound import RATE_HZ
 from mcnet.phrases import phrase
+from mcnet.signals import leave_terminal_to_parent
 
 if TYPE_CHECKING:
     from PyQt6.QtMultimedia import QAudioDevice, QAudioFormat
@@ -36,7 +36,7 @@ def serve(connection: "Connection[Any, Any]", key: str | None) -> None:
     """
     from PyQt6.QtCore import QCoreApplication
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the app, which ends this process
+    leave_terminal_to_parent()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what the system's sound says there is for nobody
     end_with_parent()
     application = QCoreApplication(sys.argv[:1])

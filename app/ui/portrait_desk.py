@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 from PyQt6.QtCore import QObject, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QImage
 
+from app.errors import AppError
 from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.pictures import to_image, to_rgb
 from app.ui.worker import Worker
+from mcnet.files import may_be_file
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
     from mcnet.media.crop import SquareBox
 
 THUMBNAIL_PX = 176
+_THUMBNAILS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,20 +80,24 @@ class PortraitDesk(QObject):
     def open(self, first: str) -> None:
         """Read the gallery, then choose the portrait of that key, or add the picture of that path."""
 
-        def load() -> "tuple[PortraitStore, list[PortraitEntry]]":
+        def load() -> "tuple[PortraitStore, list[PortraitEntry], Exception | None]":
             store = self._open_store()
             store.forget_leftovers()  # of a run that had no time for it
-            return store, store.entries()
+            try:
+                return store, store.entries(), None
+            except AppError as error:  # the user's own cannot be had; an avatar can
+                from app.pipeline.portraits import bundled_portraits
 
-        def opened(answer: "tuple[PortraitStore, list[PortraitEntry]]") -> None:
-            self._store = answer[0]
-            self._take_entries(answer[1])
+                return store, bundled_portraits(), error
+
+        def opened(answer: "tuple[PortraitStore, list[PortraitEntry], Exception | None]") -> None:
+            self._store, entries, trouble = answer
+            self._take_entries(entries)
             self.changed.emit()
-            self._make_thumbnails(self.entries)
             keys = [entry.key for entry in self.entries]
             if first in keys:
                 self.choose(first)
-            elif first and Path(first).is_file():
+            elif first and may_be_file(first):
                 self.add_files([Path(first)])
             elif keys:
                 if first:
@@ -101,6 +108,9 @@ class PortraitDesk(QObject):
                     )
                     self.told.emit(Message("portrait gone", gone, tone="warning"))
                 self.choose(keys[0])
+            self._make_thumbnails(self.entries)  # once the first portrait is read: there may be hundreds
+            if trouble is not None:
+                self._failed(trouble)
             waiting, self._waiting = self._waiting, []
             for work in waiting:
                 work()
@@ -183,6 +193,11 @@ class PortraitDesk(QObject):
         """Choose the first portrait that has not failed: without one nothing is animated, and nothing is said."""
         if (key := next((entry.key for entry in self.entries if entry.key not in self._unusable), "")) != "":
             self.choose(key)
+
+    def _choose_any_at_first(self) -> None:
+        """Likewise where the picture that the window was started with has not become a portrait."""
+        if not self.current and self.cropping is None and not self._looking:
+            self._choose_any()
 
     # Adding and cropping
 
@@ -270,6 +285,7 @@ class PortraitDesk(QObject):
     def cancel_crop(self) -> None:
         """Leave the crop as it was; a new picture is not taken into the gallery."""
         self._end_cropping()
+        self._choose_any_at_first()
 
     def remove(self, key: str) -> None:
         """Take one of the user's own portraits out of the gallery, and offer to put it back."""
@@ -349,6 +365,7 @@ class PortraitDesk(QObject):
         def failed(error: Exception) -> None:
             self._looking -= 1
             self._show_next()
+            self._choose_any_at_first()
             self._failed(error)
 
         self._worker.run(work, looked, failed)
@@ -388,13 +405,17 @@ class PortraitDesk(QObject):
         self.thumbnails[portrait.entry.key] = _scaled(to_image(portrait.square))
 
     def _make_thumbnails(self, entries: "Sequence[PortraitEntry]") -> None:
-        jobs = [entry for entry in entries if entry.key not in self.thumbnails]
+        """A few at a time, so that what is wanted meanwhile is done in between."""
+        missing = [entry for entry in entries if entry.key not in self.thumbnails]
+        some, others = missing[:_THUMBNAILS_AT_ONCE], missing[_THUMBNAILS_AT_ONCE:]
 
         def made(thumbnails: dict[str, QImage]) -> None:
             self.thumbnails = thumbnails | self.thumbnails
             self.changed.emit()
+            self._make_thumbnails(others)
 
-        self._worker.run(lambda: {entry.key: _read_thumbnail(entry) for entry in jobs}, made, self._failed)
+        if some:
+            self._worker.run(lambda: {entry.key: _read_thumbnail(entry) for entry in some}, made, self._failed)
 
     def _failed(self, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> None:
         self.told.emit(failure_message("portrait", error, action, act))

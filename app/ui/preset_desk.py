@@ -6,7 +6,7 @@ from pathlib import Path
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.errors import AppError
-from app.presets import Place, Presets, Strengths, load_presets, save_presets
+from app.presets import Place, Presets, Strengths, load_presets, save_changes
 from app.settings import LiveSettings
 from app.ui.languages import clause, full_sentence, tr
 from app.ui.messages import Message
@@ -42,7 +42,7 @@ class PresetDesk(QObject):
         self, path: Path | None, get_live: Callable[[], LiveSettings], set_live: Callable[[LiveSettings], None]
     ) -> None:
         super().__init__()
-        self.presets = Presets()
+        self.presets = self._kept = Presets()
         self._path = path
         self._get_live = get_live
         self._set_live = set_live
@@ -58,6 +58,7 @@ class PresetDesk(QObject):
             return
         try:
             self.presets, complaint = load_presets(self._path)
+            self._kept = self.presets
         except AppError as error:
             self._path = None
             complaint = phrase("{error}. Presets of this run are not kept", error=clause(str(error)))
@@ -152,8 +153,11 @@ class PresetDesk(QObject):
         if self._path is None:
             return
         try:
-            save_presets(self._path, self.presets)
+            kept = save_changes(self._path, self._kept, self.presets)
         except AppError as error:
             self.told.emit(Message("presets", full_sentence(str(error)), tone="warning"))
-        else:
-            self.cleared.emit("presets")
+            return
+        self.cleared.emit("presets")
+        self.presets, seen, self._kept = kept, self.presets, kept
+        if kept != seen:  # another window has some of its own
+            self.changed.emit()

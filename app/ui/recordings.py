@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,10 @@ from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
+from app.places import make_folder, new_file
 from app.ui.languages import clause, tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
-from mcnet.files import cause_and_remedy, free_name
-from mcnet.phrases import phrase
 from mcnet.track_name import TRACK_SUFFIX
 
 if TYPE_CHECKING:
@@ -103,8 +101,8 @@ class Recordings(QObject):
         elif self.pipeline is None or not self.pipeline.running:
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
-        else:
-            self._motion = MotionRecording(self._new_file(TRACK_SUFFIX, "motion"))
+        elif (path := self._new_file(TRACK_SUFFIX, "motion")) is not None:
+            self._motion = MotionRecording(path)
             self.pipeline.motion = self._motion
             self.cleared.emit("recording")
             self.changed.emit()
@@ -156,11 +154,12 @@ class Recordings(QObject):
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
             return None
-        path = self._new_file(".webm" if self._is_transparent() else ".mp4")
+        if (path := self._new_file(".webm" if self._is_transparent() else ".mp4")) is None:
+            return None
         sound, disclose = self._find_sound(), self._discloser.recording()
 
         def make() -> "FileSink":
-            _make_folder(path.parent)
+            make_folder(path.parent)
             return self._make_recorder(path, sound, disclose)
 
         def failed(error: Exception) -> None:
@@ -188,14 +187,16 @@ class Recordings(QObject):
         if self.last is None:
             self.told.emit(Message("snapshot", tr("There is no picture yet to save."), tone="info"))
             return
-        picture, path, disclose = self.last, self._new_file(".png"), self._discloser.recording()
+        if (path := self._new_file(".png")) is None:
+            return
+        picture, disclose = self.last, self._discloser.recording()
         self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
             from mcnet.disclosure.words import words_of_snapshot
             from mcnet.media.images import write_rgb
 
-            _make_folder(path.parent)
+            make_folder(path.parent)
             shown = picture.rgb if picture.alpha is None else picture.straight()
             write_rgb(path, shown, words_of_snapshot(composite=picture.composite))
             disclose(path, picture.composite)
@@ -236,8 +237,13 @@ class Recordings(QObject):
             self.cleared.emit("recorded sound")
             self.changed.emit()
 
-    def _new_file(self, suffix: str, what: str = "avatar") -> Path:
-        return free_name(self._find_folder() / f"{what}-{datetime.now():%Y-%m-%d-%H%M%S}{suffix}")
+    def _new_file(self, suffix: str, what: str = "avatar") -> Path | None:
+        """A name that nothing has yet, or None, with a message, where the folder cannot be looked into."""
+        try:
+            return new_file(self._find_folder(), suffix, what)
+        except AppError as error:
+            self._failed(error)
+            return None
 
     def _saved(self, path: Path) -> None:
         folder = QUrl.fromLocalFile(str(path.parent))
@@ -267,24 +273,11 @@ class _MotionSave:
         with self._lock:
             if not self.done:
                 try:
-                    _make_folder(self._recording.path.parent)
+                    make_folder(self._recording.path.parent)
                     self._recording.save()
                 finally:
                     self.done = True  # one that failed is not tried again: it was told
         return self._recording.path
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AppError(
-            phrase(
-                "cannot make the folder {folder}: {cause}",
-                folder=folder,
-                cause=cause_and_remedy(error),
-            )
-        ) from error
 
 
 def _show_folder(folder: QUrl) -> None:

@@ -12,6 +12,7 @@ from app.settings import FARTHEST_SHIFT, PORTRAIT_SIZES, Background, LiveSetting
 from app.ui.languages import spoken, tr
 from app.ui.session import Session
 from app.ui.widgets import NAME_PX, Combo, ElidedLabel, Switch, ValueSlider, button, label, percent
+from mcnet.files import may_be_file
 from mcnet.phrases import phrase
 
 PLACE_STEP = 0.01
@@ -204,7 +205,7 @@ class SceneControls(QWidget):
 
     def _choose(self, kind: Background) -> None:
         assert kind in get_args(Background)
-        if kind in _FILES and not Path(getattr(self._live, _FILES[kind])).is_file():
+        if kind in _FILES and not may_be_file(getattr(self._live, _FILES[kind])):
             self.refresh()  # nothing is changed before a file is picked
             self._ask_for(kind)
         elif kind in _NEEDS_CUTTING:

@@ -56,7 +56,7 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import presets_file, videos_folder
-from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings, save_settings
+from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings, save_changes
 from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.call_microphone import CallMicrophone
@@ -171,7 +171,7 @@ class Session(QObject):
 
     def __init__(self, options: WindowOptions, settings: AppSettings, parts: Parts) -> None:
         super().__init__()
-        self.settings = replace(settings, live=replace(settings.live, slate=False))
+        self.settings = self._kept = replace(settings, live=replace(settings.live, slate=False))
         self.state = State.STARTING
         self.why = ""
         self.fault = ""
@@ -562,10 +562,11 @@ class Session(QObject):
             return
         kept = replace(self.settings, live=replace(self.settings.live, slate=False))
         try:
-            save_settings(self._options.settings_path, kept)
+            save_changes(self._options.settings_path, self._kept, kept)
         except AppError as error:
             self.told.emit(Message("settings", str(error)))
         else:
+            self._kept = kept
             self.cleared.emit("settings")
 
     def _save_at_last(self) -> None:
@@ -798,6 +799,8 @@ class Session(QObject):
         if path is None and (self._pipeline is None or not self._pipeline.running):
             raise RefusedError("not_now", "record: there is nothing to record at the moment")
         began = self.recordings.toggle()
+        if began is None and path is None:
+            raise RefusedError("not_now", "record: it cannot begin; the window says why")
         return "" if began is None else str(began)
 
     def _show_remote(self) -> None:

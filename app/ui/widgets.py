@@ -24,6 +24,7 @@ from PyQt6.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -71,6 +72,11 @@ def set_tip(widget: QWidget, tip: str) -> None:
     """Say what something does, to those who point at it and to those who have it read out."""
     widget.setToolTip(spoken(tip))
     widget.setAccessibleDescription(spoken(tip))
+
+
+def written(field: QLineEdit) -> str:
+    """What stands in a field, without the space around it, and without the half of a character that its limit left."""
+    return field.text().encode(errors="ignore").decode().strip()
 
 
 def tint(made: QPushButton) -> None:

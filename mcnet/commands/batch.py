@@ -32,7 +32,7 @@ from mcnet.commands.jobs import (
 from mcnet.commands.outputs import check_outputs
 from mcnet.commands.status import INTERRUPTED
 from mcnet.files import claimed
-from mcnet.signals import TERMINAL, StopSignals, handled_by
+from mcnet.signals import FROM_TERMINAL, StopSignals, handled_by
 
 _CORES_PER_JOB = 4
 """More cores make one frame little faster; more jobs at once make the batch faster."""
@@ -219,7 +219,7 @@ class _Working:
         self.pipe, theirs = context.Pipe(duplex=False)
         self.process: SpawnProcess = context.Process(target=_work, args=(job, perform, place, theirs), daemon=True)
         # Until the job has handlers of its own: these reach the whole group, and this process ends the others.
-        with handled_by(signal.SIG_IGN, *TERMINAL):
+        with handled_by(signal.SIG_IGN, *FROM_TERMINAL):
             self.process.start()
         theirs.close()
 

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -21,6 +20,7 @@ from mcnet.disclosure.identity import SigningFiles, find_identity
 from mcnet.disclosure.manifest import Generated, disclose
 from mcnet.errors import told
 from mcnet.phrases import phrase
+from mcnet.signals import leave_terminal_to_parent
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def begin_disclosing(
 
 def _serve(pipe: "Connection[Any, Any]", path: Path, said: Generated, files: SigningFiles) -> None:
     """The process: signs, answers, and ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that asked, and this is soon over
+    leave_terminal_to_parent()  # this is soon over
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     # The library keeps a second copy of a large file for a while: where that has been looked for room.

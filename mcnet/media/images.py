@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 
 from mcnet.allocator import give_back_freed_memory
 from mcnet.config import MIN_SIDE_PX
-from mcnet.files import cause_and_remedy, replacing
+from mcnet.files import cause_and_remedy, may_be_file, replacing
 from mcnet.media.colours import as_srgb, eight_bit
 from mcnet.media.errors import MediaError
 from mcnet.media.picture_words import with_words
@@ -105,7 +105,7 @@ def is_still_heif(path: Path) -> bool:
 
 def meant_as_picture(path: Path) -> bool:
     """Whether a file is a picture, or is named as one: then it is damaged, and reading it tells so."""
-    return path.is_file() and (path.suffix.lower() in usual_endings() or is_picture(path))
+    return may_be_file(path) and (path.suffix.lower() in usual_endings() or is_picture(path))
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import AppError
-from app.presets import MOST_PRESETS, STANDARD, Place, Presets, Strengths, load_presets, save_presets
+from app.presets import MOST_PRESETS, STANDARD, Place, Presets, Strengths, load_presets, save_changes, save_presets
 from app.settings import LiveSettings
 
 CALM = Strengths(motion_strength=0.6, mouth_strength=1.3)
@@ -127,7 +127,7 @@ def test_a_damaged_entry_takes_nothing_else_with_it(tmp_path: Path, caplog: pyte
     assert "are damaged" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["version = ", "\xff\xfe"])
+@pytest.mark.parametrize("text", ["version = ", "\xff\xfe", f"version = {5000 * '1'}"])
 @pytest.mark.usefixtures("caplog")
 def test_what_is_no_toml_is_kept_aside(tmp_path: Path, text: str) -> None:
     path = tmp_path / "presets.toml"
@@ -148,3 +148,25 @@ def test_a_later_format_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(AppError, match="cannot read the presets"):
         load_presets(tmp_path / "folder.toml")
+
+
+def test_what_two_windows_change_is_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "presets.toml"
+    weak, strong = Strengths(nod_strength=0.5), Strengths(nod_strength=1.5)
+    before = Presets().saved("a", weak).saved("b", weak).saved("c", weak).with_last("man_1", weak)
+    save_presets(path, before)
+    theirs = before.without("a").saved("d", strong).saved("c", strong).with_last("man_2", strong)
+    assert save_changes(path, before, theirs) == theirs
+    mine = before.renamed("b", "e").with_last("man_3", weak).with_place("man_3", Place(portrait_x=0.1))
+    kept = save_changes(path, before, mine)
+    assert load_presets(path) == (kept, None)
+    assert kept.named == {"c": strong, "d": strong, "e": weak}
+    assert kept.last == {"man_1": weak, "man_2": strong, "man_3": weak}
+    assert kept.places == mine.places
+    assert save_changes(path, kept, kept.renamed("d", "f")).names == (STANDARD, "c", "f", "e"), "it keeps its place"
+    path.write_text("version = 2\n", encoding="utf-8")
+    with pytest.raises(AppError, match="of format 2"):
+        save_changes(path, kept, mine)
+    assert path.read_text(encoding="utf-8") == "version = 2\n"
+    path.unlink()
+    assert save_changes(path, kept, mine) == mine

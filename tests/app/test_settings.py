@@ -9,8 +9,10 @@ from app.settings import (
     AppSettings,
     LiveSettings,
     WindowSettings,
+    kept_language,
     kept_origins,
     load_settings,
+    save_changes,
     save_settings,
     settings_from,
 )
@@ -65,6 +67,63 @@ def test_a_file_that_is_no_toml_is_kept_aside_and_told(tmp_path: Path, caplog: p
     assert "are damaged" in caplog.text
 
 
+@pytest.mark.usefixtures("caplog")
+@pytest.mark.parametrize(
+    "text", [f"camera = {3000 * '['}{3000 * ']'}", f"device = {5000 * '1'}", "camera = 1\ncamera = 2"]
+)
+def test_a_file_that_nobody_would_write_is_kept_aside_too(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    assert (kept_language(path), kept_origins(path)) == ("system", ())
+    settings, message = load_settings(path)
+    assert settings == AppSettings()
+    assert message is not None
+    assert (tmp_path / "settings.toml.damaged").read_text(encoding="utf-8") == text
+
+
+def test_what_an_editor_makes_of_the_file_is_read(tmp_path: Path) -> None:
+    """A byte order mark, and the line ends of Windows."""
+    path = tmp_path / "settings.toml"
+    save_settings(path, AppSettings(portrait="man_3"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_settings(path) == (AppSettings(portrait="man_3"), None)
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "\ud83d"])
+def test_a_files_name_that_is_no_text_is_kept_like_every_other(tmp_path: Path, name: str) -> None:
+    """Linux takes any bytes for a name, Windows any half of a character."""
+    settings = AppSettings(camera=f"/videos/{name}.mp4", recordings=f"/{name}")
+    save_settings(tmp_path / "settings.toml", settings)
+    assert load_settings(tmp_path / "settings.toml") == (settings, None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_link_to_the_file_stays_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As of those who keep the settings of all their programs in one folder."""
+    real, link = tmp_path / "all" / "avatar.toml", tmp_path / "settings.toml"
+    real.parent.mkdir()
+    link.symlink_to(real)
+    for settings in (AppSettings(portrait="man_3"), AppSettings(portrait="man_4")):
+        save_settings(link, settings)
+        assert load_settings(real) == load_settings(link) == (settings, None)
+    real.write_text("zoom = 3\nportrait = 'man_5'\n", encoding="utf-8")
+    assert load_settings(link)[0] == load_settings(real)[0] == AppSettings(portrait="man_5")
+    assert link.is_symlink()
+    assert "are damaged" in caplog.text
+
+
+@pytest.mark.parametrize("text", [None, "", "live = [", "zoom = 3"])
+def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str | None) -> None:
+    path, before = tmp_path / "settings.toml", AppSettings(portrait="man_3")
+    now = dataclasses.replace(before, live=LiveSettings(zoom=1.5))
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    save_changes(path, before, now)
+    kept, message = load_settings(path)
+    assert (kept.live.zoom, message) == (1.5, None)
+    assert kept == (AppSettings(live=now.live) if text == "" else now)  # the file had nothing but defaults by then
+
+
 def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     assert kept_origins(path) == ()
@@ -85,6 +144,8 @@ def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:
         ("window = 3", "", "setting window: got 3, expected a table of values"),
         ("", "speed = 2", "unknown setting live.speed"),
         ("", "zoom = 'big'", "setting live.zoom: got 'big', expected float"),
+        ("", "zoom = nan", "setting zoom: got nan, expected 0.5 to 2"),
+        ("", f"zoom = 1{400 * '0'}", f"setting live.zoom: got 1{400 * '0'}, expected float"),
         ("", "zoom = 9", "setting zoom: got 9.0, expected 0.5 to 2"),
         (
             "",

@@ -1,9 +1,12 @@
 """Signals that are handled in another way for a while."""
 
 import contextlib
+import os
 import signal
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,7 @@ from mcnet.signals import STOPPING, StopSignals, handled_by
 
 
 @pytest.mark.usefixtures("_signals_are_heard")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
+@pytest.mark.parametrize("number", STOPPING)
 def test_a_signal_becomes_a_wish_and_the_handlers_come_back(number: signal.Signals) -> None:
     before = [signal.getsignal(each) for each in STOPPING]
     with StopSignals() as stop:
@@ -19,6 +22,48 @@ def test_a_signal_becomes_a_wish_and_the_handlers_come_back(number: signal.Signa
         signal.raise_signal(number)
         assert stop.received == number.name
     assert [signal.getsignal(each) for each in STOPPING] == before
+
+
+_CLOSED_TERMINAL = """
+import os, pathlib, signal, sys
+from mcnet.signals import StopSignals
+from mcnet.streams import steady_streams
+steady_streams()
+os.open(os.ttyname(2), os.O_RDWR)  # whoever leads a session has it then
+with StopSignals() as stop:
+    print("ready", file=sys.stderr, flush=True)
+    while not stop.received:
+        signal.pause()
+    print("what is said last", file=sys.stderr, flush=True)
+    print("and this", flush=True)
+pathlib.Path(sys.argv[1]).write_text(stop.received)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals that hang up")
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_what_runs_in_a_terminal_that_is_closed_ends_in_order(tmp_path: Path) -> None:
+    terminal, end = os.openpty()
+    command = [sys.executable, "-c", _CLOSED_TERMINAL, str(tmp_path / "ended")]
+    with subprocess.Popen(command, stdin=end, stdout=end, stderr=end, start_new_session=True) as process:
+        os.close(end)
+        assert os.read(terminal, 5) == b"ready"
+        os.close(terminal)
+        assert process.wait(20) == 0
+    assert (tmp_path / "ended").read_text(encoding="utf-8") == "SIGHUP"
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_other_processes_of_a_program_leave_a_terminal_to_it() -> None:
+    code = (
+        "import signal; from mcnet.signals import FROM_TERMINAL, leave_terminal_to_parent\n"
+        "leave_terminal_to_parent()\n"
+        "for number in FROM_TERMINAL: signal.raise_signal(number)\n"
+        "print('goes on', flush=True); signal.raise_signal(signal.SIGTERM)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.stdout.strip() == b"goes on"
+    assert done.returncode == -signal.SIGTERM
 
 
 def test_the_second_ctrl_c_interrupts_and_the_first_signal_keeps_its_name() -> None:

@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Generic, NamedTuple, TypeVar
 
 from mcnet.errors import sentence
-from mcnet.signals import handled_by
+from mcnet.signals import FROM_TERMINAL, handled_by
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -105,7 +105,7 @@ class _Worker(Generic[T, R]):
         self.process: SpawnProcess = context.Process(target=_serve, args=(its_end, function), daemon=True)
         self.task: T | None = None
         # Inherited: Ctrl-C reaches the whole group, and this process ends the others.
-        with handled_by(signal.SIG_IGN, signal.SIGINT):
+        with handled_by(signal.SIG_IGN, *FROM_TERMINAL):
             before = os.environ.get("OMP_NUM_THREADS")
             os.environ["OMP_NUM_THREADS"] = "1"
             try:

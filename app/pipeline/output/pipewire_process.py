@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -34,6 +33,7 @@ from app.pipeline.output.pipewire_client import (
     video_format,
 )
 from mcnet.phrases import phrase
+from mcnet.signals import leave_terminal_to_parent
 
 
 class CameraWish(NamedTuple):
@@ -95,7 +95,7 @@ def serve(connection: "Connection[Any, Any]", job: Callable[..., None], *args: A
         job: to be done.
         args: of the job, after the connection.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the app, which ends this process
+    leave_terminal_to_parent()
     end_with_parent()
     with contextlib.suppress(BrokenPipeError, EOFError, ConnectionResetError):  # nobody listens any more
         try:

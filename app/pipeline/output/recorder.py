@@ -479,8 +479,8 @@ def _claimed(path: Path) -> tuple[Muxer, Path]:
             )
         )
     while True:
-        free = free_name(path)
         try:
+            free = free_name(path)
             return Muxer(free, kind.suffix[1:], kind.container_options, new=True), free
         except FileExistsError:  # somebody was quicker
             continue

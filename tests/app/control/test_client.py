@@ -1,14 +1,21 @@
 """`mcnet-avatar ctl` against a server, against none, and quick."""
 
+import asyncio
+import contextlib
+import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from app.__main__ import main
@@ -27,6 +34,7 @@ from app.control.protocol import (
     SwitchDetail,
     SwitchRetouch,
 )
+from app.control.server import MOST_CLIENTS
 from app.errors import AppError
 from app.pipeline.state import State
 from app.places import control_folder, settings_file
@@ -61,6 +69,32 @@ def served() -> Iterator[Served]:
     served.server.show(STATE)
     yield served
     served.server.stop()
+
+
+@contextlib.contextmanager
+def another_program(status: int, said: str) -> Iterator[int]:
+    """One that answers every request so; yields its port."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said.encode())
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize(
@@ -171,6 +205,65 @@ def test_an_app_that_does_not_answer(served: Served, capsys: pytest.CaptureFixtu
     served.access.tell(Address(port, os.getpid(), 2))
     assert main(["ctl", "slate"]) == 1
     assert "speaks version 2 of the protocol, this command 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["slate", "status", "portrait", "gains", "preset", "watch"])
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(200, "[]"), (200, '{"ok": true}'), (404, '{"error": "not found"}'), (401, '{"error": null}'), (500, "{}")],
+)
+@pytest.mark.usefixtures("served")
+def test_another_program_that_answers(status: int, said: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with another_program(status, said) as port:
+        assert main(["ctl", "--port", str(port), command]) == 3
+    assert capsys.readouterr().err == (
+        "mcnet-avatar ctl: what answers on that port is no mcnet-avatar: name another --port\n"
+    )
+
+
+def test_a_program_that_takes_the_request_and_says_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("app.control.client._PATIENCE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert port != served.server.port
+        for command in ("slate", "watch"):
+            assert main(["ctl", "--port", str(port), command]) == 3
+            assert f"nobody answers on port {port} (timed out)" in capsys.readouterr().err
+
+
+def test_one_who_watches_too_many_is_told_so(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    async def watch_beside_others() -> int:
+        async with aiohttp.ClientSession(headers=served.with_token) as session:
+            others = [await session.ws_connect(served.url) for _ in range(MOST_CLIENTS)]
+            status = await asyncio.to_thread(main, ["ctl", "watch"])
+            for other in others:
+                await other.close()
+            return status
+
+    assert asyncio.run(watch_beside_others()) == 1
+    assert "the app takes no other listener (HTTP status 429)" in capsys.readouterr().err
+
+
+def test_names_that_the_terminal_cannot_write(served: Served) -> None:
+    """In an encoding of a country, and of a file whose name is no text."""
+    served.server.show(
+        dataclasses.replace(STATE, portraits=(PortraitFact("a1", "caf\u00e9 \u30ab"), PortraitFact("a2", "\udce9")))
+    )
+    for encoding, first in (
+        ("utf-8", "caf\u00e9 \u30ab"),
+        ("latin-1", "caf\u00e9 \\u30ab"),
+        ("ascii", "caf\\xe9 \\u30ab"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "app", "ctl", "portrait"],
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.decode(encoding) == f"* a1  {first}\n  a2  \\udce9\n"
 
 
 def test_a_port_is_enough(served: Served) -> None:

@@ -169,6 +169,13 @@ def test_drawing_and_detail_are_switched(operated: Operated, command: str, setti
         assert getattr(operated.operator.state, setting) is on
 
 
+def test_a_folder_that_takes_no_recording_is_told(operated: Operated, tmp_path: Path) -> None:
+    (tmp_path / "videos").write_text("a file in the way", encoding="utf-8")
+    with pytest.raises(AppError, match=r"cannot make the folder .*videos.*choose another place"):
+        operated.do("record")
+    assert operated.operator.state.recording == ""
+
+
 def test_a_recording_begins_and_ends_and_tells_its_file(operated: Operated, tmp_path: Path) -> None:
     path = operated.do("record")["recording"]
     assert Path(path).parent == tmp_path / "videos"

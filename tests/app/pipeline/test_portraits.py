@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import cv2
 import numpy as np
@@ -202,6 +202,21 @@ def test_a_damaged_list_loses_no_picture(
     (tmp_path / "portraits" / "portraits.json").write_text(json.dumps([{"key": 1}]), encoding="utf-8")
     assert [entry.path for entry in store.entries() if not entry.bundled] == [added.entry.path]
     assert "cannot be read" in caplog.text
+
+
+def test_a_damaged_list_that_cannot_be_put_aside_is_told(
+    store: PortraitStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store)
+    (tmp_path / "portraits" / "portraits.json").write_text("{", encoding="utf-8")
+
+    def replace(_self: Path, _other: Path) -> Never:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(AppError, match=r"cannot keep the list of portraits in .*Read-only file system"):
+        store.entries()
+    assert load_portrait("woman_1", store).entry.bundled, "which needs no list"
 
 
 def test_reasons_are_given_for_a_low_score(store: PortraitStore) -> None:

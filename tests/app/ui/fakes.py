@@ -1,5 +1,6 @@
 """What the window is built on, without cameras, models and threads."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -238,9 +239,10 @@ class FakeStore:
         return list(self.kept)
 
     def look(self, path: Path) -> Portrait:
-        if not path.exists():
-            raise AppError(f"cannot read {path}")
-        return self._look(path.stem, path)
+        with contextlib.suppress(OSError):
+            if path.exists():
+                return self._look(path.stem, path)
+        raise AppError(f"cannot read {path}")
 
     def look_at(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
         assert rgb.ndim == 3

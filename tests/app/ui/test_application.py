@@ -119,6 +119,24 @@ def test_what_nobody_expected_is_told(opened: MainWindow, qtbot: QtBot, caplog: 
 
 
 @pytest.mark.usefixtures("_signals_are_heard")
+def test_an_end_before_there_is_a_window_is_no_crash(tmp_path: Path) -> None:
+    code = (
+        "import signal; from pathlib import Path\n"
+        "from app.ui import application\n"
+        "application.load_settings = lambda path: signal.raise_signal(signal.SIGTERM)\n"
+        f"options = application.WindowOptions(settings_path=Path({str(tmp_path / 's.toml')!r}))\n"
+        "try: application.run_window(options)\n"
+        "except KeyboardInterrupt: print('interrupted')"
+    )
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
+    assert done.stdout == "interrupted\n"
+    assert not (tmp_path / "s.toml.running").exists()
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
 def test_the_real_program_opens_its_window_and_ends_in_order(tmp_path: Path) -> None:
     """Offscreen, with what a user gets; ended by a polite kill while the model is still being loaded."""
     code = (

@@ -23,7 +23,15 @@ from pytestqt.qtbot import QtBot
 from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import CameraInfo
-from app.settings import EXPRESSION_PARTS, MOTION_PARTS, AppSettings, LiveSettings, WindowSettings, load_settings
+from app.settings import (
+    EXPRESSION_PARTS,
+    LONGEST_SLATE_TEXT,
+    MOTION_PARTS,
+    AppSettings,
+    LiveSettings,
+    WindowSettings,
+    load_settings,
+)
 from app.ui.controls import Controls
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
@@ -387,6 +395,14 @@ def test_the_slate_says_what_is_written(window: MainWindow, world: World) -> Non
     press_key(field, Qt.Key.Key_Return)
     assert world.pipeline.settings.slate_text == "Back at 10"
     assert not world.pipeline.settings.slate
+
+
+def test_the_slates_text_ends_with_a_whole_character(window: MainWindow, world: World) -> None:
+    """A field's limit counts halves of those that Unicode took up last."""
+    field = window.controls.slate_text
+    field.insert("-" + LONGEST_SLATE_TEXT * "\N{GRINNING FACE}")
+    press_key(field, Qt.Key.Key_Return)
+    assert world.pipeline.settings.slate_text == "-" + (LONGEST_SLATE_TEXT // 2 - 1) * "\N{GRINNING FACE}"
 
 
 def test_the_slate_shows_a_picture_of_ones_own(window: MainWindow, world: World, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Choosing, adding, cropping and removing portraits."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Never, cast
 
 import pillow_heif
 import pytest
@@ -13,10 +15,13 @@ from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
 from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
 from app.settings import AppSettings
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.parts import WindowOptions
+from app.ui.portrait_desk import PortraitDesk
+from app.ui.worker import Worker
 from mcnet.media.crop import SquareBox
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import FakeStore, World
@@ -231,6 +236,86 @@ def test_the_file_dialogs_show_every_kind_of_picture_and_all_files(window: MainW
 def test_dropping_something_else(window: MainWindow, tmp_path: Path) -> None:
     drop(window, files(tmp_path / "letter.pdf"))
     assert "Drop a picture" in window.messages.text
+
+
+def test_what_cannot_be_looked_at_is_told_when_it_is_dropped(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    """As in a folder of another user's, which a name that is too long stands in for: it is told the same way."""
+    assert drop(window, files(tmp_path / f"{300 * 'a'}.png"))
+    qtbot.waitUntil(lambda: "cannot read" in window.messages.text)
+    window.messages.dismiss()
+    drop(window, files(tmp_path / (300 * "a")))
+    assert "Drop a picture" in window.messages.text
+
+
+def test_a_picture_from_a_browser_that_is_damaged_is_none(window: MainWindow) -> None:
+    mime = QMimeData()
+    mime.setImageData(QImage())
+    assert not drop(window, mime)
+    assert "Drop a picture" in window.messages.text
+
+
+@pytest.mark.parametrize("name", ["gone.png", 300 * "a"])
+def test_a_picture_to_start_with_that_cannot_be_had_leaves_a_portrait(
+    open_window: OpenWindow, options: WindowOptions, qtbot: QtBot, tmp_path: Path, name: str
+) -> None:
+    window = open_window(options=replace(options, portrait=str(tmp_path / name)))
+    qtbot.waitUntil(lambda: window.session.portrait is not None)
+    assert window.session.desk.current == "fake_1"
+    assert ("cannot read" if name == 300 * "a" else "not in the gallery any more") in window.messages.text
+
+
+def test_a_picture_to_start_with_that_is_not_taken_leaves_a_portrait(
+    open_window: OpenWindow, options: WindowOptions, qtbot: QtBot, tmp_path: Path
+) -> None:
+    window = open_window(options=replace(options, portrait=str(picture(tmp_path))))
+    wait_for_editor(window, qtbot)
+    assert window.session.desk.current == ""
+    press_key(window, Qt.Key.Key_Escape)
+    qtbot.waitUntil(lambda: window.session.portrait is not None)
+    assert window.session.desk.current == "fake_1"
+
+
+def test_a_list_that_cannot_be_read_leaves_the_bundled_portraits(
+    open_window: OpenWindow, store: FakeStore, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entries() -> Never:
+        raise AppError("cannot read the list of portraits: check its permissions")
+
+    monkeypatch.setattr(store, "entries", entries)
+    monkeypatch.setattr("app.pipeline.portraits.bundled_portraits", lambda: store.kept)
+    window = open_window()
+    qtbot.waitUntil(lambda: window.session.portrait is not None)
+    assert window.session.desk.current == "fake_1"
+    assert window.messages.text == "cannot read the list of portraits: check its permissions"
+
+
+def test_a_large_gallery_keeps_no_portrait_waiting(
+    store: FakeStore, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the first one nor one that is chosen while the small pictures are read."""
+    own, prepare, read = [store.own_one(str(number)).key for number in range(60)], store.prepare, list[str]()
+
+    def read_small(_entry: PortraitEntry) -> QImage:
+        read.append("small")
+        time.sleep(0.01)
+        return QImage(8, 8, QImage.Format.Format_RGB32)
+
+    def read_whole(entry: PortraitEntry) -> Portrait:
+        read.append(entry.key)
+        return prepare(entry)
+
+    monkeypatch.setattr("app.ui.portrait_desk._read_thumbnail", read_small)
+    monkeypatch.setattr(store, "prepare", read_whole)
+    worker = Worker("portrait worker")
+    desk = PortraitDesk(worker, lambda: cast(PortraitStore, store))
+    desk.open(own[7])
+    qtbot.waitUntil(lambda: read.count("small") > 0)
+    desk.choose(own[9])
+    qtbot.waitUntil(lambda: len(desk.thumbnails) == len(own) + 3)
+    assert worker.stop()
+    assert read[0] == own[7]
+    assert read.index(own[9]) < 40
+    assert read.count("small") == len(own) + 3
 
 
 def test_pasting_a_picture(window: MainWindow, qtbot: QtBot) -> None:

@@ -275,6 +275,35 @@ def test_where_no_lock_can_be_written_the_app_starts(tmp_path: Path, caplog: pyt
     assert "cannot look for a running window" in caplog.text
 
 
+@pytest.mark.parametrize("left", [b"", b"\0\0\0", None], ids=["empty", "zeros", "a folder"])
+def test_a_lock_that_says_nothing_keeps_nobody_out(path: Path, left: bytes | None) -> None:
+    """As a power cut leaves one."""
+    lock = path.with_name(f"{path.name}.lock")
+    lock.parent.mkdir()
+    if left is None:
+        lock.mkdir()
+    else:
+        lock.write_bytes(left)
+    instance, second = Instance(path), Instance(path)
+    assert instance.claim()
+    if left is not None:
+        assert instance.holder() == f"process {os.getpid()}"
+        assert not second.claim()
+    instance.release()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="what is open there is nobody else's to write")
+def test_a_lock_that_somebody_emptied_holds_as_long_as_its_process_lives(path: Path) -> None:
+    instance, second = Instance(path), Instance(path)
+    assert instance.claim()
+    path.with_name(f"{path.name}.lock").write_bytes(b"")
+    assert not second.claim()
+    assert "does not name" in second.holder()
+    instance.release()
+    assert second.claim()
+    second.release()
+
+
 def test_the_window_comes_to_the_front_from_where_it_was_put(window: MainWindow, qtbot: QtBot) -> None:
     window.showMinimized()
     window.come_to_front()

@@ -140,9 +140,13 @@ def test_a_file_of_a_later_version_is_told_and_stays(open_window: OpenWindow, ke
 
 
 def test_a_place_that_cannot_be_written_is_told(window: MainWindow, kept: Path, qtbot: QtBot) -> None:
-    kept.mkdir()
+    kept.symlink_to(kept.parent / "no folder" / kept.name)
     window.session.presets.save("Mine")
     qtbot.waitUntil(lambda: "cannot keep the presets" in window.messages.text)
+    kept.unlink()
+    kept.mkdir()  # nobody knows what would be written over
+    window.session.presets.save("Another")
+    qtbot.waitUntil(lambda: "cannot read the presets" in window.messages.text)
 
 
 def test_a_safe_start_neither_reads_nor_writes_them(

@@ -13,6 +13,7 @@ from PyQt6.QtGui import QDesktopServices, QImage
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from app.control.protocol import Record, RefusedError
 from app.errors import AppError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.events import (
@@ -29,15 +30,17 @@ from app.pipeline.events import (
     StageRecovered,
     StateChanged,
 )
+from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
-from app.settings import AppSettings, load_settings
+from app.presets import STANDARD, Strengths, load_presets
+from app.settings import AppSettings, LiveSettings, load_settings, save_settings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
 from mcnet.disclosure import SigningFiles
 from mcnet.disclosure.words import words_of_snapshot
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import STATS, FakePipeline, World
+from tests.app.ui.fakes import STATS, FakePipeline, World, plain
 from tests.app.ui.hand import press
 from tests.disks import Room, place
 from tests.media.test_picture_words import said_by
@@ -356,6 +359,22 @@ def test_a_recording_that_fails(proven: MainWindow, world: World, qtbot: QtBot) 
     assert not proven.action_bar.record_button.isChecked()
 
 
+def test_a_folder_that_cannot_be_looked_into_is_told(
+    proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
+) -> None:
+    """As one of another user's, which a name that is too long stands in for: it is told the same way."""
+    session = proven.session
+    session.set_recordings_folder(tmp_path / (300 * "a"))
+    session.recordings.last = Composed(0, 0.0, State.LIVE, plain(), fresh=True)
+    for begin in (session.recordings.toggle, session.recordings.toggle_motion, session.recordings.snapshot):
+        begin()
+        qtbot.waitUntil(lambda: "cannot use the folder" in proven.messages.text)
+        proven.messages.dismiss()
+    with pytest.raises(RefusedError, match="it cannot begin; the window says why"):
+        session._perform(Record("on"))
+    assert (session.recordings.beginning, session.recordings.motion_path, world.recordings) == (None, None, [])
+
+
 def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
     window.action_bar.snapshot_button.click()
     assert "no picture yet" in window.messages.text
@@ -412,6 +431,33 @@ def test_settings_are_kept_at_the_end(window: MainWindow, options: WindowOptions
     assert kept.live.zoom == 1.1
     assert kept.live.slate is False, "the next run does not start with the slate"
     assert kept.window.width_px == window.width()
+
+
+def test_two_windows_and_an_editor_take_nothing_from_each_other(
+    open_window: OpenWindow, options: WindowOptions, qtbot: QtBot
+) -> None:
+    """The first window knows nothing of what the others keep; it closes last, and then all of it is there."""
+    path = options.settings_path
+    save_settings(path, AppSettings(portrait="fake_1"))
+    windows = [open_window(load_settings(path)[0], replace(options, new_instance=new)) for new in (False, True)]
+    sessions = [window.session for window in windows]
+    sessions[1].set_live(replace(sessions[1].settings.live, smoothing=0.9, zoom=1.2))
+    sessions[1].set_content_credentials(False)
+    sessions[1].presets.save("Calm")
+    assert windows[1].close()
+    kept = path.read_text(encoding="utf-8")
+    assert 'slate_text = ""' in kept
+    path.write_text(kept.replace('slate_text = ""', 'slate_text = "Back at ten"'), encoding="utf-8")
+    sessions[0].set_live(replace(sessions[0].settings.live, zoom=1.4, nod_strength=0.5))
+    sessions[0].presets.save("Still")
+    qtbot.waitUntil(lambda: sessions[0].presets.names == (STANDARD, "Calm", "Still"))
+    assert windows[0].close()
+    settings, presets = load_settings(path)[0], load_presets(path.with_name("presets.toml"))[0]
+    assert settings.live == LiveSettings(
+        smoothing=0.9, zoom=1.4, nod_strength=0.5, slate_text="Back at ten", fine_detail=settings.live.fine_detail
+    )
+    assert not settings.content_credentials
+    assert presets.named == {"Calm": Strengths(), "Still": Strengths(nod_strength=0.5)}
 
 
 def test_settings_that_cannot_be_kept_are_told(

@@ -159,6 +159,12 @@ def test_the_slate_says_what_the_user_wants_but_while_the_avatar_gets_ready() ->
     assert compositor.slate(State.STARTING, "Back at ten") is compositor.slate(State.STARTING)
 
 
+def test_half_a_character_ends_no_call() -> None:
+    """OpenCV ends the process over what cannot be written in UTF-8."""
+    compositor = Compositor(OutputFormat(640, 360))
+    assert np.array_equal(compositor.slate(State.SLATE, "ten \ud83d"), compositor.slate(State.SLATE, "ten ?"))
+
+
 def test_a_long_text_of_the_slate_is_written_smaller() -> None:
     bare = Compositor(OutputFormat(640, 360)).slate(State.SLATE, " ").astype(int)
     long = Compositor(OutputFormat(640, 360)).slate(State.SLATE, LONGEST_SLATE_TEXT * "W").astype(int)

@@ -212,6 +212,7 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
     for path, message in (
         (tmp_path / "me.avi", r"got suffix '.avi', expected .mp4"),
         (tmp_path / "none" / "me.mp4", "there is no folder"),
+        (tmp_path / (300 * "n") / "me.mp4", "File name too long; choose another place"),
         (tmp_path / "file" / "me.mp4", "choose another place"),
     ):
         with pytest.raises(SinkError, match=message):
