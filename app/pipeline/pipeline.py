@@ -436,16 +436,15 @@ class _Run:
         self.sink_stage.run(self._stop.is_set, self._settings, self._faults.any)
 
     def _infer(self) -> None:
-        made = self._make_animator()
-        if made is None:
+        animator = self._make_animator()
+        if animator is None:
             return
-        engine, animator = made
-        backend = engine.backend_name
+        backend = animator.engine.backend_name
         failed_s: float | None = None
         try:
             while not self._stop.is_set():
                 settings = self._settings()
-                engine = self._obey(animator, engine, settings)
+                self._obey(animator, settings)
                 animator.recording = self._pipeline.motion
                 frame = self._frames.take(_FRAME_WAIT_S)
                 now_s = time.monotonic()
@@ -470,13 +469,13 @@ class _Run:
                     self._emit(StageRecovered("inference"))
                 if view is not None:
                     self._performer.put(view)
-                if engine.backend_name != backend:
-                    backend = engine.backend_name
-                    self._emit(BackendChanged(backend, engine.backend_reason))
+                if animator.engine.backend_name != backend:
+                    backend = animator.engine.backend_name
+                    self._emit(BackendChanged(backend, animator.engine.backend_reason))
         finally:
             animator.close()
 
-    def _make_animator(self) -> tuple[LiveEngine, Animator] | None:
+    def _make_animator(self) -> Animator | None:
         began_s = time.monotonic()
         pipeline = self._pipeline
         # What the run before left in cycles, of our objects or a library's, holds tens of megabytes behind few objects,
@@ -498,14 +497,10 @@ class _Run:
             self._emit(StageFailed("model", sentence(error)))
             return None
         self._emit(_ready(engine, began_s))
-        return engine, animator
+        return animator
 
-    def _obey(self, animator: Animator, engine: LiveEngine, settings: LiveSettings) -> LiveEngine:
-        """Do what was asked since the last frame; of several portraits, calibrations or models, only the last.
-
-        Returns:
-            The engine from now on.
-        """
+    def _obey(self, animator: Animator, settings: LiveSettings) -> None:
+        """Do what was asked since the last frame; of several portraits, calibrations or models, only the last."""
         portrait: Portrait | None = None
         calibrate: _Calibrate | None = None
         model: _UseEngine | None = None
@@ -520,15 +515,14 @@ class _Run:
             else:
                 calibrate = command
         if model is not None:
-            engine = self._use(model, animator, engine)
+            self._use(model, animator)
         if portrait is not None:
             animator.set_portrait(portrait, cut_out=settings.cut_out, fine_detail=settings.fine_detail)
         if calibrate is not None:
             animator.calibrate(0.0 if calibrate.now else settings.calibration_s)
-        return engine
 
-    def _use(self, wish: _UseEngine, animator: Animator, before: LiveEngine) -> LiveEngine:
-        """Another model in the place of the one before, which stays where that fails; the engine from now on."""
+    def _use(self, wish: _UseEngine, animator: Animator) -> None:
+        """Another model in the place of the one before, which stays where that fails."""
         began_s = time.monotonic()
         try:
             engine = wish.factory()
@@ -540,9 +534,8 @@ class _Run:
             if not isinstance(error, UserError):
                 logger.exception("model %s", wish.model)
             self._emit(ModelRefused(wish.model, sentence(error)))
-            return before
+            return
         self._pipeline.engine_factory = wish.factory
-        return engine
 
 
 def _ready(engine: LiveEngine, began_s: float, asked: str = "", *, keeps_reference: bool = False) -> EngineReady:

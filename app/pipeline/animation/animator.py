@@ -91,6 +91,11 @@ class Animator:
         self._frame_id = -1
         self._captured_s = 0.0
 
+    @property
+    def engine(self) -> LiveEngine:
+        """The model that animates now."""
+        return self._encoder.engine
+
     def close(self) -> None:
         """Free the face finder, and end the cutting out; harmless when called again."""
         self._mattes.close()
@@ -324,7 +329,7 @@ class Animator:
         """The side of a portrait's pictures: as they are, or will be once it is animated."""
         if self._source is not None and self._source.portrait is portrait:
             return self._pictures.finish_of(self._source).size_px
-        return self._pictures.size_px(portrait, self._encoder.engine.config.size_px)
+        return self._pictures.size_px(portrait, self.engine.config.size_px)
 
     def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
         assert self._source is not None

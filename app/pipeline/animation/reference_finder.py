@@ -148,16 +148,16 @@ class ReferenceFinder:
         assert self.reference.head is not None
         head = seen.head
         assert head is not None
-        pose = score_expression(head.openings)
+        found = score_expression(head.openings)
         straight = head_turn(head.rotation).angle < _STRAIGHT_DEG  # turned far, a mesh measures less well
-        self._better = self._better + 1 if straight and pose.score >= self.score + _CLEARLY_BETTER else 0
+        self._better = self._better + 1 if straight and found.score >= self.score + _CLEARLY_BETTER else 0
         if self._better < _BETTER_FRAMES:
             return
-        self.score, self._better = pose.score, 0
+        self.score, self._better = found.score, 0
         self.reference = self.reference._replace(head=self.reference.head._replace(shape=head.shape))
         self.taken += 1
-        self._keep(_setup(seen, source, in_space=True), pose, head.mesh.astype(np.float32))
-        self._emit(ReferenceImproved(pose.score, pose.remarks))
+        self._keep(_setup(seen, source, in_space=True), found, head.mesh.astype(np.float32))
+        self._emit(ReferenceImproved(found.score, found.remarks))
 
     def _take(self, reference: Reference, source: Source, *, of_another_model: bool) -> None:
         self.reference = reference
