@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from app.errors import AppError
-from mcnet.files import alone_in, free_name, replacing
+from mcnet.files import alone_in, followed, free_name, replacing
 from mcnet.inspection import LiveView
 from mcnet.phrases import listed, phrase
 from mcnet.tables import salvage
@@ -368,7 +368,7 @@ def kept_language(path: Path) -> Language:
 
 def set_aside(path: Path, why: str, what: str) -> str:
     """Move a damaged file of settings or the like out of the way, and log why; answers what became of it."""
-    path = _where_it_lies(path)
+    path = followed(path)
     aside = free_name(path.with_name(path.name + ".damaged"))
     logger.warning("the %s in %s are damaged (%s)", what, path, why)
     try:
@@ -411,7 +411,7 @@ def alone_beside(path: Path) -> Iterator[None]:
     """Keep other windows from reading and writing what lies beside a file, while the block runs; where that can be."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # writing there will say what is wrong with the folder
-            stack.enter_context(alone_in(_where_it_lies(path).parent))
+            stack.enter_context(alone_in(followed(path).parent))
         yield
 
 
@@ -434,7 +434,7 @@ def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(_where_it_lies(path)) as partial:
+        with replacing(path) as partial:
             partial.touch(mode=0o600)  # a network camera's address may have a password in it
             partial.write_text(tomli_w.dumps(values), encoding="utf-8", errors=_ANY_NAME)
     except OSError as error:
@@ -460,11 +460,6 @@ def read_private(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError as error:
         raise ValueError("tables or lists are nested too deeply") from error
-
-
-def _where_it_lies(path: Path) -> Path:
-    """What a link leads to, as where settings are kept together with those of other programs."""
-    return Path(os.path.realpath(path))
 
 
 def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:

@@ -141,9 +141,11 @@ def test_a_picture_is_finished_while_it_waits_for_its_beat(bench: Bench, monkeyp
         return present(self, frame, *rest, **options)
 
     monkeypatch.setattr(Presenter, "present", presented)
-    for number in range(1, 4):
-        bench.frames.put(OutputFrame(number, time.monotonic(), State.LIVE, UnfinishedPicture(finish), fresh=True))
-        wait_until(lambda number=number: bench.meter.frames_out == number, "it went out")
+    for _ in range(3):
+        bench.sent += 1
+        picture = UnfinishedPicture(finish)
+        bench.frames.put(OutputFrame(bench.sent, time.monotonic(), State.LIVE, picture, fresh=True))
+        wait_until(lambda: bench.meter.frames_out == bench.sent, "it went out")
     assert order == ["finished", "presented"] * 3
 
 
