@@ -2521,6 +2521,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>die Einstellungen in {path} können nicht gelesen werden: {error}; prüfen Sie die Berechtigungen, oder verschieben Sie die Datei</translation>
         </message>
         <message>
+            <source>cannot read the video {path}: got a folder, a device or a pipe, and a video is read more than once; save it as a file first</source>
+            <translation>das Video {path} kann nicht gelesen werden: Es ist ein Ordner, ein Gerät oder eine Pipe, und ein Video wird mehr als einmal gelesen; speichern Sie es zuerst als Datei</translation>
+        </message>
+        <message>
             <source>cannot read the video {path}: got an empty file; export or download it again</source>
             <translation>das Video {path} kann nicht gelesen werden: Die Datei ist leer; exportieren oder laden Sie es erneut</translation>
         </message>
@@ -2531,6 +2535,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
             <translation>der Unterzeichner dieses Computers {path} kann nicht gelesen werden: {why}</translation>
+        </message>
+        <message>
+            <source>cannot read {path}: got a device or a pipe, expected a file</source>
+            <translation>{path} kann nicht gelesen werden: Es ist ein Gerät oder eine Pipe, erwartet wird eine Datei</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
@@ -2571,6 +2579,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>cannot use the file: {cause}; check its name and its folder</source>
             <translation>die Datei kann nicht verwendet werden: {cause}; prüfen Sie ihren Namen und ihren Ordner</translation>
+        </message>
+        <message>
+            <source>cannot use the folder {folder}: {cause}</source>
+            <translation>der Ordner {folder} kann nicht benutzt werden: {cause}</translation>
         </message>
         <message>
             <source>cannot use the pictures of {path}: got {name}, {width} x {height}, which cannot be converted ({error}); export it again as H.264 in MP4</source>
@@ -3697,6 +3709,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>this model's keypoints are not known points of a face</source>
             <translation>die Schlüsselpunkte dieses Modells sind keine bekannten Punkte eines Gesichts</translation>
+        </message>
+        <message>
+            <source>this user has no home folder: set HOME to a folder where the program may keep its files</source>
+            <translation>dieser Benutzer hat keinen persönlichen Ordner: setzen Sie HOME auf einen Ordner, in dem das Programm seine Dateien ablegen darf</translation>
         </message>
         <message>
             <source>threads: got {threads}, expected at least 1, or None for all cores</source>

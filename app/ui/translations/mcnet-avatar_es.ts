@@ -2521,6 +2521,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>no se pueden leer los ajustes en {path}: {error}; revise sus permisos, o mueva el archivo</translation>
         </message>
         <message>
+            <source>cannot read the video {path}: got a folder, a device or a pipe, and a video is read more than once; save it as a file first</source>
+            <translation>no se puede leer el vídeo {path}: es una carpeta, un dispositivo o una tubería, y un vídeo se lee más de una vez; guárdelo antes como archivo</translation>
+        </message>
+        <message>
             <source>cannot read the video {path}: got an empty file; export or download it again</source>
             <translation>no se puede leer el vídeo {path}: el archivo está vacío; expórtelo o descárguelo de nuevo</translation>
         </message>
@@ -2531,6 +2535,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
             <translation>no se puede leer el firmante de este ordenador {path}: {why}</translation>
+        </message>
+        <message>
+            <source>cannot read {path}: got a device or a pipe, expected a file</source>
+            <translation>no se puede leer {path}: es un dispositivo o una tubería, se esperaba un archivo</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
@@ -2571,6 +2579,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>cannot use the file: {cause}; check its name and its folder</source>
             <translation>no se puede usar el archivo: {cause}; revise su nombre y su carpeta</translation>
+        </message>
+        <message>
+            <source>cannot use the folder {folder}: {cause}</source>
+            <translation>no se puede usar la carpeta {folder}: {cause}</translation>
         </message>
         <message>
             <source>cannot use the pictures of {path}: got {name}, {width} x {height}, which cannot be converted ({error}); export it again as H.264 in MP4</source>
@@ -3697,6 +3709,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>this model's keypoints are not known points of a face</source>
             <translation>los puntos clave de este modelo no son puntos conocidos de una cara</translation>
+        </message>
+        <message>
+            <source>this user has no home folder: set HOME to a folder where the program may keep its files</source>
+            <translation>este usuario no tiene carpeta personal: asigne a HOME una carpeta donde el programa pueda guardar sus archivos</translation>
         </message>
         <message>
             <source>threads: got {threads}, expected at least 1, or None for all cores</source>

@@ -2521,6 +2521,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>impossible de lire les réglages dans {path} : {error} ; vérifiez ses droits, ou déplacez le fichier</translation>
         </message>
         <message>
+            <source>cannot read the video {path}: got a folder, a device or a pipe, and a video is read more than once; save it as a file first</source>
+            <translation>impossible de lire la vidéo {path} : c’est un dossier, un périphérique ou un tube, et une vidéo est lue plus d’une fois ; enregistrez-la d’abord dans un fichier</translation>
+        </message>
+        <message>
             <source>cannot read the video {path}: got an empty file; export or download it again</source>
             <translation>impossible de lire la vidéo {path} : le fichier est vide ; exportez-la ou téléchargez-la à nouveau</translation>
         </message>
@@ -2531,6 +2535,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
             <translation>impossible de lire le signataire de cet ordinateur {path} : {why}</translation>
+        </message>
+        <message>
+            <source>cannot read {path}: got a device or a pipe, expected a file</source>
+            <translation>impossible de lire {path} : c’est un périphérique ou un tube, un fichier était attendu</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
@@ -2571,6 +2579,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>cannot use the file: {cause}; check its name and its folder</source>
             <translation>impossible d'utiliser le fichier : {cause} ; vérifiez son nom et son dossier</translation>
+        </message>
+        <message>
+            <source>cannot use the folder {folder}: {cause}</source>
+            <translation>impossible d’utiliser le dossier {folder} : {cause}</translation>
         </message>
         <message>
             <source>cannot use the pictures of {path}: got {name}, {width} x {height}, which cannot be converted ({error}); export it again as H.264 in MP4</source>
@@ -3697,6 +3709,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>this model's keypoints are not known points of a face</source>
             <translation>les points clés de ce modèle ne sont pas des points connus d'un visage</translation>
+        </message>
+        <message>
+            <source>this user has no home folder: set HOME to a folder where the program may keep its files</source>
+            <translation>cet utilisateur n’a pas de dossier personnel : donnez à HOME un dossier où le programme peut garder ses fichiers</translation>
         </message>
         <message>
             <source>threads: got {threads}, expected at least 1, or None for all cores</source>

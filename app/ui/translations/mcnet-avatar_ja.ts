@@ -2520,6 +2520,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} の設定を読み込めません：{error}。権限を確認するか、ファイルを移動してください</translation>
         </message>
         <message>
+            <source>cannot read the video {path}: got a folder, a device or a pipe, and a video is read more than once; save it as a file first</source>
+            <translation>動画 {path} を読み込めません。フォルダー、デバイス、またはパイプです。動画は複数回読み込まれるため、先にファイルとして保存してください</translation>
+        </message>
+        <message>
             <source>cannot read the video {path}: got an empty file; export or download it again</source>
             <translation>動画 {path} を読み込めません：空のファイルです。書き出すかダウンロードし直してください</translation>
         </message>
@@ -2530,6 +2534,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
             <translation>このコンピューターの署名者 {path} を読み込めません：{why}</translation>
+        </message>
+        <message>
+            <source>cannot read {path}: got a device or a pipe, expected a file</source>
+            <translation>{path} を読み込めません。デバイスまたはパイプです。ファイルが必要です</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
@@ -2570,6 +2578,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cannot use the file: {cause}; check its name and its folder</source>
             <translation>ファイルを使えません：{cause}。名前とフォルダーを確認してください</translation>
+        </message>
+        <message>
+            <source>cannot use the folder {folder}: {cause}</source>
+            <translation>フォルダー {folder} を使用できません: {cause}</translation>
         </message>
         <message>
             <source>cannot use the pictures of {path}: got {name}, {width} x {height}, which cannot be converted ({error}); export it again as H.264 in MP4</source>
@@ -3696,6 +3708,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>this model's keypoints are not known points of a face</source>
             <translation>このモデルのキーポイントは、顔の既知の点ではありません</translation>
+        </message>
+        <message>
+            <source>this user has no home folder: set HOME to a folder where the program may keep its files</source>
+            <translation>このユーザーにはホームフォルダーがありません。プログラムがファイルを置けるフォルダーを HOME に設定してください</translation>
         </message>
         <message>
             <source>threads: got {threads}, expected at least 1, or None for all cores</source>

@@ -2521,6 +2521,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não é possível ler as configurações em {path}: {error}; verifique as permissões, ou mova o arquivo</translation>
         </message>
         <message>
+            <source>cannot read the video {path}: got a folder, a device or a pipe, and a video is read more than once; save it as a file first</source>
+            <translation>não é possível ler o vídeo {path}: é uma pasta, um dispositivo ou um pipe, e um vídeo é lido mais de uma vez; salve-o antes como arquivo</translation>
+        </message>
+        <message>
             <source>cannot read the video {path}: got an empty file; export or download it again</source>
             <translation>não é possível ler o vídeo {path}: o arquivo está vazio; exporte-o ou baixe-o de novo</translation>
         </message>
@@ -2531,6 +2535,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
             <translation>não é possível ler o signatário deste computador {path}: {why}</translation>
+        </message>
+        <message>
+            <source>cannot read {path}: got a device or a pipe, expected a file</source>
+            <translation>não é possível ler {path}: é um dispositivo ou um pipe, esperava-se um arquivo</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
@@ -2571,6 +2579,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>cannot use the file: {cause}; check its name and its folder</source>
             <translation>não é possível usar o arquivo: {cause}; verifique o nome e a pasta dele</translation>
+        </message>
+        <message>
+            <source>cannot use the folder {folder}: {cause}</source>
+            <translation>não é possível usar a pasta {folder}: {cause}</translation>
         </message>
         <message>
             <source>cannot use the pictures of {path}: got {name}, {width} x {height}, which cannot be converted ({error}); export it again as H.264 in MP4</source>
@@ -3697,6 +3709,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>this model's keypoints are not known points of a face</source>
             <translation>os pontos-chave deste modelo não são pontos conhecidos de um rosto</translation>
+        </message>
+        <message>
+            <source>this user has no home folder: set HOME to a folder where the program may keep its files</source>
+            <translation>este usuário não tem pasta pessoal: defina HOME como uma pasta onde o programa possa guardar seus arquivos</translation>
         </message>
         <message>
             <source>threads: got {threads}, expected at least 1, or None for all cores</source>

@@ -2520,6 +2520,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法读取 {path} 中的设置：{error}；请检查其权限，或将文件移走</translation>
         </message>
         <message>
+            <source>cannot read the video {path}: got a folder, a device or a pipe, and a video is read more than once; save it as a file first</source>
+            <translation>无法读取视频 {path}:它是文件夹、设备或管道,而视频要读取多次;请先将其保存为文件</translation>
+        </message>
+        <message>
             <source>cannot read the video {path}: got an empty file; export or download it again</source>
             <translation>无法读取视频 {path}：文件为空；请重新导出或下载</translation>
         </message>
@@ -2530,6 +2534,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
             <translation>无法读取本机的签名者 {path}：{why}</translation>
+        </message>
+        <message>
+            <source>cannot read {path}: got a device or a pipe, expected a file</source>
+            <translation>无法读取 {path}:它是设备或管道,应为文件</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
@@ -2570,6 +2578,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cannot use the file: {cause}; check its name and its folder</source>
             <translation>无法使用该文件：{cause}；请检查其名称和文件夹</translation>
+        </message>
+        <message>
+            <source>cannot use the folder {folder}: {cause}</source>
+            <translation>无法使用文件夹 {folder}:{cause}</translation>
         </message>
         <message>
             <source>cannot use the pictures of {path}: got {name}, {width} x {height}, which cannot be converted ({error}); export it again as H.264 in MP4</source>
@@ -3696,6 +3708,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>this model's keypoints are not known points of a face</source>
             <translation>该模型的关键点不是已知的人脸点位</translation>
+        </message>
+        <message>
+            <source>this user has no home folder: set HOME to a folder where the program may keep its files</source>
+            <translation>该用户没有主文件夹:请将 HOME 设为程序可以存放文件的文件夹</translation>
         </message>
         <message>
             <source>threads: got {threads}, expected at least 1, or None for all cores</source>

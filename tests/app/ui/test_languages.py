@@ -296,7 +296,7 @@ def _said_in_english(value: ast.expr) -> Iterator[ast.expr]:
 
 def test_every_stage_that_is_timed_has_a_name_in_the_statistics() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app" / "pipeline").rglob("*.py"))
-    timed = set(re.findall(r'(?:_timed|_stage_done|meter\.stage)\("([^"]+)"', sources))
+    timed = set(re.findall(r'(?:watch\.timed|watch\.done|meter\.stage)\("([^"]+)"', sources))
     assert "render" in timed
     assert timed == set(STAGES)
 
