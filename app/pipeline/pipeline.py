@@ -90,7 +90,8 @@ class _UseEngine(NamedTuple):
 
 
 class Pipeline:
-    """Camera thread -> slot -> inference thread -> slot -> sink thread; the newest wins at every hop.
+    """Camera thread -> slot -> inference thread -> slot -> finishing thread -> slot -> sink thread; the newest wins at
+    every hop.
 
     `start` and `stop` may follow each other as often as wanted; cameras, portraits and sinks that were asked for are
     asked for again at the next start. Methods may be called on any thread, and none but `stop` waits for a device, a
@@ -342,6 +343,35 @@ class _Faults:
         return bool(self._stages)
 
 
+class _Health:
+    """Whether one stage works: told once when it does not any more, and once when it has worked again for a while.
+
+    Used on that stage's thread.
+    """
+
+    def __init__(self, stage: str, faults: _Faults, emit: Callable[[Event], None]) -> None:
+        self._stage = stage
+        self._faults = faults
+        self._emit = emit
+        self._failed_s: float | None = None
+
+    def fails(self, error: Exception) -> None:
+        """While an error is handled."""
+        self._faults.add(self._stage)
+        if self._failed_s is None:
+            logger.exception(self._stage)
+            self._emit(StageFailed(self._stage, sentence(error)))
+        self._failed_s = time.monotonic()
+
+    def works(self, began_s: float) -> None:
+        """What was begun then was done well."""
+        # A second without a failure, or the call would blink between the avatar and the slate.
+        if self._failed_s is not None and began_s - self._failed_s > _SOUND_AFTER_S:
+            self._failed_s = None
+            self._faults.clear(self._stage)
+            self._emit(StageRecovered(self._stage))
+
+
 class _Run:
     """The threads and slots of one run, from start to stop."""
 
@@ -353,6 +383,7 @@ class _Run:
         self._faults = _Faults()
         self.commands: queue.SimpleQueue[Portrait | _Calibrate | _SwitchedOn | _UseEngine] = queue.SimpleQueue()
         self._frames: LatestSlot[CameraFrame] = LatestSlot(_HOPS[0])
+        self._made: LatestSlot[OutputFrame] = LatestSlot(_HOPS[1])
         self._outputs: LatestSlot[OutputFrame] = LatestSlot(_HOPS[1])
         self.meter = Meter(_HOPS)
         self._preview, self._performer = pipeline.preview, pipeline.performer
@@ -366,7 +397,12 @@ class _Run:
             None if before is None else before.camera,
         )
         self._older = {} if before is None else before.alive()
-        bodies = {"camera control": self.camera.run, "inference": self._infer, "sinks": self._feed}
+        bodies = {
+            "camera control": self.camera.run,
+            "inference": self._infer,
+            "finishing": self._finish,
+            "sinks": self._feed,
+        }
         self._threads = {name: self._thread(name, body, self._older.get(name)) for name, body in bodies.items()}
 
     def start(self) -> None:
@@ -377,7 +413,7 @@ class _Run:
         deadline_s = time.monotonic() + timeout_s
         self._stop.set()
         self.camera.request_stop()
-        for slot in (self._frames, self._outputs, self._preview, self._performer):
+        for slot in (self._frames, self._made, self._outputs, self._preview, self._performer):
             slot.close()
         for thread in self._threads.values():
             thread.join(max(0.0, deadline_s - time.monotonic()))
@@ -440,7 +476,7 @@ class _Run:
         if animator is None:
             return
         backend = animator.engine.backend_name
-        failed_s: float | None = None
+        health = _Health("inference", self._faults, self._emit)
         try:
             while not self._stop.is_set():
                 settings = self._settings()
@@ -450,23 +486,16 @@ class _Run:
                 now_s = time.monotonic()
                 try:
                     step = animator.step(frame, now_s, settings)
-                    if step.output is not None and self._outputs.put(step.output):
-                        self.meter.drop(self._outputs.name, now_s)
+                    if step.output is not None and self._made.put(step.output):
+                        self.meter.drop(self._made.name, now_s)
                     view = None if step.view is None else animator.follow(step.view)
                 except Exception as error:  # a frame that fails gives the slate; the next one may be well again
-                    self._faults.add("inference")
-                    if failed_s is None:
-                        logger.exception("inference")
-                        self._emit(StageFailed("inference", sentence(error)))
-                    failed_s = time.monotonic()
+                    health.fails(error)
                     animator.recover()
                     self._stop.wait(_AFTER_FAILURE_S)
                     continue
-                # A second without a failure, or the call would blink between the avatar and the slate.
-                if failed_s is not None and step.output is not None and now_s - failed_s > _SOUND_AFTER_S:
-                    failed_s = None
-                    self._faults.clear("inference")
-                    self._emit(StageRecovered("inference"))
+                if step.output is not None:
+                    health.works(now_s)
                 if view is not None:
                     self._performer.put(view)
                 if animator.engine.backend_name != backend:
@@ -474,6 +503,23 @@ class _Run:
                     self._emit(BackendChanged(backend, animator.engine.backend_reason))
         finally:
             animator.close()
+
+    def _finish(self) -> None:
+        """Finish pictures apart from the model and from the sinks, so that neither waits for it."""
+        health = _Health("finishing", self._faults, self._emit)
+        while not self._stop.is_set():
+            frame = self._made.take(_FRAME_WAIT_S)
+            if frame is None:
+                continue
+            began_s = time.monotonic()
+            try:
+                frame.finish()
+            except Exception as error:  # a picture that fails gives the slate; the next one may be well again
+                health.fails(error)
+                continue
+            health.works(began_s)
+            if self._outputs.put(frame):
+                self.meter.drop(self._outputs.name, began_s)
 
     def _make_animator(self) -> Animator | None:
         began_s = time.monotonic()

@@ -33,11 +33,12 @@ class LatestSlot(Generic[T]):
             self._on_put()
         return replaced
 
-    def wait(self, timeout_s: float) -> T | None:
-        """The value, left where it is; waits at most `timeout_s` seconds for one. None without one, or once closed."""
+    def wait(self, timeout_s: float) -> bool:
+        """Wait at most `timeout_s` seconds until a value is there, and leave it there; False without one, or closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._value is not None or self._closed, timeout_s)
-            return self._value
+            return self._changed.wait_for(lambda: self._value is not None or self._closed, timeout_s) and (
+                not self._closed
+            )
 
     def take(self, timeout_s: float) -> T | None:
         """Take the value away, waiting for one at most `timeout_s` seconds; None when there is none, or once closed."""

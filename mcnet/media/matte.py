@@ -27,7 +27,7 @@ _BAND = 0.035
 _RADIUS, _EPS = 0.03, 1e-4
 _BEHIND, _DEEP = 0.025, 0.06
 _MIRRORED = 0.05, 0.13  # behind the person's edge: whole, and not at all
-_SMOOTH_EDGE, _SOFT = 0.035, 0.01
+_SMOOTH_EDGE, _SOFT = 0.035, 0.02
 _ABOVE = 0.012
 _HOLE = 0.5  # of alpha
 _FOREGROUND_RADIUS = 0.05
@@ -191,9 +191,10 @@ def _mirrored(square: Rgb, hidden: cv2.typing.MatLike) -> tuple[cv2.typing.MatLi
     way /= np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), _LEAST)
     x, y = cv2.split(here + 2 * depth[..., None] * way)
     there = cv2.remap(hidden, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=(1,))
-    usable = cv2.erode((there == 0).astype(np.uint8), _disc(_SOFT * side / 2)).astype(np.float32)
+    usable = cv2.copyMakeBorder((there == 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    within = cv2.distanceTransform(usable, cv2.DIST_L2, 5)[1:-1, 1:-1] / (_SOFT * side) - 0.5
     near, far = _MIRRORED
-    share = usable * cv2.GaussianBlur(usable, (0, 0), _SOFT * side) * np.clip((far - depth / side) / (far - near), 0, 1)
+    share = np.clip(within, 0, 1) * np.clip((far - depth / side) / (far - near), 0, 1)
     return cv2.remap(square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), share.astype(np.float32)
 
 

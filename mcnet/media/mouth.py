@@ -102,7 +102,7 @@ class _Jaw(NamedTuple):
 
     Attributes:
         teeth: (n, p, 3) outlines from the middle of the seam.
-        gums: (n, 4, 3), likewise, beyond them.
+        gums: (n, 4, 3), likewise, from half a crown's length on.
         shades: (n,) how bright each is where it stands.
     """
 

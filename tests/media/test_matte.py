@@ -110,6 +110,17 @@ def test_textures_and_lines_go_on_behind_the_person_s_edge(side: int) -> None:
     assert not (plate[:, person] == (255, 0, 0)).all(axis=-1).any()
 
 
+def test_nothing_of_a_person_is_mirrored_into_the_plate() -> None:
+    """Behind the edge of an arm there may be the body, in the place of a background."""
+    side = 256
+    square = np.full((side, side, 3), (60, 120, 60), np.uint8)
+    alpha = np.zeros((side, side), np.float32)
+    alpha[:, 60:120] = alpha[:, 140:200] = 1
+    square[alpha > 0] = (255, 0, 0)
+    plate = module._plate(square, alpha).astype(int)
+    assert (plate[..., 0] - plate[..., 1]).max() < 40
+
+
 def test_a_picture_that_is_all_person_has_a_plate() -> None:
     square = np.full((SIDE, SIDE, 3), 90, np.uint8)
     assert (module._plate(square, np.ones((SIDE, SIDE), np.float32)) == 90).all()

@@ -177,7 +177,7 @@ class Pictures:
         self._rests = False
 
     def _finished(
-        self, raw: "_Raw", finish: Finish, plain: Finish, retouching: Retouching | None, matte: Matte | None
+        self, raw: _Raw, finish: Finish, plain: Finish, retouching: Retouching | None, matte: Matte | None
     ) -> AvatarPicture:
         """What may go out of what the engine made; on any thread.
 
@@ -193,7 +193,7 @@ class Pictures:
             assert flow is not None
             with self._watch.timed("detail"):
                 rgb = detail.added(rgb, flow.deformation[0])
-            if detail.failed:
+            if len(rgb) != finish.size_px:  # it failed
                 retouching = None if retouching is None else plain.retouching
         if retouching is not None and isinstance(raw.stance, Head):
             began_s = time.perf_counter()
@@ -206,7 +206,7 @@ class Pictures:
                 matte = resized_matte(matte, len(rgb))
             with self._watch.timed("cut out"):
                 person = Person(cut_frame(matte, rgb, flow.deformation[0], flow.occlusion[0]), matte.plate)
-        return AvatarPicture(rgb, person, detailed=detail is not None and not detail.failed)
+        return AvatarPicture(rgb, person, detailed=detail is not None and len(rgb) == finish.size_px)
 
     def _retouching_in(self, source: Source, stance: Pose | Head) -> Retouching | None:
         """What retouches a picture of the portrait in that stance; None where nothing is to be, or can be."""

@@ -67,25 +67,33 @@ class AvatarPicture:
 class UnfinishedPicture:
     """The avatar as the engine made it, which is finished once, by the first thread that wants it so.
 
-    The inference stage makes the next one meanwhile, and pictures that a newer one replaces are never finished. Once it
-    is finished, it holds nothing of whoever made it.
+    The inference stage makes the next one meanwhile, and pictures that a newer one replaces before that are never
+    finished. Once it is finished, or has failed, it holds nothing of whoever made it.
 
     Args:
-        finish: makes the picture that may go out; whatever it raises is raised again each time.
+        finish: makes the picture that may go out; what it raises is raised each time that the picture is wanted.
     """
 
     def __init__(self, finish: Callable[[], AvatarPicture]) -> None:
         self._finish: Callable[[], AvatarPicture] | None = finish
         self._lock = threading.Lock()
         self._finished: AvatarPicture | None = None
+        self._failure: Exception | None = None
 
     @property
     def finished(self) -> AvatarPicture:
         """The picture that may go out."""
         with self._lock:
-            if self._finish is not None:
-                self._finished, self._finish = self._finish(), None
-            assert self._finished is not None
+            if self._failure is not None:
+                raise self._failure.with_traceback(None)
+            if self._finished is None:
+                assert self._finish is not None
+                finish, self._finish = self._finish, None
+                try:
+                    self._finished = finish()
+                except Exception as error:
+                    self._failure = error
+                    raise
             return self._finished
 
 

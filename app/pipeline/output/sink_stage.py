@@ -1,6 +1,5 @@
 """Feeds the sinks at a steady rate on its own clock, so that a stall of the model never stops the camera of a call."""
 
-import contextlib
 import logging
 import queue
 import time
@@ -136,15 +135,12 @@ class SinkStage:
                 self._emit(SinkClosed(request, sink.detail))
 
     def _wait(self, ticker: Ticker) -> OutputFrame | None:
-        """Sleep until the next picture is due; a frame that comes meanwhile is finished, and may shorten the wait."""
+        """Sleep until the next picture is due; a frame that comes meanwhile may shorten the wait."""
         came = self._frames.wait(max(0.0, ticker.due_s(early=False) - time.monotonic()))
-        if came is not None:
-            with contextlib.suppress(Exception):  # which comes again where it is presented, and is told there
-                came.finish()
-        left_s = ticker.due_s(early=came is not None) - time.monotonic()
+        left_s = ticker.due_s(early=came) - time.monotonic()
         if left_s > 0:
             time.sleep(left_s)
-            if came is not None:
+            if came:
                 ticker.lean(left_s)
         return self._frames.take(0.0)
 

@@ -20,6 +20,7 @@ import pytest
 
 from app.errors import SinkError
 from app.pipeline.animation.live_engine import LiveEngine
+from app.pipeline.animation.pictures import Pictures
 from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.events import (
@@ -40,7 +41,7 @@ from app.pipeline.events import (
     StateChanged,
 )
 from app.pipeline.output.compositor import Compositor
-from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.output_frame import AvatarPicture, Composed
 from app.pipeline.output.recorder import RecorderSink
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline, PipelineTimes
@@ -249,6 +250,73 @@ def test_a_model_that_fails_now_and_then_does_not_make_the_call_blink(
     assert len(rig.told(StageFailed)) == 1
     assert rig.told(StageRecovered) == [StageRecovered("inference")]
     assert caplog.text.count("EngineError") >= 1
+
+
+class Finishing:
+    """What is done to pictures after the engine made them.
+
+    Attributes:
+        threads: the names of those that did it, in order.
+        fail: raised in place of it.
+        go_on: it hangs while this is clear.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.threads: list[str] = []
+        self.fail: Exception | None = None
+        self.go_on = threading.Event()
+        self.go_on.set()
+        finished = Pictures._finished
+
+        def finish(*arguments: Any) -> AvatarPicture:
+            self.threads.append(threading.current_thread().name)
+            self.go_on.wait(10.0)
+            if self.fail is not None:
+                raise self.fail
+            return finished(*arguments)
+
+        patch.setattr(Pictures, "_finished", finish)
+
+
+def test_pictures_are_finished_apart_from_the_model_and_the_sinks(rig: Rig) -> None:
+    finishing = Finishing(rig.patch)
+    rig.pipeline.start()
+    wait_until(lambda: rig.pipeline.stats().frames_out > 10, "frames flow")
+    # The first one where it is made, as what is new may fail.
+    assert finishing.threads[0] == "inference"
+    assert set(finishing.threads[2:]) == {"finishing"}
+
+
+def test_a_slow_finish_holds_up_neither_the_sinks_nor_the_model(rig: Rig) -> None:
+    finishing = Finishing(rig.patch)
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rendered = len(rig.engine.rendered)
+    finishing.go_on.clear()
+    pictures, begun = len(rig.sink.pictures), len(finishing.threads)
+    rig.reach(State.FAULT)
+    wait_until(lambda: len(rig.sink.pictures) > pictures + 10, "pictures go on")
+    wait_until(lambda: len(rig.engine.rendered) > rendered + 10, "the model goes on")
+    assert len(finishing.threads) <= begun + 1, "one is finished at a time, and the newest next"
+    finishing.go_on.set()
+    rig.reach(State.LIVE)
+
+
+def test_a_picture_that_cannot_be_finished_gives_the_slate_once_told_and_the_call_does_not_blink(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    finishing = Finishing(rig.patch)
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    for _ in range(3):
+        finishing.fail = MemoryError("no room")
+        rig.reach(State.FAULT)
+        finishing.fail = None
+        time.sleep(0.3)
+    rig.reach(State.LIVE)
+    assert rig.told(StageFailed) == [StageFailed("finishing", "MemoryError: no room")]
+    assert rig.told(StageRecovered) == [StageRecovered("finishing")]
+    assert caplog.text.count("MemoryError") == 1
 
 
 def test_a_stop_closes_the_sinks_without_anybody_having_asked_for_it(rig: Rig) -> None:

@@ -2,13 +2,12 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
 
-from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StageFailed, StageRecovered, StateChanged
-from app.pipeline.output.output_frame import AvatarPicture, Composed, OutputFrame, UnfinishedPicture
+from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StageFailed, StateChanged
+from app.pipeline.output.output_frame import AvatarPicture, Composed, OutputFrame
 from app.pipeline.output.presenter import Presenter
 from app.pipeline.output.sink_stage import SinkStage, Ticker
 from app.pipeline.output.sinks import HashSink, OutputFormat
@@ -121,68 +120,6 @@ def test_the_age_is_counted_from_the_capture_to_the_last_sink(bench: Bench) -> N
     stats = bench.meter.recent(State.LIVE, time.monotonic())
     assert 1000 <= stats.age_ms.p50 < 3000
     assert stats.frames_out == 1
-
-
-def test_a_picture_is_finished_while_it_waits_for_its_beat(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its finish takes none of the time in which it is composed."""
-    sink, order = FakeSink(), list[str]()
-    bench.stage.add(sink)
-    wait_until(lambda: len(sink.pictures) > 2, "the slate")
-
-    def finish() -> AvatarPicture:
-        order.append("finished")
-        return AvatarPicture(np.full((256, 256, 3), AVATAR_RGB, np.uint8))
-
-    present = Presenter.present
-
-    def presented(self: Presenter, frame: OutputFrame | None, *rest: Any, **options: Any) -> Composed:
-        if frame is not None:
-            order.append("presented")
-        return present(self, frame, *rest, **options)
-
-    monkeypatch.setattr(Presenter, "present", presented)
-    for _ in range(3):
-        bench.sent += 1
-        picture = UnfinishedPicture(finish)
-        bench.frames.put(OutputFrame(bench.sent, time.monotonic(), State.LIVE, picture, fresh=True))
-        wait_until(lambda: bench.meter.frames_out == bench.sent, "it went out")
-    assert order == ["finished", "presented"] * 3
-
-
-def test_a_picture_that_cannot_be_finished_is_the_slate_and_the_next_one_is_well(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    def finish() -> AvatarPicture:
-        raise MemoryError("no room")
-
-    bench.stage.add(FakeSink())
-    bench.frames.put(OutputFrame(1, time.monotonic(), State.LIVE, UnfinishedPicture(finish), fresh=True))
-    wait_until(lambda: any(isinstance(event, StageFailed) for event in bench.events), "it is told")
-    assert StageFailed("presenting", "MemoryError: no room") in bench.events
-    assert "presenting" in caplog.text
-    wait_until(lambda: bench.stage.state is State.FAULT, "the slate")
-    bench.send()
-    wait_until(lambda: bench.stage.state is State.LIVE, "the next one")
-    assert StageRecovered("presenting") in bench.events
-
-
-def test_a_picture_is_finished_once_whoever_wants_it() -> None:
-    made = []
-
-    def finish() -> AvatarPicture:
-        time.sleep(0.01)
-        made.append(AvatarPicture(np.zeros((8, 8, 3), np.uint8)))
-        return made[-1]
-
-    picture = UnfinishedPicture(finish)
-    got: list[AvatarPicture] = []
-    threads = [threading.Thread(target=lambda: got.append(picture.finished)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 1
-    assert all(one is made[0] for one in got)
 
 
 def test_the_hash_sink_tells_pictures_apart(bench: Bench) -> None:
