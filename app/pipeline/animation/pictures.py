@@ -14,7 +14,7 @@ from app.pipeline.animation.stopwatch import Stopwatch
 from app.pipeline.inspector import Posed
 from app.pipeline.output.output_frame import AvatarPicture, Person, UnfinishedPicture
 from app.pipeline.portraits import Portrait
-from app.settings import LiveSettings
+from app.settings import LiveSettings, has_processors_to_spare
 from mcnet.arrays import Flow
 from mcnet.media.head_motion import Head
 from mcnet.media.matte import Matte, cut_frame, resized_matte
@@ -158,8 +158,9 @@ class Pictures:
         avatar = UnfinishedPicture(lambda: self._finished(raw, finish, plain, retouching, matte))
         way = finish, retouching, matte is not None
         # What fails does so at its first picture, most likely; and without its drawing one that was posed for it is not
-        # to be seen.
-        if way != self._tried or asked is not stance:
+        # to be seen. Beside an engine that takes all processors, little work makes pictures later by more than itself.
+        apart = finish.detail is not None or has_processors_to_spare()
+        if way != self._tried or asked is not stance or not apart:
             self._tried = None
             _ = avatar.finished
             if retouching is not None and retouching.failed and asked is not stance:

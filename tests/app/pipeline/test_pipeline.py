@@ -258,12 +258,14 @@ class Finishing:
     Attributes:
         threads: the names of those that did it, in order.
         fail: raised in place of it.
+        spare: whether there are processors for it beside the engine's.
         go_on: it hangs while this is clear.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.threads: list[str] = []
         self.fail: Exception | None = None
+        self.spare = True
         self.go_on = threading.Event()
         self.go_on.set()
         finished = Pictures._finished
@@ -276,6 +278,7 @@ class Finishing:
             return finished(*arguments)
 
         patch.setattr(Pictures, "_finished", finish)
+        patch.setattr("app.pipeline.animation.pictures.has_processors_to_spare", lambda: self.spare)
 
 
 def test_pictures_are_finished_apart_from_the_model_and_the_sinks(rig: Rig) -> None:
@@ -285,6 +288,14 @@ def test_pictures_are_finished_apart_from_the_model_and_the_sinks(rig: Rig) -> N
     # The first one where it is made, as what is new may fail.
     assert finishing.threads[0] == "inference"
     assert set(finishing.threads[2:]) == {"finishing"}
+
+
+def test_on_few_processors_little_work_is_done_where_pictures_are_made(rig: Rig) -> None:
+    finishing = Finishing(rig.patch)
+    finishing.spare = False
+    rig.pipeline.start()
+    wait_until(lambda: rig.pipeline.stats().frames_out > 10, "frames flow")
+    assert set(finishing.threads) == {"inference"}
 
 
 def test_a_slow_finish_holds_up_neither_the_sinks_nor_the_model(rig: Rig) -> None:

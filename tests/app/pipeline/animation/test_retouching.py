@@ -310,6 +310,12 @@ def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
     assert len(refused(stage)) == 2
 
 
+@pytest.fixture
+def _with_processors_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.pipeline.animation.pictures.has_processors_to_spare", lambda: True)
+
+
+@pytest.mark.usefixtures("_with_processors_to_spare")
 def test_pictures_that_nobody_shows_are_not_drawn_into(face: Face, woman: Portrait, broken: type[Broken]) -> None:
     stage = spoken(face, woman)
     shown(stage).finish()
@@ -323,6 +329,7 @@ def test_pictures_that_nobody_shows_are_not_drawn_into(face: Face, woman: Portra
     assert broken.tried == tried + 6, "it is drawn into once"
 
 
+@pytest.mark.usefixtures("_with_processors_to_spare")
 def test_where_it_fails_later_the_networks_own_picture_goes_out(
     face: Face, woman: Portrait, broken: type[Broken]
 ) -> None:
