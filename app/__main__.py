@@ -47,9 +47,6 @@ _HEADLESS_ONLY = (
 
 def run() -> None:
     """The command: `main`, then the end of the process, whatever a driver or a loading model still does."""
-    for stream in (sys.stdout, sys.stderr):  # a portrait's or a file's name may have what the terminal cannot write
-        if isinstance(stream, io.TextIOWrapper):  # None in a program without a console
-            stream.reconfigure(errors="backslashreplace")
     status = main()
     if any(thread is not threading.main_thread() for thread in threading.enumerate()):
         # A stage that hung was left behind. Torch and the drivers do not survive an interpreter that ends below them.
@@ -63,9 +60,12 @@ def run() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the app; returns the exit status: 0 done, 1 failed with a message, 2 misused."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] == "ctl":  # which ends where nobody reads on
+    if argv and argv[0] == "ctl":  # which ends where nobody reads on, so that its streams are not steady
         from app.control.client import run_ctl
 
+        for stream in (sys.stdout, sys.stderr):  # a portrait's name may have what the terminal cannot write
+            if isinstance(stream, io.TextIOWrapper):  # None in a program without a console
+                stream.reconfigure(errors="backslashreplace")
         return run_ctl(argv[1:])
     steady_streams()
     # Before torch is imported: how long its OpenMP threads spin before they sleep; measured in mcnet/__main__.py.

@@ -215,15 +215,18 @@ class DrawnLids:
             own_edge[lid] += shown * from_outside * (own_fold[lid] - own_edge[lid])
         corners = [_OUTER, _INNER]
         own_edge[corners] += (1 - open_share) * _FROM_CORNER * (own_fold[corners] - own_edge[corners])
-        unfolded = own.copy()
-        unfolded[_UPPER] = own_fold[_UPPER] + _UNFOLDED_FROM * (own_brow[_UPPER] - own_fold[_UPPER])
+        values = [_with_gap(own)]
+        if open_share < 1:
+            unfolded = own.copy()
+            unfolded[_UPPER] = own_fold[_UPPER] + _UNFOLDED_FROM * (own_brow[_UPPER] - own_fold[_UPPER])
+            values += [_with_gap(unfolded), _DOWN]
         middle = (edge[_EDGES[0]] + edge[_EDGES[1]]) / 2
         places = np.concatenate((edge, fold, brow, middle, middle))
-        values = np.concatenate((_with_gap(own), _with_gap(unfolded), _DOWN), 1)
-        (x, y, unfolded_x, unfolded_y, down), within = _warp(places, values, _ORIENTATIONS[eye], canvas)
-        skin = remapped(self._square, x, y).astype(np.float32)
+        maps, within = _warp(places, np.concatenate(values, 1), _ORIENTATIONS[eye], canvas)
+        skin = remapped(self._square, *maps[:2]).astype(np.float32)
         if open_share < 1:
-            smooth, share = _unfolded(remapped(self._square, unfolded_x, unfolded_y), down, width)
+            x, y, down = maps[2:]
+            smooth, share = _unfolded(remapped(self._square, x, y), down, width)
             skin += (1 - open_share) * share[..., None] * (smooth - skin)
         around = canvas.polygon(fold + _REACH * (brow - fold)) * within  # what is hidden is no skin
         skin *= _tone(under, skin, around * (1 - canvas.polygon(fold)))
@@ -297,13 +300,13 @@ def _warp(places: Array, values: Array, orientation: int, canvas: Canvas) -> tup
 
     Args:
         places: (n, 2), of the rings and of the gap's middle in the picture.
-        values: (n, 5), what these have, as `_BEYOND` tells.
+        values: (n, c), what these have, as `_BEYOND` tells of five.
         orientation: of the triangles that are seen; those that lie the other way around are hidden.
         canvas: of the part.
 
     Returns:
-        (5, h, w), and whether a pixel lies in a triangle.
+        (c, h, w), and whether a pixel lies in a triangle.
     """
     corners = places[_TRIANGLES]
     (visible,) = np.nonzero(doubled_areas(corners) * orientation > _LEAST_DOUBLED_AREA_PX2)
-    return canvas.interpolated(corners[visible], values[_TRIANGLES[visible]], _BEYOND)
+    return canvas.interpolated(corners[visible], values[_TRIANGLES[visible]], _BEYOND[: values.shape[1]])

@@ -170,9 +170,8 @@ class Presenter:
         return _Layers(*self._compositor.compose_layers(frame.avatar, usual, frame.person, detailed=frame.detailed))
 
     def close(self) -> None:
-        """End what runs in the background, and show nothing more; harmless when called again."""
+        """End what runs in the background; harmless when called again."""
         self._compositor.close()
-        self._current = None  # which may hold the engine, where its picture was not finished
 
     def last_resort(self, now_s: float) -> Composed:
         """The slate of a fault, drawn beforehand: for when `present` itself fails."""
