@@ -324,7 +324,7 @@ class StillPipeline:
         self.sinks.pop(name, None)
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
     """Wait for something that threads bring about; fails with `what` when it does not come."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

@@ -28,6 +28,11 @@ from tests.app.ui.fakes import FakeStore, World
 
 OFFSCREEN_LACKS = (r"does not support (propagateSizeHints|raise)\(\)", "systemTrayWindowChanged")
 HERE = Path(__file__).parent
+_PATIENCE_MS = 60_000
+
+# A machine with much else to do takes seconds for what a quiet one does at once, and five are pytest-qt's patience.
+for wait in (QtBot.waitUntil, QtBot.waitSignal, QtBot.waitSignals):
+    wait.__kwdefaults__ = {**(wait.__kwdefaults__ or {}), "timeout": _PATIENCE_MS}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,7 +21,7 @@ from app.pipeline.output.pipewire_worker import PipeWireWorker
 from tests.app.pipeline.output import pipewire_tone
 
 PROGRAMS = ("pipewire", "wireplumber", "dbus-run-session", "pw-dump", "gst-launch-1.0")
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 def missing() -> str:
