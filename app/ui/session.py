@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from PyQt6.QtCore import QObject, QTimer, pyqtSignal
+from PyQt6.QtCore import QObject, pyqtSignal
 
 from app.control.facts import AppState, PortraitFact, gains_of, with_gains
 from app.control.operation import Answer, find_portrait, switched
@@ -24,7 +24,6 @@ from app.control.protocol import (
     SwitchDetail,
     SwitchRetouch,
 )
-from app.errors import AppError
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
@@ -56,7 +55,7 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import presets_file, videos_folder
-from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings, save_changes
+from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings
 from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.call_microphone import CallMicrophone
@@ -64,6 +63,7 @@ from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.insight import Insight
+from app.ui.kept_settings import KeptSettings
 from app.ui.languages import capital, clause, full_sentence, tr
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
@@ -89,7 +89,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SAVE_AFTER_MS = 800
 _STEADY_FRAMES = 60
 _ONCE_SLOW = 1.2
 """How much faster than too slow it has to become to count as fast enough again."""
@@ -128,7 +127,6 @@ class Session(QObject):
     """Wires what runs to what the window shows, and answers its wishes. Lives on the GUI thread and never waits.
 
     Attributes:
-        settings: as they are kept.
         state: what the output shows.
         why: the pipeline's reason for the state, or "".
         fault: what has failed and what to do, while it has; or "".
@@ -171,7 +169,7 @@ class Session(QObject):
 
     def __init__(self, options: WindowOptions, settings: AppSettings, parts: Parts) -> None:
         super().__init__()
-        self.settings = self._kept = replace(settings, live=replace(settings.live, slate=False))
+        self._kept = KeptSettings(None if options.safe else options.settings_path, settings, self)
         self.state = State.STARTING
         self.why = ""
         self.fault = ""
@@ -203,11 +201,7 @@ class Session(QObject):
         self._model_worker = Worker("model worker")  # its looks at a run that learns are nobody's business
         self._cleanup.add("model worker", self._model_worker.stop)
         self._cleanup.add("bridge", self._bridge.close)
-        self._save_timer = QTimer(self)
-        self._save_timer.setSingleShot(True)
-        self._save_timer.setInterval(_SAVE_AFTER_MS)
-        self._save_timer.timeout.connect(self._save)
-        self._cleanup.add("settings", self._save_at_last)
+        self._cleanup.add("settings", self._kept.save_at_last)
         self._microphone_worker = Worker("microphone worker")  # a sound server that hangs holds up nobody else
         self._cleanup.add("microphone worker", self._microphone_worker.stop)
         self.microphone = Microphone(
@@ -221,7 +215,7 @@ class Session(QObject):
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.presets = PresetDesk(
-            None if options.safe else presets_file(options.settings_path), lambda: self.settings.live, self.set_live
+            None if options.safe else presets_file(options.settings_path), lambda: self._kept.live, self._kept.set_live
         )
         self._cleanup.add("presets", self.presets.save_at_last)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
@@ -271,19 +265,20 @@ class Session(QObject):
             self.models,
             self.remote,
         )
-        for part in (self.desk, self.presets, *parts):
+        for part in (self._kept, self.desk, self.presets, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
             part.changed.connect(self._changed)
+        self._kept.live_changed.connect(self._follow_live)
         self.desk.chosen.connect(self._use_portrait)
         self.desk.changed.connect(self._look_for_portrait)
-        self.camera_desk.chosen.connect(lambda text: self._keep(replace(self.settings, camera=text)))
+        self.camera_desk.chosen.connect(lambda text: self._kept.keep(replace(self.settings, camera=text)))
         self.microphone.chosen.connect(
-            lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
+            lambda on, key: self._kept.keep(replace(self.settings, record_sound=on, microphone=key))
         )
         self.microphone.changed.connect(self._choose_call_microphone)
-        self.call_microphone.chosen.connect(lambda on: self._keep(replace(self.settings, call_microphone=on)))
+        self.call_microphone.chosen.connect(lambda on: self._kept.keep(replace(self.settings, call_microphone=on)))
         self.live_changed.connect(lambda: self.call_microphone.mute(self.settings.live.slate))
         self.remote.chosen.connect(self._keep_control)
         self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
@@ -293,7 +288,7 @@ class Session(QObject):
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
         self.camera_desk.interrupted.connect(self._end_calibrating)
-        self.virtual_camera.chosen.connect(lambda kind: self._keep(replace(self.settings, virtual_camera=kind)))
+        self.virtual_camera.chosen.connect(lambda kind: self._kept.keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
         self.measuring.ended.connect(self._start_again)
@@ -382,17 +377,21 @@ class Session(QObject):
 
     # Settings
 
+    @property
+    def settings(self) -> AppSettings:
+        """As they are kept."""
+        return self._kept.settings
+
     def set_live(self, live: LiveSettings) -> None:
         """Change what the stages read; they have it with the next frame."""
-        before = self.settings.live
-        if live == before:
-            return
-        self._forget_refused(before, live)
-        in_space = self.in_space
-        self.settings = replace(self.settings, live=live)
+        self._kept.set_live(live)
+
+    def _follow_live(self, before: LiveSettings) -> None:
+        live = self.settings.live
         if self._pipeline is not None:
             self._pipeline.update(live)
-        self._save_timer.start()
+        self._forget_refused(before, live)
+        in_space = self.space.moves(before)
         if self.space.needs_calibration(live):
             self.space = replace(self.space, reference=False)
             self.calibrate(now=False)
@@ -425,8 +424,7 @@ class Session(QObject):
         """Change how the window looks."""
         if window == self.settings.window:
             return
-        self.settings = replace(self.settings, window=window)
-        self._save_timer.start()
+        self._kept.keep(replace(self.settings, window=window))
         self.window_changed.emit()
 
     # What runs
@@ -478,7 +476,7 @@ class Session(QObject):
         self._good_model = model
         recent = (model, *(other for other in self.settings.recent_models if other != model))[:RECENT_MODELS]
         if model not in BUNDLED and recent != self.settings.recent_models:
-            self._keep(replace(self.settings, recent_models=recent))
+            self._kept.keep(replace(self.settings, recent_models=recent))
         self._watch_model()
 
     def _watch_model(self) -> None:
@@ -502,7 +500,7 @@ class Session(QObject):
             size=self._options.size if changes.size_px is None else None,
             fps_hz=self._options.fps_hz if changes.fps_hz is None else None,
         )
-        self._keep(changes.over(self.settings))
+        self._kept.keep(changes.over(self.settings))
         self.recordings.finish()
         pipeline, self._pipeline = self._pipeline, None
         assert pipeline is not None
@@ -533,11 +531,11 @@ class Session(QObject):
 
     def set_recordings_folder(self, folder: Path) -> None:
         """Put recordings and snapshots there from now on."""
-        self._keep(replace(self.settings, recordings=str(folder)))
+        self._kept.keep(replace(self.settings, recordings=str(folder)))
 
     def set_content_credentials(self, wanted: bool) -> None:
         """Give Content Credentials to recordings and snapshots that are finished from now on, or leave them without."""
-        self._keep(replace(self.settings, content_credentials=wanted))
+        self._kept.keep(replace(self.settings, content_credentials=wanted))
 
     def _signing_files(self) -> SigningFiles | None:
         kept = self.settings
@@ -547,39 +545,19 @@ class Session(QObject):
 
     def set_window_size(self, width_px: int, height_px: int) -> None:
         """Remember how large the window is; nobody needs to be told."""
-        self._keep(replace(self.settings, window=replace(self.settings.window, width_px=width_px, height_px=height_px)))
-
-    def _keep(self, settings: AppSettings) -> None:
-        self.settings = settings
-        self._save_timer.start()
+        window = replace(self.settings.window, width_px=width_px, height_px=height_px)
+        self._kept.keep(replace(self.settings, window=window))
 
     def _keep_control(self, control: ControlSettings) -> None:
         self.remote.settings = control
-        self._keep(replace(self.settings, control=control))
-
-    def _save(self) -> None:
-        if self._options.safe:
-            return
-        kept = replace(self.settings, live=replace(self.settings.live, slate=False))
-        try:
-            save_changes(self._options.settings_path, self._kept, kept)
-        except AppError as error:
-            self.told.emit(Message("settings", str(error)))
-        else:
-            self._kept = kept
-            self.cleared.emit("settings")
-
-    def _save_at_last(self) -> None:
-        if self._save_timer.isActive():
-            self._save_timer.stop()
-            self._save()
+        self._kept.keep(replace(self.settings, control=control))
 
     # Portraits
 
     def _use_portrait(self, portrait: "Portrait") -> None:
         self._portrait = portrait
         if portrait.entry.key != self._options.portrait:
-            self._keep(replace(self.settings, portrait=portrait.entry.key))
+            self._kept.keep(replace(self.settings, portrait=portrait.entry.key))
         if not self._portrait_link.done:
             self._portrait_link = Link(text=phrase("the portrait is being prepared"))
         if self._pipeline is not None:
@@ -938,7 +916,7 @@ class Session(QObject):
         self.desk.refuse(event.key)
         if self._proven_portrait is not None and self._portrait is not None and self._portrait.entry.key == event.key:
             self._portrait = self._proven_portrait
-            self._keep(replace(self.settings, portrait=self._portrait.entry.key))
+            self._kept.keep(replace(self.settings, portrait=self._portrait.entry.key))
         self.told.emit(Message("portrait", event.message))
 
     def _took_model(self, model: str) -> None:
@@ -946,7 +924,7 @@ class Session(QObject):
         if model == self.run_settings.model:
             return
         self._options = replace(self._options, model=None)
-        self._keep(replace(self.settings, model=model))
+        self._kept.keep(replace(self.settings, model=model))
         self._slow, self.measuring.measured = None, None
         self.told.emit(Message("model", tr("{model} animates the portrait now.", model=label_of(model)), tone="info"))
 

@@ -539,7 +539,7 @@ def test_the_window_never_waits(
         raise AppError("too late")
 
     parts = replace(world.parts(), open_store=hang, list_cameras=hang, make_pipeline=hang, examine_virtual_camera=hang)
-    monkeypatch.setattr("app.ui.session._SAVE_AFTER_MS", 1)
+    monkeypatch.setattr("app.ui.kept_settings._SAVE_AFTER_MS", 1)
     window = MainWindow(Session(options, AppSettings(), parts))
     window.show()
     qtbot.waitUntil(window.isActiveWindow)
