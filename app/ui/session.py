@@ -58,6 +58,7 @@ from app.places import presets_file, videos_folder
 from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings
 from app.space import Space
 from app.ui.bridge import Bridge
+from app.ui.calibration import Calibration
 from app.ui.call_microphone import CallMicrophone
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
@@ -79,7 +80,7 @@ from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
-from mcnet.phrases import Phrase, listed, phrase
+from mcnet.phrases import Phrase, phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -133,8 +134,6 @@ class Session(QObject):
         device: where the engine runs, as `cuda:0`; "" before it does.
         engine: one sentence about it.
         backend: what computes, as `torch` or `openvino`; "" before it does.
-        space: whether the avatar can be moved in space.
-        calibrating: how far the calibration has come, 0 to 1, or None.
         desk: the portraits.
         presets: strengths of the motion by name and by portrait.
         camera_desk: the cameras.
@@ -176,11 +175,10 @@ class Session(QObject):
         self.device = ""
         self.engine = ""
         self.backend = ""
-        self.space = Space()
-        self.calibrating: float | None = None
+        self._calibration = Calibration()
         self._cutting_out = False
         self._relies_on_key = False
-        self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
+        self._model, self._portrait_link = Chain().model, Chain().portrait
         self._options = options
         self._parts = parts
         self._cleanup = Cleanup()
@@ -251,7 +249,6 @@ class Session(QObject):
         self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
         self.panic_key = PanicKey(control_worker, parts.listen_for, self.remote.panic, settings.control.slate_key)
         self._cleanup.add("panic key", self.panic_key.close)
-        self._score: int | None = None
         self._connect()
 
     def _connect(self) -> None:
@@ -287,7 +284,7 @@ class Session(QObject):
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
-        self.camera_desk.interrupted.connect(self._end_calibrating)
+        self.camera_desk.interrupted.connect(self._calibration.interrupt)
         self.virtual_camera.chosen.connect(lambda kind: self._kept.keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
@@ -336,7 +333,7 @@ class Session(QObject):
     def _begin(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
-        self.remote.pipeline = pipeline
+        self.remote.pipeline = self._calibration.pipeline = pipeline
         pipeline.update(self.settings.live)
         pipeline.start()
         if self._portrait is not None:
@@ -359,9 +356,10 @@ class Session(QObject):
     def _start_again(self) -> None:
         """After a stop: everything has to be proven anew."""
         assert self._pipeline is not None
-        self.state, self.why, self.calibrating, self._cutting_out = State.STARTING, "", None, False
+        self.state, self.why, self._cutting_out = State.STARTING, "", False
         self._end_fault()
-        self._model, self._calibration, self._slow = Chain().model, Chain().calibration, None
+        self._calibration.begin_anew()
+        self._model, self._slow = Chain().model, None
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         if self._portrait is not None:
             self._pipeline.set_portrait(self._portrait)
@@ -391,12 +389,7 @@ class Session(QObject):
         if self._pipeline is not None:
             self._pipeline.update(live)
         self._forget_refused(before, live)
-        in_space = self.space.moves(before)
-        if self.space.needs_calibration(live):
-            self.space = replace(self.space, reference=False)
-            self.calibrate(now=False)
-        # The chain asks for a calibration or does not, and for another one in space than in the plane.
-        if live.relative != before.relative or self.in_space != in_space:
+        if self._calibration.follow(before, live):
             self._changed()
         self.presets.note()
         self.live_changed.emit()
@@ -505,7 +498,7 @@ class Session(QObject):
         pipeline, self._pipeline = self._pipeline, None
         assert pipeline is not None
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = None
-        self.remote.pipeline = None
+        self.remote.pipeline = self._calibration.pipeline = None
         self._forget_run()
         self._changed()
 
@@ -517,11 +510,11 @@ class Session(QObject):
 
     def _forget_run(self) -> None:
         """Everything has to be proven anew."""
-        self.state, self.why, self.calibrating, self._slow = State.STARTING, "", None, None
+        self.state, self.why, self._slow = State.STARTING, "", None
         self.device = self.engine = self.backend = ""
-        self.space = Space()
+        self._calibration.forget()
         self.measuring.measured = None
-        self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
+        self._model, self._portrait_link = Chain().model, Chain().portrait
         self._end_fault()
 
     @property
@@ -600,7 +593,7 @@ class Session(QObject):
             model=self._model_link(),
             camera=self.camera_desk.link,
             portrait=self._name_of_portrait(),
-            calibration=self._calibration,
+            calibration=self._calibration.link,
             virtual_camera=self.virtual_camera.link,
             absolute=not self.settings.live.relative,
         )
@@ -643,6 +636,16 @@ class Session(QObject):
         return self.virtual_camera.on_air and not self.settings.live.slate
 
     @property
+    def calibrating(self) -> float | None:
+        """How far the calibration has come, 0 to 1, or None."""
+        return self._calibration.share
+
+    @property
+    def space(self) -> Space:
+        """Whether the avatar can be moved in space."""
+        return self._calibration.space
+
+    @property
     def in_space(self) -> bool:
         """Whether the avatar is moved in space, as far as is known."""
         return self.space.moves(self.settings.live)
@@ -667,8 +670,7 @@ class Session(QObject):
 
     def calibrate(self, *, now: bool) -> None:
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
-        if self._pipeline is not None:
-            self._pipeline.calibrate(now=now)
+        self._calibration.take(now=now)
 
     def _watch_panic_key(self) -> None:
         """A key that was heard and is not any more is told of at once: somebody relies on it."""
@@ -702,9 +704,6 @@ class Session(QObject):
         """Calls hear the microphone that recordings hear."""
         names, key = dict(self.microphone.microphones or ()), self.microphone.key
         self.call_microphone.use(key, names.get(key, ""))
-
-    def _end_calibrating(self) -> None:
-        self.calibrating = None
 
     # From outside
 
@@ -794,7 +793,7 @@ class Session(QObject):
                 live=self.live and self.state.shows_avatar,
                 missing=chain.missing(),
                 calibrating=None if self.calibrating is None else round(self.calibrating, 2),
-                score=self._score if chain.calibration.done else None,
+                score=self._calibration.score if chain.calibration.done else None,
                 camera=chain.camera.text if chain.camera.done else "",
                 portrait=portrait,
                 portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
@@ -840,8 +839,7 @@ class Session(QObject):
             case EngineReady():
                 self._discloser.uses(event.model, event.content_hash)
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
-                kept = event.keeps_reference and self.space.reference
-                self.space = Space(model=event.measures, detects=event.detects, reference=kept)
+                self._calibration.hear(event)
                 self._model = Link(True, event.reason)
                 if event.asked:
                     self._took_model(event.asked)
@@ -862,7 +860,7 @@ class Session(QObject):
             case BackendChanged():
                 self.backend = event.backend
             case SourceReady():
-                self.space = replace(self.space, portrait=event.measured)
+                self._calibration.hear(event)
                 self.desk.settle(event.key)
                 if self._portrait is not None and self._portrait.entry.key == event.key:
                     self._proven_portrait = self._portrait
@@ -877,15 +875,13 @@ class Session(QObject):
             case CameraOpened() | CameraFailed() | CameraDark():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
-                self.calibrating, self.why = event.share, event.hint
-                self._calibration = Link(text=phrase("the calibration is under way"))
+                self._calibration.hear(event)
+                self.why = event.hint
             case Calibrated():
-                self.calibrating, self.why = None, ""
-                self.space = replace(self.space, reference=event.in_space)
-                self._calibration, self._score = Link(True, _score_words(event)), event.score
+                self._calibration.hear(event)
+                self.why = ""
             case ReferenceImproved():
-                if self._calibration.done:  # another calibration may be under way
-                    self._calibration, self._score = Link(True, _score_words(event)), event.score
+                self._calibration.hear(event)
             case StateChanged():
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
@@ -909,8 +905,8 @@ class Session(QObject):
     def _state_changed(self, event: StateChanged) -> None:
         before, self.state, self.why = self.state, event.state, event.message
         self._follow_state(before)
-        if event.state is State.CALIBRATING and self._calibration.done:
-            self._calibration = Chain().calibration
+        if event.state is State.CALIBRATING:
+            self._calibration.miss()
 
     def _source_failed(self, event: SourceFailed) -> None:
         self.desk.refuse(event.key)
@@ -1008,11 +1004,3 @@ class Session(QObject):
             if self._cutting_out and not reading:
                 reading = tr("cutting the person out; the scene stays until then…")
             self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
-
-
-def _score_words(event: Calibrated | ReferenceImproved) -> str:
-    if isinstance(event, Calibrated) and event.kept:
-        score = phrase("{score} of 100, as calibrated before", score=event.score)
-    else:
-        score = phrase("{score} of 100", score=event.score)
-    return phrase("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score
