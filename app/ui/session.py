@@ -70,6 +70,7 @@ from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
 from app.ui.model_desk import BUNDLED, ModelDesk, label_of
+from app.ui.output_state import OutputState
 from app.ui.panic_key import PanicKey
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
@@ -80,7 +81,7 @@ from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
-from mcnet.phrases import Phrase, phrase
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -128,9 +129,6 @@ class Session(QObject):
     """Wires what runs to what the window shows, and answers its wishes. Lives on the GUI thread and never waits.
 
     Attributes:
-        state: what the output shows.
-        why: the pipeline's reason for the state, or "".
-        fault: what has failed and what to do, while it has; or "".
         device: where the engine runs, as `cuda:0`; "" before it does.
         engine: one sentence about it.
         backend: what computes, as `torch` or `openvino`; "" before it does.
@@ -169,9 +167,7 @@ class Session(QObject):
     def __init__(self, options: WindowOptions, settings: AppSettings, parts: Parts) -> None:
         super().__init__()
         self._kept = KeptSettings(None if options.safe else options.settings_path, settings, self)
-        self.state = State.STARTING
-        self.why = ""
-        self.fault = ""
+        self._output = OutputState(self._restart)
         self.device = ""
         self.engine = ""
         self.backend = ""
@@ -262,7 +258,7 @@ class Session(QObject):
             self.models,
             self.remote,
         )
-        for part in (self._kept, self.desk, self.presets, *parts):
+        for part in (self._kept, self._output, self.desk, self.presets, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
@@ -356,9 +352,9 @@ class Session(QObject):
     def _start_again(self) -> None:
         """After a stop: everything has to be proven anew."""
         assert self._pipeline is not None
-        self.state, self.why, self._cutting_out = State.STARTING, "", False
-        self._end_fault()
+        self._output.begin_anew()
         self._calibration.begin_anew()
+        self._cutting_out = False
         self._model, self._slow = Chain().model, None
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         if self._portrait is not None:
@@ -510,12 +506,12 @@ class Session(QObject):
 
     def _forget_run(self) -> None:
         """Everything has to be proven anew."""
-        self.state, self.why, self._slow = State.STARTING, "", None
+        self._output.begin_anew()
+        self._slow = None
         self.device = self.engine = self.backend = ""
         self._calibration.forget()
         self.measuring.measured = None
         self._model, self._portrait_link = Chain().model, Chain().portrait
-        self._end_fault()
 
     @property
     def recordings_folder(self) -> Path:
@@ -561,7 +557,7 @@ class Session(QObject):
         if self.desk.exhausted and not self._portrait_link.failed:
             self._portrait_link = Link(text=phrase("no portrait can be used: add another one"), failed=True)
             if self.state is State.STARTING:  # it is not the model that is waited for
-                self.why = phrase("no portrait can be used: add another one")
+                self._output.why = self._portrait_link.text
             self._changed()
 
     @property
@@ -599,13 +595,14 @@ class Session(QObject):
         )
 
     @property
+    def state(self) -> State:
+        """What the output shows."""
+        return self._output.state
+
+    @property
     def reason(self) -> str:
         """Why the output shows what it shows, and what to do, as far as the state alone does not say it; or ""."""
-        if self.state is State.FAULT:
-            return self.fault or self.why
-        if self.state is State.STARTING:
-            return self.why or self.chain.missing()
-        return self.why
+        return self._output.reason(self.chain.missing())
 
     def _name_of_portrait(self) -> Link:
         """The portrait's link, by the name that it bears now."""
@@ -819,8 +816,7 @@ class Session(QObject):
         if composed is not None:
             self.recordings.last = composed
             if composed.state is not self.state:
-                before, self.state, self.why = self.state, composed.state, ""
-                self._follow_state(before)
+                self._output.change(composed.state)
                 self.changed.emit()
         return composed, self._pipeline.performer.take(0)
 
@@ -876,14 +872,16 @@ class Session(QObject):
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self._calibration.hear(event)
-                self.why = event.hint
+                self._output.why = event.hint
             case Calibrated():
                 self._calibration.hear(event)
-                self.why = ""
+                self._output.why = ""
             case ReferenceImproved():
                 self._calibration.hear(event)
             case StateChanged():
-                self._state_changed(event)
+                self._output.change(event.state, event.message)
+                if event.state is State.CALIBRATING:
+                    self._calibration.miss()
             case SinkOpened() | SinkFailed() | SinkClosed():
                 self.virtual_camera.hear(event)
                 self.recordings.hear(event)
@@ -901,12 +899,6 @@ class Session(QObject):
             case _:
                 assert_never(event)
         self._changed()
-
-    def _state_changed(self, event: StateChanged) -> None:
-        before, self.state, self.why = self.state, event.state, event.message
-        self._follow_state(before)
-        if event.state is State.CALIBRATING:
-            self._calibration.miss()
 
     def _source_failed(self, event: SourceFailed) -> None:
         self.desk.refuse(event.key)
@@ -941,42 +933,13 @@ class Session(QObject):
             )
             self.set_run(RunChanges(model=good))
             return
-        # The slate is what the sinks' stage shows: without it nothing is.
-        # A phrase has no full stop, and stays one.
-        reason = event.message if isinstance(event.message, Phrase) else event.message.rstrip(".")
-        if event.stage == "model":
-            self.fault = phrase("the model cannot be loaded: {reason}", reason=reason)
-        elif event.stage == "sinks":
-            self.fault = phrase("the output has failed: {reason}", reason=reason)
-        else:
-            self.fault = phrase("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
-        self._model = Link(text=self.fault, failed=True)
-        so = tr("No picture goes out any more.") if event.stage == "sinks" else tr("The output shows the slate.")
-        self._tell_fault(f"{full_sentence(capital(self.fault))} {so}")
-
-    def _tell_fault(self, text: str) -> None:
-        self.told.emit(Message("stage", text, action=tr("Start again"), act=self._restart))
+        self._output.fail(event)
+        self._model = Link(text=self._output.fault, failed=True)
 
     def _stage_recovered(self) -> None:
         if self._model.failed:
             self._model = Link(True, self.engine) if self.engine else Chain().model
-            self._end_fault()
-
-    def _end_fault(self) -> None:
-        self.fault = ""
-        self.cleared.emit("stage")
-
-    def _follow_state(self, before: State) -> None:
-        """A fault may come of pictures that fail to come, of which no stage has told; it goes with them."""
-        if self.state is State.FAULT and before is not State.FAULT and not self.fault:
-            self._tell_fault(
-                tr(
-                    "The model has given no picture for a while, so the output shows the slate. It goes on by itself "
-                    "once there is one; if it stays so, start again."
-                )
-            )
-        elif before is State.FAULT and self.state is not State.FAULT and not self.fault:
-            self.cleared.emit("stage")
+            self._output.end_fault()
 
     # Helpers
 
