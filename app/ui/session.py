@@ -74,6 +74,7 @@ from app.ui.output_state import OutputState
 from app.ui.panic_key import PanicKey
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
+from app.ui.portrait_in_use import PortraitInUse
 from app.ui.preset_desk import PresetDesk
 from app.ui.recordings import Recordings
 from app.ui.remote import Remote
@@ -172,19 +173,15 @@ class Session(QObject):
         self.engine = ""
         self.backend = ""
         self._calibration = Calibration()
-        self._cutting_out = False
         self._relies_on_key = False
-        self._model, self._portrait_link = Chain().model, Chain().portrait
+        self._model = Chain().model
         self._options = options
         self._parts = parts
         self._cleanup = Cleanup()
         self._pipeline: Pipeline | None = None
-        self._portrait: Portrait | None = None
-        self._proven_portrait: Portrait | None = None
         self._panicked = False
         self._closed = False
         self._slow: str | None = None  # not seen yet; what was measured is told meanwhile
-        self._animated = ""
         self._refused: set[str] = set()
         self.devices: tuple[tuple[str, str], ...] = ()
         self._bridge = Bridge(self._hear, self.woken.emit)
@@ -208,6 +205,7 @@ class Session(QObject):
         self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
+        self._portrait = PortraitInUse(self.desk, self._kept, options.portrait)
         self.presets = PresetDesk(
             None if options.safe else presets_file(options.settings_path), lambda: self._kept.live, self._kept.set_live
         )
@@ -263,9 +261,10 @@ class Session(QObject):
             part.cleared.connect(self.cleared)
         for part in parts:
             part.changed.connect(self._changed)
+        self._portrait.told.connect(self.told)
+        self._portrait.changed.connect(self._changed)
+        self._portrait.exhausted.connect(self._await_portrait)
         self._kept.live_changed.connect(self._follow_live)
-        self.desk.chosen.connect(self._use_portrait)
-        self.desk.changed.connect(self._look_for_portrait)
         self.camera_desk.chosen.connect(lambda text: self._kept.keep(replace(self.settings, camera=text)))
         self.microphone.chosen.connect(
             lambda on, key: self._kept.keep(replace(self.settings, record_sound=on, microphone=key))
@@ -329,11 +328,10 @@ class Session(QObject):
     def _begin(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
-        self.remote.pipeline = self._calibration.pipeline = pipeline
+        self.remote.pipeline = self._calibration.pipeline = self._portrait.pipeline = pipeline
         pipeline.update(self.settings.live)
         pipeline.start()
-        if self._portrait is not None:
-            pipeline.set_portrait(self._portrait)
+        self._portrait.offer()
         self.camera_desk.open()
         self.live_changed.emit()
         self.changed.emit()
@@ -354,11 +352,10 @@ class Session(QObject):
         assert self._pipeline is not None
         self._output.begin_anew()
         self._calibration.begin_anew()
-        self._cutting_out = False
+        self._portrait.begin_anew()
         self._model, self._slow = Chain().model, None
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
-        if self._portrait is not None:
-            self._pipeline.set_portrait(self._portrait)
+        self._portrait.offer()
         self._pipeline.start()
         self._changed()
 
@@ -494,7 +491,7 @@ class Session(QObject):
         pipeline, self._pipeline = self._pipeline, None
         assert pipeline is not None
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = None
-        self.remote.pipeline = self._calibration.pipeline = None
+        self.remote.pipeline = self._calibration.pipeline = self._portrait.pipeline = None
         self._forget_run()
         self._changed()
 
@@ -511,7 +508,8 @@ class Session(QObject):
         self.device = self.engine = self.backend = ""
         self._calibration.forget()
         self.measuring.measured = None
-        self._model, self._portrait_link = Chain().model, Chain().portrait
+        self._portrait.forget()
+        self._model = Chain().model
 
     @property
     def recordings_folder(self) -> Path:
@@ -543,32 +541,19 @@ class Session(QObject):
 
     # Portraits
 
-    def _use_portrait(self, portrait: "Portrait") -> None:
-        self._portrait = portrait
-        if portrait.entry.key != self._options.portrait:
-            self._kept.keep(replace(self.settings, portrait=portrait.entry.key))
-        if not self._portrait_link.done:
-            self._portrait_link = Link(text=phrase("the portrait is being prepared"))
-        if self._pipeline is not None:
-            self._pipeline.set_portrait(portrait)
-        self._changed()
-
-    def _look_for_portrait(self) -> None:
-        if self.desk.exhausted and not self._portrait_link.failed:
-            self._portrait_link = Link(text=phrase("no portrait can be used: add another one"), failed=True)
-            if self.state is State.STARTING:  # it is not the model that is waited for
-                self._output.why = self._portrait_link.text
-            self._changed()
+    def _await_portrait(self, why: str) -> None:
+        if self.state is State.STARTING:  # it is not the model that is waited for
+            self._output.why = why
 
     @property
     def portrait(self) -> "Portrait | None":
         """The portrait that was chosen last, once it is read."""
-        return self._portrait
+        return self._portrait.portrait
 
     @property
     def animated(self) -> str:
         """Key of the portrait that is animated, or ""."""
-        return self._animated
+        return self._portrait.animated
 
     # Going live
 
@@ -588,7 +573,7 @@ class Session(QObject):
         return Chain(
             model=self._model_link(),
             camera=self.camera_desk.link,
-            portrait=self._name_of_portrait(),
+            portrait=self._portrait.link,
             calibration=self._calibration.link,
             virtual_camera=self.virtual_camera.link,
             absolute=not self.settings.live.relative,
@@ -603,10 +588,6 @@ class Session(QObject):
     def reason(self) -> str:
         """Why the output shows what it shows, and what to do, as far as the state alone does not say it; or ""."""
         return self._output.reason(self.chain.missing())
-
-    def _name_of_portrait(self) -> Link:
-        """The portrait's link, by the name that it bears now."""
-        return Link(True, self.desk.name_of(self._animated)) if self._portrait_link.done else self._portrait_link
 
     def _model_link(self) -> Link:
         if self.measuring.under_way:
@@ -778,7 +759,7 @@ class Session(QObject):
         return "" if began is None else str(began)
 
     def _show_remote(self) -> None:
-        portrait = PortraitFact(self._animated, self.desk.name_of(self._animated)) if self._animated else None
+        portrait = PortraitFact(self.animated, self.desk.name_of(self.animated)) if self.animated else None
         chain, recording = self.chain, self.recordings.path
         self.remote.show(
             AppState(
@@ -857,17 +838,11 @@ class Session(QObject):
                 self.backend = event.backend
             case SourceReady():
                 self._calibration.hear(event)
-                self.desk.settle(event.key)
-                if self._portrait is not None and self._portrait.entry.key == event.key:
-                    self._proven_portrait = self._portrait
-                self._portrait_link = Link(True, self.desk.name_of(event.key))
-                self._animated = event.key
+                self._portrait.hear(event)
                 self._clear_refused({"retouch", "fine_detail"})  # it was said of the portrait before
                 self.presets.bring_back(event.key)
-            case SourceFailed():
-                self._source_failed(event)
-            case PersonCutOut():
-                self._cutting_out = event.under_way
+            case SourceFailed() | PersonCutOut():
+                self._portrait.hear(event)
             case CameraOpened() | CameraFailed() | CameraDark():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
@@ -899,13 +874,6 @@ class Session(QObject):
             case _:
                 assert_never(event)
         self._changed()
-
-    def _source_failed(self, event: SourceFailed) -> None:
-        self.desk.refuse(event.key)
-        if self._proven_portrait is not None and self._portrait is not None and self._portrait.entry.key == event.key:
-            self._portrait = self._proven_portrait
-            self._kept.keep(replace(self.settings, portrait=self._portrait.entry.key))
-        self.told.emit(Message("portrait", event.message))
 
     def _took_model(self, model: str) -> None:
         """A model has taken over within the run: another one, or the same, which has learned more."""
@@ -964,6 +932,6 @@ class Session(QObject):
             self.busy_changed.emit(tr("loading the model…"))
         else:
             reading = tr("reading the portrait…") if self._portrait_worker.busy else ""
-            if self._cutting_out and not reading:
+            if self._portrait.cutting_out and not reading:
                 reading = tr("cutting the person out; the scene stays until then…")
             self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
