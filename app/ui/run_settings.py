@@ -11,7 +11,8 @@ from PyQt6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from app.ui.flow import FlowLayout
 from app.ui.languages import spoken, tr
 from app.ui.model_desk import BUNDLED, label_of
-from app.ui.session import RunChanges, Session
+from app.ui.run import RunChanges
+from app.ui.session import Session
 from app.ui.widgets import NAME_PX, Combo, ElidedLabel, Switch, button, label
 from app.words import card_lines
 from mcnet.phrases import phrase

@@ -1,8 +1,7 @@
 """One run of the app behind the window: the pipeline, the settings, and what is proven so far."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -78,6 +77,7 @@ from app.ui.portrait_in_use import PortraitInUse
 from app.ui.preset_desk import PresetDesk
 from app.ui.recordings import Recordings
 from app.ui.remote import Remote
+from app.ui.run import Run, RunChanges
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, motion_refused_words, too_slow_words
@@ -95,35 +95,6 @@ logger = logging.getLogger(__name__)
 _STEADY_FRAMES = 60
 _ONCE_SLOW = 1.2
 """How much faster than too slow it has to become to count as fast enough again."""
-
-
-@dataclass(frozen=True)
-class RunChanges:
-    """What is to be used from now on; None leaves it as it is.
-
-    Attributes:
-        model: a bundled name, or a file.
-        device: as `AppSettings.device`.
-        size_px: width and height of the output.
-        fps_hz: pictures per second of the output.
-    """
-
-    model: str | None = None
-    device: str | None = None
-    size_px: tuple[int, int] | None = None
-    fps_hz: float | None = None
-
-    def over(self, settings: AppSettings) -> AppSettings:
-        """The settings with these changes."""
-        width_px, height_px = self.size_px or (settings.output_width_px, settings.output_height_px)
-        return replace(
-            settings,
-            model=self.model or settings.model,
-            device=self.device or settings.device,
-            output_width_px=width_px,
-            output_height_px=height_px,
-            output_fps_hz=self.fps_hz or settings.output_fps_hz,
-        )
 
 
 class Session(QObject):
@@ -168,7 +139,7 @@ class Session(QObject):
     def __init__(self, options: WindowOptions, settings: AppSettings, parts: Parts) -> None:
         super().__init__()
         self._kept = KeptSettings(None if options.safe else options.settings_path, settings, self)
-        self._output = OutputState(self._restart)
+        self._output = OutputState(lambda: self._run.restart())
         self.device = ""
         self.engine = ""
         self.backend = ""
@@ -178,7 +149,6 @@ class Session(QObject):
         self._options = options
         self._parts = parts
         self._cleanup = Cleanup()
-        self._pipeline: Pipeline | None = None
         self._panicked = False
         self._closed = False
         self._slow: str | None = None  # not seen yet; what was measured is told meanwhile
@@ -202,7 +172,7 @@ class Session(QObject):
         self.call_microphone = CallMicrophone(parts.make_call_microphone, lambda: self.stats().age_ms.p50 / 1000)
         self._cleanup.add("call microphone", self.call_microphone.close)
         self._cleanup.add("motion recording", lambda: self.recordings.finish_motion_at_last())
-        self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
+        self._cleanup.add("pipeline", lambda: self._run.stop())  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self._portrait = PortraitInUse(self.desk, self._kept, options.portrait)
@@ -225,6 +195,15 @@ class Session(QObject):
             lambda: self.settings.live.cut_out and self.settings.live.background == "alpha",
         )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
+        self._run = Run(
+            self._worker,
+            self._make_pipeline,
+            options,
+            self._kept,
+            self.virtual_camera,
+            self.recordings,
+            self.measuring,
+        )
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
         self._cleanup.add("models", self._stop_models)
         self._good_model = ""
@@ -261,8 +240,14 @@ class Session(QObject):
             part.cleared.connect(self.cleared)
         for part in parts:
             part.changed.connect(self._changed)
-        self._portrait.told.connect(self.told)
-        self._portrait.changed.connect(self._changed)
+        for source in (self._portrait, self._run):
+            source.told.connect(self.told)
+            source.changed.connect(self._changed)
+        self._run.given.connect(self._give)
+        self._run.begun.connect(self._follow_begun)
+        self._run.stopping.connect(self._await_model)
+        self._run.stopped.connect(self._begin_anew)
+        self._run.renewing.connect(self._forget_run)
         self._portrait.exhausted.connect(self._await_portrait)
         self._kept.live_changed.connect(self._follow_live)
         self.camera_desk.chosen.connect(lambda text: self._kept.keep(replace(self.settings, camera=text)))
@@ -283,7 +268,6 @@ class Session(QObject):
         self.virtual_camera.chosen.connect(lambda kind: self._kept.keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
-        self.measuring.ended.connect(self._start_again)
         self.models.chosen.connect(self._use_model)
         self.models.renewed.connect(self._renew_model)
         for worker in (self._worker, self._portrait_worker):
@@ -295,10 +279,10 @@ class Session(QObject):
         """Begin everything that a run needs, side by side, off the GUI thread."""
         self.presets.load()
         self.desk.open(self._options.portrait or self.settings.portrait)
-        self._worker.run(self._load_pipeline, self._begin, self._report("pipeline"))
+        self._run.begin()
         self.camera_desk.refresh()
         self.virtual_camera.examine()
-        self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
+        self._worker.run(self._parts.list_devices, self._take_devices, self._no_devices)
         self.microphone.switch(self.settings.record_sound)
         self._choose_call_microphone()
         self.call_microphone.mute(self.settings.live.slate)
@@ -320,51 +304,39 @@ class Session(QObject):
         self.devices = devices
         self._changed()
 
-    def _load_pipeline(self) -> "Pipeline":
-        settings = self._options.over(self.settings)
+    def _no_devices(self, error: Exception) -> None:
+        self.told.emit(failure_message("devices", error))
+
+    def _make_pipeline(self, settings: AppSettings) -> "Pipeline":
         self.models.expect(settings.model)
         return self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
 
-    def _begin(self, pipeline: "Pipeline") -> None:
-        self._pipeline = pipeline
+    def _give(self, pipeline: "Pipeline | None") -> None:
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
         self.remote.pipeline = self._calibration.pipeline = self._portrait.pipeline = pipeline
-        pipeline.update(self.settings.live)
-        pipeline.start()
+
+    def _follow_begun(self) -> None:
         self._portrait.offer()
         self.camera_desk.open()
         self.live_changed.emit()
         self.changed.emit()
 
-    def _stop_pipeline(self) -> bool:
-        return self._pipeline is None or self._pipeline.stop()
-
-    def _restart(self) -> None:
-        if (pipeline := self._pipeline) is None:
-            return
-        self.recordings.finish()
+    def _await_model(self) -> None:
         self._model = Chain().model
         self._changed()
-        self._worker.run(pipeline.stop, lambda _: self._start_again(), self._report("stage"))
 
-    def _start_again(self) -> None:
+    def _begin_anew(self) -> None:
         """After a stop: everything has to be proven anew."""
-        assert self._pipeline is not None
         self._output.begin_anew()
         self._calibration.begin_anew()
         self._portrait.begin_anew()
         self._model, self._slow = Chain().model, None
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         self._portrait.offer()
-        self._pipeline.start()
-        self._changed()
 
     def measure(self) -> None:
         """Try what runs the model best here, with everything else at rest, and go on with that."""
-        if self._pipeline is None or self.measuring.under_way or self.virtual_camera.on_air:
-            return
-        self.recordings.finish()
-        self.measuring.start(self._pipeline, self._options.over(self.settings))
+        self._run.measure()
 
     # Settings
 
@@ -379,8 +351,8 @@ class Session(QObject):
 
     def _follow_live(self, before: LiveSettings) -> None:
         live = self.settings.live
-        if self._pipeline is not None:
-            self._pipeline.update(live)
+        if self._run.pipeline is not None:
+            self._run.pipeline.update(live)
         self._forget_refused(before, live)
         if self._calibration.follow(before, live):
             self._changed()
@@ -418,17 +390,17 @@ class Session(QObject):
     @property
     def run_settings(self) -> AppSettings:
         """What engine and output are made from: the kept settings, and what the command line says otherwise."""
-        return self._options.over(self.settings)
+        return self._run.settings
 
     @property
     def can_change_run(self) -> bool:
         """Whether the pipeline may be made anew: it is there, and no call or measuring depends on it."""
-        return self._pipeline is not None and not self.virtual_camera.wanted and not self.measuring.under_way
+        return self._run.can_change
 
     @property
     def can_change_model(self) -> bool:
         """Whether another model may be chosen: also while a call watches, which then has the slate for a moment."""
-        return self._pipeline is not None and not self.measuring.under_way
+        return self._run.can_change_model
 
     def choose_model(self, model: str) -> None:
         """Look at a model, and use it where nothing speaks against it.
@@ -443,18 +415,18 @@ class Session(QObject):
         """Use a model that was looked at: in its place while a call watches, else with everything made anew."""
         if not self.can_change_model:
             return
-        if self.virtual_camera.wanted and self._model.done and self._pipeline is not None:
+        if self.virtual_camera.wanted and self._model.done and self._run.pipeline is not None:
             self.models.stop()  # else what the one in use learns meanwhile could take this one's place
             self._awaited = report.model
-            self._pipeline.use_engine(report.make, report.model)
+            self._run.pipeline.use_engine(report.make, report.model)
         elif self.can_change_run:
             self.set_run(RunChanges(model=report.model))
         else:  # nothing runs that could go on with another one
             self.told.emit(Message("model", tr("Switch the virtual camera off first: no model runs."), tone="warning"))
 
     def _renew_model(self, report: "ModelReport") -> None:
-        if self._pipeline is not None and self._model.done and report.card is not None:
-            self._pipeline.use_engine(report.make, report.model)
+        if self._run.pipeline is not None and self._model.done and report.card is not None:
+            self._run.pipeline.use_engine(report.make, report.model)
             self.told.emit(Message("learning", f"{learning_words(report.card)}.", tone="info"))
 
     def _model_in_use(self, model: str) -> None:
@@ -477,29 +449,7 @@ class Session(QObject):
 
     def set_run(self, changes: RunChanges) -> None:
         """Use another model, device, or output's size or rate: engine and output are made anew, and it is kept."""
-        if not self.can_change_run or changes.over(self.run_settings) == self.run_settings:
-            return
-        self._options = replace(
-            self._options,
-            model=self._options.model if changes.model is None else None,
-            device=self._options.device if changes.device is None else None,
-            size=self._options.size if changes.size_px is None else None,
-            fps_hz=self._options.fps_hz if changes.fps_hz is None else None,
-        )
-        self._kept.keep(changes.over(self.settings))
-        self.recordings.finish()
-        pipeline, self._pipeline = self._pipeline, None
-        assert pipeline is not None
-        self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = None
-        self.remote.pipeline = self._calibration.pipeline = self._portrait.pipeline = None
-        self._forget_run()
-        self._changed()
-
-        def make() -> "Pipeline":
-            pipeline.stop()
-            return self._load_pipeline()
-
-        self._worker.run(make, self._begin, self._report("pipeline"))
+        self._run.change(changes)
 
     def _forget_run(self) -> None:
         """Everything has to be proven anew."""
@@ -510,6 +460,7 @@ class Session(QObject):
         self.measuring.measured = None
         self._portrait.forget()
         self._model = Chain().model
+        self._changed()
 
     @property
     def recordings_folder(self) -> Path:
@@ -560,7 +511,7 @@ class Session(QObject):
     @property
     def ready(self) -> bool:
         """Whether there is a pipeline, so that wishes can be answered."""
-        return self._pipeline is not None
+        return self._run.pipeline is not None
 
     @property
     def busy(self) -> bool:
@@ -666,8 +617,8 @@ class Session(QObject):
 
     def _take_over_slate(self) -> None:
         """The settings have the slate by now that the pipeline had before this thread knew of it."""
-        if self._pipeline is not None:
-            self._pipeline.take_over_slate()
+        if self._run.pipeline is not None:
+            self._run.pipeline.take_over_slate()
         self.call_microphone.take_over_silence()
 
     def _set_slate(self, slate: bool) -> None:
@@ -751,7 +702,7 @@ class Session(QObject):
             return "" if path is None else str(path)
         if self.recordings.ending:
             raise RefusedError("not_now", "record: the recording before is being finished; try again in a moment")
-        if path is None and (self._pipeline is None or not self._pipeline.running):
+        if path is None and (self._run.pipeline is None or not self._run.pipeline.running):
             raise RefusedError("not_now", "record: there is nothing to record at the moment")
         began = self.recordings.toggle()
         if began is None and path is None:
@@ -791,19 +742,19 @@ class Session(QObject):
 
     def pull(self) -> "tuple[Composed | None, PerformerView | None]":
         """The newest pictures, each at most once."""
-        if self._pipeline is None:
+        if self._run.pipeline is None:
             return None, None
-        composed = self._pipeline.preview.take(0)
+        composed = self._run.pipeline.preview.take(0)
         if composed is not None:
             self.recordings.last = composed
             if composed.state is not self.state:
                 self._output.change(composed.state)
                 self.changed.emit()
-        return composed, self._pipeline.performer.take(0)
+        return composed, self._run.pipeline.performer.take(0)
 
     def stats(self) -> Stats:
         """How the pipeline does."""
-        return Stats(self.state) if self._pipeline is None else self._pipeline.stats()
+        return self._run.stats(self.state)
 
     def _hear(self, event: Event) -> None:
         logger.debug("event %s", event)
@@ -879,8 +830,7 @@ class Session(QObject):
         """A model has taken over within the run: another one, or the same, which has learned more."""
         if model == self.run_settings.model:
             return
-        self._options = replace(self._options, model=None)
-        self._kept.keep(replace(self.settings, model=model))
+        self._run.keep_model(model)
         self._slow, self.measuring.measured = None, None
         self.told.emit(Message("model", tr("{model} animates the portrait now.", model=label_of(model)), tone="info"))
 
@@ -917,9 +867,6 @@ class Session(QObject):
 
     def _videos_folder(self) -> Path:
         return Path(self.settings.recordings) if self.settings.recordings else videos_folder()
-
-    def _report(self, key: str) -> Callable[[Exception], None]:
-        return lambda error: self.told.emit(failure_message(key, error))
 
     def _tell_busy(self) -> None:
         if self._closed:

@@ -11,7 +11,7 @@ from app.errors import AppError
 from app.settings import AppSettings, WindowSettings, settings_from
 from app.ui import insight
 from app.ui.main_window import MainWindow
-from app.ui.session import RunChanges
+from app.ui.run import RunChanges
 from app.ui.worker import Worker
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World, performer_view_of

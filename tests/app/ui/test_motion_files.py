@@ -71,7 +71,7 @@ def test_nothing_of_it_is_lost_at_the_end(
     if how == "closed":
         proven.close()
     else:
-        proven.session._restart()
+        proven.session._run.restart()
         qtbot.waitUntil(lambda: bool(files(tmp_path)))
     assert [len(load_track(file).faces) for file in files(tmp_path)] == [1]
 

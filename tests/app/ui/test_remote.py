@@ -312,7 +312,7 @@ def test_whatever_is_asked_the_call_has_the_slate_until_all_is_proven(
         case "no virtual camera":
             world.pipeline.tell(SinkClosed("virtualcam", asked=False))
         case "no model":
-            session._restart()
+            session._run.restart()
     qtbot.waitUntil(lambda: bool(session.chain.missing()))
     for command, body in EVERY_COMMAND:
         status, _ = calling.ask("POST", f"/v1/commands/{command}", body or None)
