@@ -54,21 +54,22 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import presets_file, videos_folder
-from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings
+from app.settings import AppSettings, ControlSettings, LiveSettings, WindowSettings
 from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.calibration import Calibration
 from app.ui.call_microphone import CallMicrophone
 from app.ui.camera_desk import CameraDesk
-from app.ui.chain import Chain, Link
+from app.ui.chain import Chain
 from app.ui.cleanup import Cleanup
 from app.ui.insight import Insight
 from app.ui.kept_settings import KeptSettings
-from app.ui.languages import capital, clause, full_sentence, tr
-from app.ui.measuring import LEAST_HZ, Measuring
+from app.ui.languages import capital, full_sentence, tr
+from app.ui.measuring import Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
-from app.ui.model_desk import BUNDLED, ModelDesk, label_of
+from app.ui.model_desk import ModelDesk
+from app.ui.model_in_use import ModelInUse
 from app.ui.output_state import OutputState
 from app.ui.panic_key import PanicKey
 from app.ui.parts import Parts, WindowOptions
@@ -80,30 +81,21 @@ from app.ui.remote import Remote
 from app.ui.run import Run, RunChanges
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
-from app.words import learning_words, motion_refused_words, too_slow_words
+from app.words import motion_refused_words
 from mcnet.disclosure import SigningFiles
-from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
-    from app.pipeline.models import ModelReport
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import Portrait
 
 logger = logging.getLogger(__name__)
-
-_STEADY_FRAMES = 60
-_ONCE_SLOW = 1.2
-"""How much faster than too slow it has to become to count as fast enough again."""
 
 
 class Session(QObject):
     """Wires what runs to what the window shows, and answers its wishes. Lives on the GUI thread and never waits.
 
     Attributes:
-        device: where the engine runs, as `cuda:0`; "" before it does.
-        engine: one sentence about it.
-        backend: what computes, as `torch` or `openvino`; "" before it does.
         desk: the portraits.
         presets: strengths of the motion by name and by portrait.
         camera_desk: the cameras.
@@ -140,18 +132,13 @@ class Session(QObject):
         super().__init__()
         self._kept = KeptSettings(None if options.safe else options.settings_path, settings, self)
         self._output = OutputState(lambda: self._run.restart())
-        self.device = ""
-        self.engine = ""
-        self.backend = ""
         self._calibration = Calibration()
         self._relies_on_key = False
-        self._model = Chain().model
         self._options = options
         self._parts = parts
         self._cleanup = Cleanup()
         self._panicked = False
         self._closed = False
-        self._slow: str | None = None  # not seen yet; what was measured is told meanwhile
         self._refused: set[str] = set()
         self.devices: tuple[tuple[str, str], ...] = ()
         self._bridge = Bridge(self._hear, self.woken.emit)
@@ -206,8 +193,7 @@ class Session(QObject):
         )
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
         self._cleanup.add("models", self._stop_models)
-        self._good_model = ""
-        self._awaited = ""  # was chosen in a call, and has neither taken over nor been refused
+        self._model = ModelInUse(self._run, self.models, self.measuring, self.virtual_camera, self._kept)
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
         control_worker = Worker("control worker")
@@ -240,7 +226,7 @@ class Session(QObject):
             part.cleared.connect(self.cleared)
         for part in parts:
             part.changed.connect(self._changed)
-        for source in (self._portrait, self._run):
+        for source in (self._portrait, self._run, self._model):
             source.told.connect(self.told)
             source.changed.connect(self._changed)
         self._run.given.connect(self._give)
@@ -268,8 +254,6 @@ class Session(QObject):
         self.virtual_camera.chosen.connect(lambda kind: self._kept.keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
-        self.models.chosen.connect(self._use_model)
-        self.models.renewed.connect(self._renew_model)
         for worker in (self._worker, self._portrait_worker):
             worker.busy_changed.connect(self._tell_busy)
 
@@ -322,7 +306,7 @@ class Session(QObject):
         self.changed.emit()
 
     def _await_model(self) -> None:
-        self._model = Chain().model
+        self._model.stop()
         self._changed()
 
     def _begin_anew(self) -> None:
@@ -330,7 +314,7 @@ class Session(QObject):
         self._output.begin_anew()
         self._calibration.begin_anew()
         self._portrait.begin_anew()
-        self._model, self._slow = Chain().model, None
+        self._model.begin_anew()
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         self._portrait.offer()
 
@@ -408,40 +392,7 @@ class Session(QObject):
         Args:
             model: bundled name, file or folder.
         """
-        if self.can_change_model and model != self.run_settings.model:
-            self.models.choose(replace(self.run_settings, model=model))
-
-    def _use_model(self, report: "ModelReport") -> None:
-        """Use a model that was looked at: in its place while a call watches, else with everything made anew."""
-        if not self.can_change_model:
-            return
-        if self.virtual_camera.wanted and self._model.done and self._run.pipeline is not None:
-            self.models.stop()  # else what the one in use learns meanwhile could take this one's place
-            self._awaited = report.model
-            self._run.pipeline.use_engine(report.make, report.model)
-        elif self.can_change_run:
-            self.set_run(RunChanges(model=report.model))
-        else:  # nothing runs that could go on with another one
-            self.told.emit(Message("model", tr("Switch the virtual camera off first: no model runs."), tone="warning"))
-
-    def _renew_model(self, report: "ModelReport") -> None:
-        if self._run.pipeline is not None and self._model.done and report.card is not None:
-            self._run.pipeline.use_engine(report.make, report.model)
-            self.told.emit(Message("learning", f"{learning_words(report.card)}.", tone="info"))
-
-    def _model_in_use(self, model: str) -> None:
-        """A model has made its engine: it is the one to come back to."""
-        self._good_model = model
-        recent = (model, *(other for other in self.settings.recent_models if other != model))[:RECENT_MODELS]
-        if model not in BUNDLED and recent != self.settings.recent_models:
-            self._kept.keep(replace(self.settings, recent_models=recent))
-        self._watch_model()
-
-    def _watch_model(self) -> None:
-        """Describe the model in use, and see what it learns, unless another one is on its way."""
-        if not self._awaited:
-            like = None if self.measuring.measured is None else self.measuring.measured.tier
-            self.models.describe(self.run_settings, like)
+        self._model.choose(model)
 
     def _stop_models(self) -> bool:
         self.models.stop()
@@ -454,12 +405,9 @@ class Session(QObject):
     def _forget_run(self) -> None:
         """Everything has to be proven anew."""
         self._output.begin_anew()
-        self._slow = None
-        self.device = self.engine = self.backend = ""
         self._calibration.forget()
-        self.measuring.measured = None
         self._portrait.forget()
-        self._model = Chain().model
+        self._model.forget()
         self._changed()
 
     @property
@@ -506,6 +454,21 @@ class Session(QObject):
         """Key of the portrait that is animated, or ""."""
         return self._portrait.animated
 
+    @property
+    def device(self) -> str:
+        """Where the engine runs, as `cuda:0`; "" before it does."""
+        return self._model.device
+
+    @property
+    def engine(self) -> str:
+        """One sentence about the engine."""
+        return self._model.engine
+
+    @property
+    def backend(self) -> str:
+        """What computes, as `torch` or `openvino`; "" before it does."""
+        return self._model.backend
+
     # Going live
 
     @property
@@ -522,7 +485,7 @@ class Session(QObject):
     def chain(self) -> Chain:
         """What is proven so far."""
         return Chain(
-            model=self._model_link(),
+            model=self._model.link,
             camera=self.camera_desk.link,
             portrait=self._portrait.link,
             calibration=self._calibration.link,
@@ -540,24 +503,9 @@ class Session(QObject):
         """Why the output shows what it shows, and what to do, as far as the state alone does not say it; or ""."""
         return self._output.reason(self.chain.missing())
 
-    def _model_link(self) -> Link:
-        if self.measuring.under_way:
-            return Link(text=phrase("this computer is being measured"))
-        if not self._model.done:
-            return self._model
-        if slow := self.measuring.too_slow if self._slow is None else self._slow:
-            return Link(True, slow, slow=True)
-        return Link(True, self.measuring.words or self._model.text)
-
     def watch_speed(self, stats: Stats) -> None:
         """Notice that the avatar moves too slowly for a call, or fast enough again."""
-        if stats.state is not State.LIVE or stats.frames_out < _STEADY_FRAMES:
-            return
-        enough_hz = LEAST_HZ * (_ONCE_SLOW if self._slow else 1.0)
-        slow = too_slow_words(stats.fps) if stats.fps < enough_hz else ""
-        if self._slow is None or bool(slow) != bool(self._slow):
-            self._slow = slow
-            self._changed()
+        self._model.watch_speed(stats)
 
     @property
     def live(self) -> bool:
@@ -763,30 +711,13 @@ class Session(QObject):
             case MeasuringProgress() | Measured():
                 self.measuring.hear(event)
                 if isinstance(event, Measured):
-                    self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
+                    self._model.hear(event)
             case EngineReady():
                 self._discloser.uses(event.model, event.content_hash)
-                self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 self._calibration.hear(event)
-                self._model = Link(True, event.reason)
-                if event.asked:
-                    self._took_model(event.asked)
-                if event.asked in ("", self._awaited):
-                    self._awaited = ""
-                self._model_in_use(self.run_settings.model)
-            case ModelRefused():
-                text = tr(
-                    "{model} cannot be used: {reason}. {other} goes on.",
-                    model=label_of(event.model),
-                    reason=clause(event.message),
-                    other=label_of(self.run_settings.model),
-                )
-                self.told.emit(Message("model", text))
-                if event.model == self._awaited:
-                    self._awaited = ""
-                    self._watch_model()
-            case BackendChanged():
-                self.backend = event.backend
+                self._model.hear(event)
+            case ModelRefused() | BackendChanged():
+                self._model.hear(event)
             case SourceReady():
                 self._calibration.hear(event)
                 self._portrait.hear(event)
@@ -819,45 +750,15 @@ class Session(QObject):
                 self._refused.add(event.setting)
                 self.told.emit(Message(event.setting, event.message, tone="warning"))
             case StageFailed():
-                self._stage_failed(event)
+                if not self._model.come_back(event):
+                    self._output.fail(event)
+                    self._model.fail(self._output.fault)
             case StageRecovered():
-                self._stage_recovered()
+                if self._model.recover():
+                    self._output.end_fault()
             case _:
                 assert_never(event)
         self._changed()
-
-    def _took_model(self, model: str) -> None:
-        """A model has taken over within the run: another one, or the same, which has learned more."""
-        if model == self.run_settings.model:
-            return
-        self._run.keep_model(model)
-        self._slow, self.measuring.measured = None, None
-        self.told.emit(Message("model", tr("{model} animates the portrait now.", model=label_of(model)), tone="info"))
-
-    def _stage_failed(self, event: StageFailed) -> None:
-        good, tried = self._good_model, self.run_settings.model
-        if event.stage == "model" and good and good != tried and self.can_change_run:
-            self._good_model = ""  # once: where that one fails as well, something else is wrong
-            self.told.emit(
-                Message(
-                    "model",
-                    tr(
-                        "{model} cannot be used: {reason}. {other} is back.",
-                        model=label_of(tried),
-                        reason=clause(event.message),
-                        other=label_of(good),
-                    ),
-                )
-            )
-            self.set_run(RunChanges(model=good))
-            return
-        self._output.fail(event)
-        self._model = Link(text=self._output.fault, failed=True)
-
-    def _stage_recovered(self) -> None:
-        if self._model.failed:
-            self._model = Link(True, self.engine) if self.engine else Chain().model
-            self._output.end_fault()
 
     # Helpers
 
@@ -875,7 +776,7 @@ class Session(QObject):
             self.busy_changed.emit(tr("measuring…"))
         elif self.models.looking:
             self.busy_changed.emit(tr("looking at the model…"))
-        elif not self._model.done and not self._model.failed:
+        elif self._model.loading:
             self.busy_changed.emit(tr("loading the model…"))
         else:
             reading = tr("reading the portrait…") if self._portrait_worker.busy else ""
