@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from PyQt6.QtCore import Qt, pyqtSignal
 
 from app.ui.bridge import FromThreads
-from app.ui.languages import clause
-from app.ui.messages import failure_message
+from app.ui.languages import clause, tr
+from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 
 if TYPE_CHECKING:
@@ -37,12 +37,16 @@ class PanicKey(FromThreads):
         changed: anything of the above.
         chosen: another key is wished for, to be kept.
         pressed: it was pressed.
+        told: a message to show.
+        cleared: the key of a message that is not true any more.
         _told: how a listener stands, by its number, always queued.
     """
 
     changed = pyqtSignal()
     chosen = pyqtSignal(str)
     pressed = pyqtSignal()
+    told = pyqtSignal(object)
+    cleared = pyqtSignal(str)
     _told = pyqtSignal(int, object)
 
     def __init__(self, worker: Worker, listen_for: ListenFor, panic: Callable[[], None], key: str) -> None:
@@ -50,6 +54,7 @@ class PanicKey(FromThreads):
         self.key = key
         self.heard = False
         self.text = ""
+        self._relied_on = False
         self._worker = worker
         self._listen_for = listen_for
         self._panic = panic
@@ -82,8 +87,7 @@ class PanicKey(FromThreads):
         self._wishes += 1
         wish, key = self._wishes, self.key
         before, self._listener = self._listener, None
-        self.heard, self.text = False, ""
-        self.changed.emit()
+        self._stand(False, "")
 
         def work() -> "KeyListener | None":
             if before is not None:
@@ -97,8 +101,7 @@ class PanicKey(FromThreads):
 
         def failed(error: Exception) -> None:
             if wish == self._wishes:
-                self.text = clause(failure_message("panic key", error).text)
-                self.changed.emit()
+                self._stand(False, clause(failure_message("panic key", error).text))
 
         self._worker.run(work, made, failed)
 
@@ -112,5 +115,14 @@ class PanicKey(FromThreads):
     def _hear(self, wish: int, standing: "Standing") -> None:
         if wish == self._wishes and not self._closed:
             logger.info("slate key: %s%s", "" if standing.heard else "not heard: ", standing.text)
-            self.heard, self.text = standing.heard, clause(standing.text)
-            self.changed.emit()
+            self._stand(standing.heard, clause(standing.text))
+
+    def _stand(self, heard: bool, text: str) -> None:
+        """Know how it stands; that it was heard and is not any more is told at once: somebody relies on it."""
+        self.heard, self.text = heard, text
+        if heard or not text:
+            self.cleared.emit("panic key")
+            self._relied_on = heard
+        elif self._relied_on:
+            self.told.emit(Message("panic key", tr("The slate key is not heard: {why}.", why=text), tone="warning"))
+        self.changed.emit()

@@ -133,7 +133,6 @@ class Session(QObject):
         self._kept = KeptSettings(None if options.safe else options.settings_path, settings, self)
         self._output = OutputState(lambda: self._run.restart())
         self._calibration = Calibration()
-        self._relies_on_key = False
         self._options = options
         self._parts = parts
         self._cleanup = Cleanup()
@@ -221,7 +220,7 @@ class Session(QObject):
             self.models,
             self.remote,
         )
-        for part in (self._kept, self._output, self.desk, self.presets, *parts):
+        for part in (self._kept, self._output, self.desk, self.presets, self.panic_key, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
@@ -246,7 +245,6 @@ class Session(QObject):
         self.remote.chosen.connect(self._keep_control)
         self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
         self.panic_key.pressed.connect(self._follow_panic_key)
-        self.panic_key.changed.connect(self._watch_panic_key)
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
@@ -548,16 +546,6 @@ class Session(QObject):
     def calibrate(self, *, now: bool) -> None:
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
         self._calibration.take(now=now)
-
-    def _watch_panic_key(self) -> None:
-        """A key that was heard and is not any more is told of at once: somebody relies on it."""
-        key = self.panic_key
-        if key.heard or not key.text:
-            self.cleared.emit("panic key")
-            self._relies_on_key = key.heard
-        elif self._relies_on_key:
-            text = tr("The slate key is not heard: {why}.", why=key.text)
-            self.told.emit(Message("panic key", text, tone="warning"))
 
     def _follow_panic_key(self) -> None:
         self.slate()
