@@ -62,6 +62,7 @@ from app.ui.call_microphone import CallMicrophone
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain
 from app.ui.cleanup import Cleanup
+from app.ui.going_live import GoingLive
 from app.ui.insight import Insight
 from app.ui.kept_settings import KeptSettings
 from app.ui.languages import capital, full_sentence, tr
@@ -136,7 +137,6 @@ class Session(QObject):
         self._options = options
         self._parts = parts
         self._cleanup = Cleanup()
-        self._panicked = False
         self._closed = False
         self._refused: set[str] = set()
         self.devices: tuple[tuple[str, str], ...] = ()
@@ -193,6 +193,16 @@ class Session(QObject):
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
         self._cleanup.add("models", self._stop_models)
         self._model = ModelInUse(self._run, self.models, self.measuring, self.virtual_camera, self._kept)
+        self._going_live = GoingLive(
+            self._run,
+            self._kept,
+            model=self._model,
+            camera=self.camera_desk,
+            portrait=self._portrait,
+            calibration=self._calibration,
+            virtual_camera=self.virtual_camera,
+            call_microphone=self.call_microphone,
+        )
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
         control_worker = Worker("control worker")
@@ -244,14 +254,13 @@ class Session(QObject):
         self.live_changed.connect(lambda: self.call_microphone.mute(self.settings.live.slate))
         self.remote.chosen.connect(self._keep_control)
         self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
-        self.panic_key.pressed.connect(self._follow_panic_key)
+        self.panic_key.pressed.connect(self._going_live.follow_panic)
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
         self.camera_desk.interrupted.connect(self._calibration.interrupt)
         self.virtual_camera.chosen.connect(lambda kind: self._kept.keep(replace(self.settings, virtual_camera=kind)))
-        self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
-        self.virtual_camera.gone.connect(self._virtual_camera_gone)
+        self._going_live.changed.connect(self.changed)
         for worker in (self._worker, self._portrait_worker):
             worker.busy_changed.connect(self._tell_busy)
 
@@ -482,14 +491,7 @@ class Session(QObject):
     @property
     def chain(self) -> Chain:
         """What is proven so far."""
-        return Chain(
-            model=self._model.link,
-            camera=self.camera_desk.link,
-            portrait=self._portrait.link,
-            calibration=self._calibration.link,
-            virtual_camera=self.virtual_camera.link,
-            absolute=not self.settings.live.relative,
-        )
+        return self._going_live.chain
 
     @property
     def state(self) -> State:
@@ -508,7 +510,7 @@ class Session(QObject):
     @property
     def live(self) -> bool:
         """Whether a call may see the avatar now."""
-        return self.virtual_camera.on_air and not self.settings.live.slate
+        return self._going_live.live
 
     @property
     def calibrating(self) -> float | None:
@@ -527,43 +529,19 @@ class Session(QObject):
 
     def go_live(self) -> None:
         """Take the slate away: with a virtual camera once the chain is proven, without one at any time."""
-        if self.virtual_camera.wanted and self.chain.missing():
-            return
-        self._panicked = False
-        self._set_slate(False)
-        self.changed.emit()
+        self._going_live.go_live()
 
     def stop(self) -> None:
         """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
-        self._set_slate(True)
-        self.changed.emit()
+        self._going_live.stop()
 
     def slate(self) -> None:
         """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
-        self._panicked = True
-        self.stop()
+        self._going_live.slate()
 
     def calibrate(self, *, now: bool) -> None:
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
         self._calibration.take(now=now)
-
-    def _follow_panic_key(self) -> None:
-        self.slate()
-        self._take_over_slate()
-
-    def _take_over_slate(self) -> None:
-        """The settings have the slate by now that the pipeline had before this thread knew of it."""
-        if self._run.pipeline is not None:
-            self._run.pipeline.take_over_slate()
-        self.call_microphone.take_over_silence()
-
-    def _set_slate(self, slate: bool) -> None:
-        self.set_live(replace(self.settings.live, slate=slate))
-
-    def _virtual_camera_gone(self) -> None:
-        # Nobody watches any more: the preview goes on. But a call may hear, or hear again, who has said stop.
-        if not self._panicked and not self.call_microphone.wanted:
-            self._set_slate(False)
 
     def _choose_call_microphone(self) -> None:
         """Calls hear the microphone that recordings hear."""
@@ -584,14 +562,14 @@ class Session(QObject):
                 if switched(command.to, slate):
                     self.slate()
                     if command.to == "on":
-                        self._take_over_slate()
+                        self._going_live.take_over_slate()
                 elif slate:
                     self._lift_slate()
             case Live():
                 self._lift_slate()
             case Stop():
                 self.stop()
-                self._take_over_slate()
+                self._going_live.take_over_slate()
             case ChoosePortrait():
                 return self._choose_for(command)
             case Calibrate():
