@@ -3,26 +3,11 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
-from app.control.facts import AppState, PortraitFact, gains_of, with_gains
-from app.control.operation import Answer, find_portrait, switched
-from app.control.protocol import (
-    ApplyPreset,
-    Calibrate,
-    ChoosePortrait,
-    Command,
-    Live,
-    Record,
-    RefusedError,
-    SetGains,
-    Slate,
-    Stop,
-    SwitchDetail,
-    SwitchRetouch,
-)
+from app.control.facts import AppState, PortraitFact, gains_of
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
@@ -81,6 +66,7 @@ from app.ui.recordings import Recordings
 from app.ui.remote import Remote
 from app.ui.run import Run, RunChanges
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
+from app.ui.window_operator import WindowOperator
 from app.ui.worker import Worker
 from app.words import motion_refused_words
 from mcnet.disclosure import SigningFiles
@@ -205,13 +191,22 @@ class Session(QObject):
         )
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
+        self._operator = WindowOperator(
+            self._going_live,
+            self._kept,
+            self.virtual_camera,
+            self._calibration,
+            self.desk,
+            self.presets,
+            self.recordings,
+        )
         control_worker = Worker("control worker")
         self.remote = Remote(
             control_worker,
             parts.make_control,
             settings.control,
             options.control_port,
-            self._perform,
+            self._operator.perform,
             self.call_microphone.mute_now,
         )
         self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
@@ -549,79 +544,6 @@ class Session(QObject):
         self.call_microphone.use(key, names.get(key, ""))
 
     # From outside
-
-    def _perform(self, command: Command) -> Answer:
-        """Do what was asked from outside.
-
-        Raises:
-            RefusedError: it cannot be done now.
-        """
-        slate = self.settings.live.slate
-        match command:
-            case Slate():
-                if switched(command.to, slate):
-                    self.slate()
-                    if command.to == "on":
-                        self._going_live.take_over_slate()
-                elif slate:
-                    self._lift_slate()
-            case Live():
-                self._lift_slate()
-            case Stop():
-                self.stop()
-                self._going_live.take_over_slate()
-            case ChoosePortrait():
-                return self._choose_for(command)
-            case Calibrate():
-                for link in (self.chain.model, self.chain.camera):
-                    if not link.done:
-                        raise RefusedError("not_now", f"calibrate: {link.text}")
-                self.calibrate(now=command.now)
-                return {}
-            case Record():
-                return {"recording": self._record_for(command)}
-            case SetGains():
-                self.set_live(with_gains(self.settings.live, command.changes))
-                return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
-            case ApplyPreset():
-                self.presets.apply(command.name)
-                return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
-            case SwitchRetouch(setting=setting) | SwitchDetail(setting=setting):
-                live = self.settings.live
-                change: dict[str, Any] = {setting: switched(command.to, getattr(live, setting))}
-                self.set_live(replace(live, **change))
-                return {setting: getattr(self.settings.live, setting)}
-            case _:
-                assert_never(command)
-        return {"slate": self.settings.live.slate}
-
-    def _lift_slate(self) -> None:
-        """As the button does: for a call once everything is proven; without one, only a slate can be taken away."""
-        if self.live:
-            return
-        missing = self.chain.missing()
-        if missing and (self.virtual_camera.wanted or not self.settings.live.slate):
-            raise RefusedError("not_now", f"live: {missing}")
-        self.go_live()
-
-    def _choose_for(self, command: ChoosePortrait) -> Answer:
-        names = {entry.key: entry.name for entry in self.desk.entries}
-        key = find_portrait(names, command, self.desk.current)
-        self.desk.choose(key)
-        return {"portrait": {"id": key, "name": names[key]}}
-
-    def _record_for(self, command: Record) -> str:
-        path = None if self.recordings.ending else self.recordings.path or self.recordings.beginning
-        if switched(command.to, path is not None) == (path is not None):
-            return "" if path is None else str(path)
-        if self.recordings.ending:
-            raise RefusedError("not_now", "record: the recording before is being finished; try again in a moment")
-        if path is None and (self._run.pipeline is None or not self._run.pipeline.running):
-            raise RefusedError("not_now", "record: there is nothing to record at the moment")
-        began = self.recordings.toggle()
-        if began is None and path is None:
-            raise RefusedError("not_now", "record: it cannot begin; the window says why")
-        return "" if began is None else str(began)
 
     def _show_remote(self) -> None:
         portrait = PortraitFact(self.animated, self.desk.name_of(self.animated)) if self.animated else None

@@ -238,20 +238,20 @@ def test_a_recording_is_the_windows(calling: Outside, world: World, qtbot: QtBot
 def test_a_recording_that_begins_or_ends_is_no_other_one(calling: Outside, world: World, qtbot: QtBot) -> None:
     """Asked on the GUI thread, so that nothing is made or finished in between."""
     session = calling.window.session
-    path = session._perform(Record("on"))["recording"]
-    assert session._perform(Record("on"))["recording"] == path != ""
-    assert session._perform(Record())["recording"] == "", "it is cancelled"
+    path = session._operator.perform(Record("on"))["recording"]
+    assert session._operator.perform(Record("on"))["recording"] == path != ""
+    assert session._operator.perform(Record())["recording"] == "", "it is cancelled"
     qtbot.waitUntil(lambda: not session.busy)
     assert "recorder" not in world.pipeline.sinks
     assert session.recordings.path is None
-    assert session._perform(Record())["recording"]
+    assert session._operator.perform(Record())["recording"]
     qtbot.waitUntil(lambda: session.recordings.path is not None)
-    assert session._perform(Record("off"))["recording"] == ""
-    assert session._perform(Record("off"))["recording"] == ""
+    assert session._operator.perform(Record("off"))["recording"] == ""
+    assert session._operator.perform(Record("off"))["recording"] == ""
     with pytest.raises(RefusedError, match="the recording before is being finished"):
-        session._perform(Record("on"))
+        session._operator.perform(Record("on"))
     qtbot.waitUntil(lambda: session.recordings.path is None)
-    assert session._perform(Record("on"))["recording"]
+    assert session._operator.perform(Record("on"))["recording"]
     qtbot.waitUntil(lambda: session.recordings.path is not None)
 
 

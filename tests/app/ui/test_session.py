@@ -371,7 +371,7 @@ def test_a_folder_that_cannot_be_looked_into_is_told(
         qtbot.waitUntil(lambda: "cannot use the folder" in proven.messages.text)
         proven.messages.dismiss()
     with pytest.raises(RefusedError, match="it cannot begin; the window says why"):
-        session._perform(Record("on"))
+        session._operator.perform(Record("on"))
     assert (session.recordings.beginning, session.recordings.motion_path, world.recordings) == (None, None, [])
 
 
