@@ -63,6 +63,7 @@ from app.ui.portrait_desk import PortraitDesk
 from app.ui.portrait_in_use import PortraitInUse
 from app.ui.preset_desk import PresetDesk
 from app.ui.recordings import Recordings
+from app.ui.refusals import Refusals
 from app.ui.remote import Remote
 from app.ui.run import Run, RunChanges
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
@@ -124,7 +125,7 @@ class Session(QObject):
         self._parts = parts
         self._cleanup = Cleanup()
         self._closed = False
-        self._refused: set[str] = set()
+        self._refusals = Refusals()
         self.devices: tuple[tuple[str, str], ...] = ()
         self._bridge = Bridge(self._hear, self.woken.emit)
         self._worker = Worker("window worker", threads=2)
@@ -225,7 +226,7 @@ class Session(QObject):
             self.models,
             self.remote,
         )
-        for part in (self._kept, self._output, self.desk, self.presets, self.panic_key, *parts):
+        for part in (self._kept, self._output, self._refusals, self.desk, self.presets, self.panic_key, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
@@ -339,30 +340,11 @@ class Session(QObject):
         live = self.settings.live
         if self._run.pipeline is not None:
             self._run.pipeline.update(live)
-        self._forget_refused(before, live)
+        self._refusals.follow(before, live)
         if self._calibration.follow(before, live):
             self._changed()
         self.presets.note()
         self.live_changed.emit()
-
-    def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
-        """Another picture is wished for than the one that could not be had: the notice about that one goes."""
-        changed = {
-            name
-            for name in ("slate_image", "idle_motion", "retouch", "fine_detail")
-            if getattr(before, name) != getattr(live, name)
-        }
-        backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
-        if len(set(backgrounds)) > 1:
-            changed.add("background")
-        if before.cut_out != live.cut_out:
-            changed.add("cut_out")
-        self._clear_refused(changed)
-
-    def _clear_refused(self, settings: set[str]) -> None:
-        for setting in self._refused & settings:
-            self.cleared.emit(setting)
-        self._refused -= settings
 
     def set_window(self, window: WindowSettings) -> None:
         """Change how the window looks."""
@@ -609,7 +591,7 @@ class Session(QObject):
             case SourceReady():
                 self._calibration.hear(event)
                 self._portrait.hear(event)
-                self._clear_refused({"retouch", "fine_detail"})  # it was said of the portrait before
+                self._refusals.follow_portrait()
                 self.presets.bring_back(event.key)
             case SourceFailed() | PersonCutOut():
                 self._portrait.hear(event)
@@ -635,8 +617,7 @@ class Session(QObject):
             case MotionRefused():
                 self.told.emit(Message("camera", full_sentence(capital(motion_refused_words(event))), tone="warning"))
             case SettingRefused():
-                self._refused.add(event.setting)
-                self.told.emit(Message(event.setting, event.message, tone="warning"))
+                self._refusals.hear(event)
             case StageFailed():
                 if not self._model.come_back(event):
                     self._output.fail(event)
