@@ -83,6 +83,10 @@ logger = logging.getLogger(__name__)
 class Session(QObject):
     """Wires what runs to what the window shows, and answers its wishes. Lives on the GUI thread and never waits.
 
+    It makes all that a run needs, hands the pipeline's facts to whom they concern, and stops it all at the end. Of
+    state it owns next to nothing: how the model, the portrait, the calibration and the output stand is known where each
+    is followed, and the settings are `KeptSettings`'. What the window reads and wishes for of them has its name here.
+
     Attributes:
         desk: the portraits.
         presets: strengths of the motion by name and by portrait.
@@ -287,16 +291,13 @@ class Session(QObject):
         self._closed = True
         return self._cleanup.run()
 
-    def _take_devices(self, devices: tuple[tuple[str, str], ...]) -> None:
-        self.devices = devices
-        self._changed()
-
-    def _no_devices(self, error: Exception) -> None:
-        self.told.emit(failure_message("devices", error))
-
     def _make_pipeline(self, settings: AppSettings) -> "Pipeline":
         self.models.expect(settings.model)
         return self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
+
+    def _stop_models(self) -> bool:
+        self.models.stop()
+        return True
 
     def _give(self, pipeline: "Pipeline | None") -> None:
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
@@ -321,9 +322,161 @@ class Session(QObject):
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         self._portrait.offer()
 
+    def _forget_run(self) -> None:
+        """Everything has to be proven anew."""
+        self._output.begin_anew()
+        self._calibration.forget()
+        self._portrait.forget()
+        self._model.forget()
+        self._changed()
+
+    def _take_devices(self, devices: tuple[tuple[str, str], ...]) -> None:
+        self.devices = devices
+        self._changed()
+
+    def _no_devices(self, error: Exception) -> None:
+        self.told.emit(failure_message("devices", error))
+
+    # What is shown, proven and under way
+
+    @property
+    def state(self) -> State:
+        """What the output shows."""
+        return self._output.state
+
+    @property
+    def reason(self) -> str:
+        """Why the output shows what it shows, and what to do, as far as the state alone does not say it; or ""."""
+        return self._output.reason(self.chain.missing())
+
+    @property
+    def chain(self) -> Chain:
+        """What is proven so far."""
+        return self._going_live.chain
+
+    @property
+    def live(self) -> bool:
+        """Whether a call may see the avatar now."""
+        return self._going_live.live
+
+    @property
+    def calibrating(self) -> float | None:
+        """How far the calibration has come, 0 to 1, or None."""
+        return self._calibration.share
+
+    @property
+    def space(self) -> Space:
+        """Whether the avatar can be moved in space."""
+        return self._calibration.space
+
+    @property
+    def in_space(self) -> bool:
+        """Whether the avatar is moved in space, as far as is known."""
+        return self.space.moves(self.settings.live)
+
+    @property
+    def portrait(self) -> "Portrait | None":
+        """The portrait that was chosen last, once it is read."""
+        return self._portrait.portrait
+
+    @property
+    def animated(self) -> str:
+        """Key of the portrait that is animated, or ""."""
+        return self._portrait.animated
+
+    @property
+    def device(self) -> str:
+        """Where the engine runs, as `cuda:0`; "" before it does."""
+        return self._model.device
+
+    @property
+    def engine(self) -> str:
+        """One sentence about the engine."""
+        return self._model.engine
+
+    @property
+    def backend(self) -> str:
+        """What computes, as `torch` or `openvino`; "" before it does."""
+        return self._model.backend
+
+    @property
+    def run_settings(self) -> AppSettings:
+        """What engine and output are made from: the kept settings, and what the command line says otherwise."""
+        return self._run.settings
+
+    @property
+    def can_change_run(self) -> bool:
+        """Whether the pipeline may be made anew: it is there, and no call or measuring depends on it."""
+        return self._run.can_change
+
+    @property
+    def can_change_model(self) -> bool:
+        """Whether another model may be chosen: also while a call watches, which then has the slate for a moment."""
+        return self._run.can_change_model
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a pipeline, so that wishes can be answered."""
+        return self._run.pipeline is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way in the background."""
+        return self._worker.busy + self._portrait_worker.busy + self._model_worker.busy > 0
+
+    def stats(self) -> Stats:
+        """How the pipeline does."""
+        return self._run.stats(self.state)
+
+    def pull(self) -> "tuple[Composed | None, PerformerView | None]":
+        """The newest pictures, each at most once."""
+        if self._run.pipeline is None:
+            return None, None
+        composed = self._run.pipeline.preview.take(0)
+        if composed is not None:
+            self.recordings.last = composed
+            if composed.state is not self.state:
+                self._output.change(composed.state)
+                self.changed.emit()
+        return composed, self._run.pipeline.performer.take(0)
+
+    # What the user wishes
+
+    def go_live(self) -> None:
+        """Take the slate away: with a virtual camera once the chain is proven, without one at any time."""
+        self._going_live.go_live()
+
+    def stop(self) -> None:
+        """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
+        self._going_live.stop()
+
+    def slate(self) -> None:
+        """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
+        self._going_live.slate()
+
+    def calibrate(self, *, now: bool) -> None:
+        """Take the reference: from this very frame, or hands-free from the best of the next ones."""
+        self._calibration.take(now=now)
+
     def measure(self) -> None:
         """Try what runs the model best here, with everything else at rest, and go on with that."""
         self._run.measure()
+
+    def choose_model(self, model: str) -> None:
+        """Look at a model, and use it where nothing speaks against it.
+
+        Args:
+            model: bundled name, file or folder.
+        """
+        self._model.choose(model)
+
+    def set_run(self, changes: RunChanges) -> None:
+        """Use another model, device, or output's size or rate: engine and output are made anew, and it is kept."""
+        self._run.change(changes)
+
+    def watch_speed(self, stats: Stats) -> None:
+        """Notice that the avatar moves too slowly for a call, or fast enough again."""
+        self._model.watch_speed(stats)
 
     # Settings
 
@@ -353,46 +506,10 @@ class Session(QObject):
         self._kept.keep(replace(self.settings, window=window))
         self.window_changed.emit()
 
-    # What runs
-
-    @property
-    def run_settings(self) -> AppSettings:
-        """What engine and output are made from: the kept settings, and what the command line says otherwise."""
-        return self._run.settings
-
-    @property
-    def can_change_run(self) -> bool:
-        """Whether the pipeline may be made anew: it is there, and no call or measuring depends on it."""
-        return self._run.can_change
-
-    @property
-    def can_change_model(self) -> bool:
-        """Whether another model may be chosen: also while a call watches, which then has the slate for a moment."""
-        return self._run.can_change_model
-
-    def choose_model(self, model: str) -> None:
-        """Look at a model, and use it where nothing speaks against it.
-
-        Args:
-            model: bundled name, file or folder.
-        """
-        self._model.choose(model)
-
-    def _stop_models(self) -> bool:
-        self.models.stop()
-        return True
-
-    def set_run(self, changes: RunChanges) -> None:
-        """Use another model, device, or output's size or rate: engine and output are made anew, and it is kept."""
-        self._run.change(changes)
-
-    def _forget_run(self) -> None:
-        """Everything has to be proven anew."""
-        self._output.begin_anew()
-        self._calibration.forget()
-        self._portrait.forget()
-        self._model.forget()
-        self._changed()
+    def set_window_size(self, width_px: int, height_px: int) -> None:
+        """Remember how large the window is; nobody needs to be told."""
+        window = replace(self.settings.window, width_px=width_px, height_px=height_px)
+        self._kept.keep(replace(self.settings, window=window))
 
     @property
     def recordings_folder(self) -> Path:
@@ -407,172 +524,25 @@ class Session(QObject):
         """Give Content Credentials to recordings and snapshots that are finished from now on, or leave them without."""
         self._kept.keep(replace(self.settings, content_credentials=wanted))
 
+    def _videos_folder(self) -> Path:
+        return Path(self.settings.recordings) if self.settings.recordings else videos_folder()
+
     def _signing_files(self) -> SigningFiles | None:
         kept = self.settings
         if not kept.content_credentials:
             return None
         return SigningFiles(kept.signing_certificates, kept.signing_key)
 
-    def set_window_size(self, width_px: int, height_px: int) -> None:
-        """Remember how large the window is; nobody needs to be told."""
-        window = replace(self.settings.window, width_px=width_px, height_px=height_px)
-        self._kept.keep(replace(self.settings, window=window))
-
     def _keep_control(self, control: ControlSettings) -> None:
         self.remote.settings = control
         self._kept.keep(replace(self.settings, control=control))
-
-    # Portraits
-
-    def _await_portrait(self, why: str) -> None:
-        if self.state is State.STARTING:  # it is not the model that is waited for
-            self._output.why = why
-
-    @property
-    def portrait(self) -> "Portrait | None":
-        """The portrait that was chosen last, once it is read."""
-        return self._portrait.portrait
-
-    @property
-    def animated(self) -> str:
-        """Key of the portrait that is animated, or ""."""
-        return self._portrait.animated
-
-    @property
-    def device(self) -> str:
-        """Where the engine runs, as `cuda:0`; "" before it does."""
-        return self._model.device
-
-    @property
-    def engine(self) -> str:
-        """One sentence about the engine."""
-        return self._model.engine
-
-    @property
-    def backend(self) -> str:
-        """What computes, as `torch` or `openvino`; "" before it does."""
-        return self._model.backend
-
-    # Going live
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is a pipeline, so that wishes can be answered."""
-        return self._run.pipeline is not None
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is under way in the background."""
-        return self._worker.busy + self._portrait_worker.busy + self._model_worker.busy > 0
-
-    @property
-    def chain(self) -> Chain:
-        """What is proven so far."""
-        return self._going_live.chain
-
-    @property
-    def state(self) -> State:
-        """What the output shows."""
-        return self._output.state
-
-    @property
-    def reason(self) -> str:
-        """Why the output shows what it shows, and what to do, as far as the state alone does not say it; or ""."""
-        return self._output.reason(self.chain.missing())
-
-    def watch_speed(self, stats: Stats) -> None:
-        """Notice that the avatar moves too slowly for a call, or fast enough again."""
-        self._model.watch_speed(stats)
-
-    @property
-    def live(self) -> bool:
-        """Whether a call may see the avatar now."""
-        return self._going_live.live
-
-    @property
-    def calibrating(self) -> float | None:
-        """How far the calibration has come, 0 to 1, or None."""
-        return self._calibration.share
-
-    @property
-    def space(self) -> Space:
-        """Whether the avatar can be moved in space."""
-        return self._calibration.space
-
-    @property
-    def in_space(self) -> bool:
-        """Whether the avatar is moved in space, as far as is known."""
-        return self.space.moves(self.settings.live)
-
-    def go_live(self) -> None:
-        """Take the slate away: with a virtual camera once the chain is proven, without one at any time."""
-        self._going_live.go_live()
-
-    def stop(self) -> None:
-        """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
-        self._going_live.stop()
-
-    def slate(self) -> None:
-        """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
-        self._going_live.slate()
-
-    def calibrate(self, *, now: bool) -> None:
-        """Take the reference: from this very frame, or hands-free from the best of the next ones."""
-        self._calibration.take(now=now)
 
     def _choose_call_microphone(self) -> None:
         """Calls hear the microphone that recordings hear."""
         names, key = dict(self.microphone.microphones or ()), self.microphone.key
         self.call_microphone.use(key, names.get(key, ""))
 
-    # From outside
-
-    def _show_remote(self) -> None:
-        portrait = PortraitFact(self.animated, self.desk.name_of(self.animated)) if self.animated else None
-        chain, recording = self.chain, self.recordings.path
-        self.remote.show(
-            AppState(
-                mode="window",
-                state=self.state,
-                shows_avatar=self.state.shows_avatar,
-                why=self.reason,
-                slate=self.settings.live.slate,
-                live=self.live and self.state.shows_avatar,
-                missing=chain.missing(),
-                calibrating=None if self.calibrating is None else round(self.calibrating, 2),
-                score=self._calibration.score if chain.calibration.done else None,
-                camera=chain.camera.text if chain.camera.done else "",
-                portrait=portrait,
-                portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
-                recording="" if recording is None else str(recording),
-                gains=gains_of(self.settings.live),
-                preset=self.presets.current,
-                presets=self.presets.names,
-                retouch=self.settings.live.retouch,
-                fine_detail=self.settings.live.fine_detail,
-                model=self.run_settings.model,
-                device=self.device,
-                backend=self.backend,
-            )
-        )
-
-    # What the pipeline gives
-
-    def pull(self) -> "tuple[Composed | None, PerformerView | None]":
-        """The newest pictures, each at most once."""
-        if self._run.pipeline is None:
-            return None, None
-        composed = self._run.pipeline.preview.take(0)
-        if composed is not None:
-            self.recordings.last = composed
-            if composed.state is not self.state:
-                self._output.change(composed.state)
-                self.changed.emit()
-        return composed, self._run.pipeline.performer.take(0)
-
-    def stats(self) -> Stats:
-        """How the pipeline does."""
-        return self._run.stats(self.state)
+    # What is told
 
     def _hear(self, event: Event) -> None:
         logger.debug("event %s", event)
@@ -629,14 +599,13 @@ class Session(QObject):
                 assert_never(event)
         self._changed()
 
-    # Helpers
+    def _await_portrait(self, why: str) -> None:
+        if self.state is State.STARTING:  # it is not the model that is waited for
+            self._output.why = why
 
     def _changed(self) -> None:
         self._tell_busy()
         self.changed.emit()
-
-    def _videos_folder(self) -> Path:
-        return Path(self.settings.recordings) if self.settings.recordings else videos_folder()
 
     def _tell_busy(self) -> None:
         if self._closed:
@@ -652,3 +621,32 @@ class Session(QObject):
             if self._portrait.cutting_out and not reading:
                 reading = tr("cutting the person out; the scene stays until then…")
             self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
+
+    def _show_remote(self) -> None:
+        portrait = PortraitFact(self.animated, self.desk.name_of(self.animated)) if self.animated else None
+        chain, recording = self.chain, self.recordings.path
+        self.remote.show(
+            AppState(
+                mode="window",
+                state=self.state,
+                shows_avatar=self.state.shows_avatar,
+                why=self.reason,
+                slate=self.settings.live.slate,
+                live=self.live and self.state.shows_avatar,
+                missing=chain.missing(),
+                calibrating=None if self.calibrating is None else round(self.calibrating, 2),
+                score=self._calibration.score if chain.calibration.done else None,
+                camera=chain.camera.text if chain.camera.done else "",
+                portrait=portrait,
+                portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
+                recording="" if recording is None else str(recording),
+                gains=gains_of(self.settings.live),
+                preset=self.presets.current,
+                presets=self.presets.names,
+                retouch=self.settings.live.retouch,
+                fine_detail=self.settings.live.fine_detail,
+                model=self.run_settings.model,
+                device=self.device,
+                backend=self.backend,
+            )
+        )
