@@ -70,7 +70,8 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA
 NUMERIC := $(addprefix tests/mcnet/test_,geometry.py golden.py starter.py) tests/mcnet/bench/test_measure.py \
 	$(addprefix tests/mcnet/engine/test_,engine.py openvino.py quantization.py rewrites.py) \
 	$(addprefix tests/training/fit/test_,augment.py backbones.py losses.py) tests/training/evaluate/test_metrics.py \
-	$(addprefix tests/app/pipeline/animation/test_,animator.py calibration.py motion.py source_store.py) \
+	$(addprefix tests/app/pipeline/animation/test_,animator.py calibration.py face_tracker.py mattes.py motion.py \
+	performer.py posing.py reference_finder.py source.py source_store.py) \
 	$(addprefix tests/media/test_,crop.py face_mesh.py faces.py head_motion.py retouch.py)
 test-avx2: setup
 	$(AVX2) $(BIN)/python -m pytest $(NUMERIC)

@@ -23,7 +23,7 @@ from mcnet.media.faces import Face
 from mcnet.media.fine_detail import FineDetail
 from mcnet.media.matte import Matte, cut_out, resized_matte
 from tests.app.fakes import SIZE_PX, FakeEngine, wait_until
-from tests.app.pipeline.animation.test_animator import POINTS, SETTINGS, Stage
+from tests.app.pipeline.animation.stage import POINTS, SETTINGS, Stage
 from tests.app.pipeline.animation.test_retouching import drawn_px, speaking
 
 OFF = dataclasses.replace(SETTINGS, retouch=False)

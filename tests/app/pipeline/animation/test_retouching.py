@@ -27,7 +27,7 @@ from mcnet.media.motion_track import MotionTrack, save_track
 from mcnet.media.retouch import Retouch, Retouching
 from mcnet.mesh_points import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from tests.app.fakes import AVATAR_RGB, SIZE_PX, wait_until
-from tests.app.pipeline.animation.test_animator import POINTS, SETTINGS, Stage
+from tests.app.pipeline.animation.stage import POINTS, SETTINGS, Stage
 from tests.media.heads import JAW, LIDS, with_eyes_at, with_jaw_down
 
 EYES = (LEFT_LID_PAIRS, RIGHT_LID_PAIRS)
