@@ -172,6 +172,22 @@ def test_shut_lids_meet_in_a_dark_line(portrait: Portrait) -> None:
     assert column.min() < 0.75 * np.median(column)
 
 
+def test_a_shut_eye_shows_no_white_at_its_corners(portrait: Portrait) -> None:
+    """The mesh's corners lie on the eye, whose white goes on to there; blue stands in for it."""
+    square = np.full((4 * SIDE_PX, 4 * SIDE_PX, 3), (200, 150, 0), np.uint8)
+    skin = square.copy()
+    edges = [pixels(portrait.mesh[list(rings[0])], square) for rings in EYE_RINGS]
+    for edge in edges:
+        cv2.fillPoly(square, [np.round(edge).astype(int)], (200, 150, 255))
+    shown = DrawnLids(square, portrait.head).drawn(skin, with_eyes_at(portrait.head, 0.0))
+    for edge in edges:
+        corners = edge[[0, 8]].round().astype(int)
+        (left, _), (right, _) = corners[corners[:, 0].argsort()]
+        assert changed(shown, skin)[:, left:right].any(), "it is drawn"
+        for x, y in corners:
+            assert int(shown[y - 3 : y + 4, x - 3 : x + 4, 2].max()) < 8
+
+
 def test_the_upper_lid_comes_all_the_way_down(portrait: Portrait) -> None:
     """Motion in space has lids meet at 0.7 of the gap, as it raises the lower one; drawn, they meet below that."""
     shape = portrait.head.shape.copy()

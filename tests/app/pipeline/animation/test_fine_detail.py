@@ -179,6 +179,29 @@ def test_where_it_fails_the_networks_own_picture_goes_out_and_it_is_told_once(
     assert len(refused(stage)) == 1
 
 
+def test_where_it_fails_in_mid_call_that_very_picture_is_drawn_into_in_the_networks_size(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = dataclasses.replace(ON, retouch=True)
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE, settings)
+    stage.finder.face = speaking(face)
+    for _ in range(20):
+        output = shown(stage, settings)
+    assert side(output) == SQUARE_PX
+
+    def fail(*_: object) -> None:
+        raise MemoryError("no room for pores")
+
+    monkeypatch.setattr(FineDetail, "added", fail)
+    failed, after = shown(stage, settings), shown(stage, settings)
+    assert side(failed) == side(after) == SIZE_PX
+    assert drawn_px(failed.avatar) == pytest.approx(drawn_px(after.avatar), rel=0.01)
+    assert drawn_px(after.avatar) > 0.05 * SIZE_PX**2
+    assert len(refused(stage)) == 1
+    assert "MemoryError" in caplog.text
+
+
 @pytest.mark.parametrize("state", [State.HOLD, State.IDLE])
 def test_a_picture_that_is_held_or_rests_goes_by_the_switch_as_any_other(
     face: Face, woman: Portrait, state: State
