@@ -182,7 +182,7 @@ class Session(QObject):
             self.measuring,
         )
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
-        self._cleanup.add("models", self._stop_models)
+        self._cleanup.add("models", self.models.stop)
         self._model = ModelInUse(self._run, self.models, self.measuring, self.virtual_camera, self._kept)
         self._going_live = GoingLive(
             self._run,
@@ -294,10 +294,6 @@ class Session(QObject):
     def _make_pipeline(self, settings: AppSettings) -> "Pipeline":
         self.models.expect(settings.model)
         return self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
-
-    def _stop_models(self) -> bool:
-        self.models.stop()
-        return True
 
     def _give(self, pipeline: "Pipeline | None") -> None:
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
