@@ -90,6 +90,7 @@ class PortraitInUse(QObject):
 
     def forget(self) -> None:
         """Another pipeline is made, which animates nobody yet."""
+        self.begin_anew()
         self._link = Chain().portrait
 
     def _use(self, portrait: "Portrait") -> None:

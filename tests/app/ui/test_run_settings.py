@@ -7,6 +7,7 @@ import pytest
 from PyQt6.QtWidgets import QFileDialog
 from pytestqt.qtbot import QtBot
 
+from app.pipeline.events import PersonCutOut
 from app.pipeline.state import State
 from app.settings import load_settings
 from app.ui.main_window import MainWindow
@@ -55,6 +56,18 @@ def test_the_output_gets_another_size_and_rate(
     kept, _ = load_settings(options.settings_path)
     assert (kept.output_width_px, kept.output_fps_hz) == (1920, 24.0)
     assert not world.pipeline.running
+
+
+def test_a_pipeline_that_is_made_anew_cuts_nobody_out_yet(
+    proven: MainWindow, run: RunSettings, world: World, qtbot: QtBot
+) -> None:
+    world.pipeline.tell(PersonCutOut(under_way=True))
+    qtbot.waitUntil(lambda: proven.status.busy.startswith("cutting the person out"))
+    choose(run.size_choice, "1920 x 1080")  # the pipeline that was about it tells of no end any more
+    settle(proven, qtbot, world, 2)
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: proven.session.chain.model.done)
+    qtbot.waitUntil(lambda: proven.status.busy == "")
 
 
 def test_the_same_again_makes_nothing_anew(run: RunSettings, world: World, qtbot: QtBot) -> None:
