@@ -29,6 +29,7 @@ _HEADLESS_ONLY = (
     "remember_calibration",
     "preset",
     "no_retouch",
+    "surroundings",
     "fine_detail",
     "record_motion",
     "background",
@@ -246,6 +247,12 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="show the portrait's own fine detail, up to 512 px, which takes some milliseconds per picture (default: "
         "where the process may use four processors or more)",
+    )
+    group.add_argument(
+        "--surroundings",
+        action=argparse.BooleanOptionalAction,
+        help="show what the photograph shows around the portrait's square, and not that alone (default: as with "
+        "--fine-detail)",
     )
     group.add_argument(
         "--calibration-s",

@@ -71,7 +71,7 @@ _FILE_SINK = "file:"
 _TELL_EVERY_S = 2.0
 _POLL_S = 0.02
 _STOP_S = 12.0
-_UNASKED = ("retouch", "fine_detail")
+_UNASKED = ("retouch", "fine_detail", "surroundings")
 """Settings that are in force though nobody asked for them."""
 
 
@@ -214,6 +214,8 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
         motion=args.motion or LiveSettings().motion,
         keypoints=args.keypoints,
         retouch=not args.no_retouch,
+        surroundings=LiveSettings().surroundings if args.surroundings is None else args.surroundings,
+        cut_out=False,
         fine_detail=LiveSettings().fine_detail if args.fine_detail is None else args.fine_detail,
         calibration_s=args.calibration_s,
         portrait_size=args.portrait_size,

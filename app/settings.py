@@ -130,9 +130,12 @@ class LiveSettings:
     """Where the portrait stands, as a share of the output's width to the right of its middle: -0.5 to 0.5."""
     portrait_y: float = 0.0
     """Likewise, of the height and downwards, from where its size puts it."""
-    cut_out: bool = False
+    surroundings: bool = dataclasses.field(default_factory=has_processors_to_spare)
+    """Whether what the photograph shows around the portrait's square is seen, as far as there is room for it. It takes
+    a few milliseconds per picture, and is as the fine detail unless it is asked for."""
+    cut_out: bool = dataclasses.field(default_factory=has_processors_to_spare)
     """Whether the person is cut out of the portrait, so that the background stays still behind; otherwise the
-    portrait's own background moves along, and the background below is seen around the portrait's square alone."""
+    portrait's own background moves along, and the background below is seen around the portrait alone. Likewise."""
     background: Background = "blur"
     """The portrait's own, blurred; the portrait's own as it is; a colour; a picture; a video, repeated; or none:
     recordings in WebM and snapshots are then transparent, and everything else shows the colour. Without `cut_out` the

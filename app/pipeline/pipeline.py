@@ -80,6 +80,7 @@ class _SwitchedOn(NamedTuple):
     cut_out: bool
     retouch: bool
     fine_detail: bool
+    surroundings: bool
 
 
 class _UseEngine(NamedTuple):
@@ -219,6 +220,7 @@ class Pipeline:
             cut_out=settings.cut_out and not before.cut_out,
             retouch=settings.retouch and not before.retouch,
             fine_detail=settings.fine_detail and not before.fine_detail,
+            surroundings=settings.surroundings and not before.surroundings,
         )
         if any(switched_on):
             with self._lock:

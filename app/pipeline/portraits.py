@@ -23,6 +23,7 @@ from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
 from mcnet.media.expressions import expression
 from mcnet.media.faces import Box, Face, FaceFinder
 from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb, write_rgb
+from mcnet.media.surroundings import Surrounded, surrounded
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,12 @@ class Portrait:
     landmarks_px: NDArray[np.float32] | None
     score: int
     remarks: tuple[str, ...]
+
+    def surrounded(self, size_px: int) -> Surrounded:
+        """The square in a size of its own, with what the photograph shows around it."""
+        from mcnet.engine import resized  # the window looks at portraits before there is an engine
+
+        return surrounded(turned(self.rgb, self.entry.angle_deg), self.box, resized(self.square, size_px))
 
     @property
     def refusal(self) -> str:

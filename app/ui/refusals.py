@@ -6,7 +6,7 @@ from app.pipeline.events import SettingRefused
 from app.settings import LiveSettings
 from app.ui.messages import Message
 
-_ALONE = ("slate_image", "idle_motion", "retouch", "fine_detail", "cut_out")
+_ALONE = ("slate_image", "idle_motion", "retouch", "fine_detail", "surroundings", "cut_out")
 _BACKGROUND = ("background", "background_image", "background_video")
 
 
@@ -39,7 +39,7 @@ class Refusals(QObject):
 
     def follow_portrait(self) -> None:
         """Another portrait is animated: what was said of the drawing on the one before goes."""
-        self._clear({"retouch", "fine_detail"})
+        self._clear({"retouch", "fine_detail", "surroundings"})
 
     def _clear(self, settings: set[str]) -> None:
         for setting in self._refused & settings:

@@ -43,6 +43,7 @@ class SceneControls(QWidget):
     """Shows the scene's settings and passes changes on to the session.
 
     Attributes:
+        surroundings: whether what the photo shows around the portrait is seen.
         cut_out: whether the person is cut out.
         background: of which kind.
         blur: of the portrait's own background.
@@ -61,6 +62,12 @@ class SceneControls(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
+        self.surroundings = Switch(
+            tr("Show the photo around the portrait"),
+            tr(
+                "Shoulders, hair and the room are seen as far as the photo shows them, not the portrait's square alone."
+            ),
+        )
         self.cut_out = Switch(
             tr("Cut the person out"),
             tr("The background stays still behind the person, instead of moving along with the head."),
@@ -120,6 +127,7 @@ class SceneControls(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
+        column.addWidget(self.surroundings)
         column.addWidget(self.cut_out)
         column.addLayout(row)
         for widget in (
@@ -133,6 +141,7 @@ class SceneControls(QWidget):
         ):
             column.addWidget(widget)
         column.addWidget(self.reset_button, 0, Qt.AlignmentFlag.AlignLeft)
+        self.surroundings.clicked.connect(lambda on: self._set(surroundings=on))
         self.cut_out.clicked.connect(self._cut)
         self.background.activated.connect(lambda row: self._choose(cast(Background, self.background.itemData(row))))
         self.blur.moved.connect(lambda value: self._set(background_blur=value))
@@ -231,6 +240,7 @@ class SceneControls(QWidget):
     def refresh(self) -> None:
         """Show what is in force."""
         live = self._live
+        self.surroundings.setChecked(live.surroundings)
         self.cut_out.setChecked(live.cut_out)
         self.background.setCurrentIndex(self.background.findData(live.background))
         self.blur.set_value(live.background_blur)

@@ -144,6 +144,7 @@ STAGES = {
     "render": phrase("render"),
     "detail": phrase("fine detail"),
     "retouch": phrase("retouch"),
+    "surround": phrase("surroundings"),
     "matte": phrase("matte"),
     "cut out": phrase("cut out"),
     "compose": phrase("compose"),

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from assets import ROOT as ASSETS
 from mcnet.arrays import Rgb
 from mcnet.media.face_mesh import checked_content
+from mcnet.media.surroundings import NO_MARGINS, Margins, on_pixels, places_px, whole
 
-MATTE_VERSION = 3
+MATTE_VERSION = 4
 """Of how mattes are made: one that was kept under another is not used."""
 NETWORK = ASSETS / "models" / "selfie_segmentation.tflite"
 _SHA256 = "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
@@ -31,6 +32,9 @@ _SMOOTH_EDGE, _SOFT = 0.035, 0.02
 _ABOVE = 0.012
 _HOLE = 0.5  # of alpha
 _FOREGROUND_RADIUS = 0.05
+_FOREGROUND_PX = 128
+_FRINGE_PX = 7
+_ROW = 1024
 _TRACE = 0.02
 _UNSURE, _SURE = 0.4, 0.7  # of the variance that the picture's colours explain
 _SPECKLE_SIGMA, _OWN_SIGMA = 0.008, 0.005
@@ -38,25 +42,34 @@ _LEAST = 1e-5
 
 
 class Matte(NamedTuple):
-    """A portrait's square, taken apart.
+    """A portrait, taken apart: its square, or a picture around that.
 
     Attributes:
-        alpha: (S, S) float32 in [0, 1], the person's share of each pixel.
-        plate: (S, S, 3) uint8 RGB, the background, filled in where the person was.
-        padded: (S + n, S), `alpha` with n more rows above it, in which it ends.
+        alpha: (H, W) float32 in [0, 1], the person's share of each pixel.
+        plate: (H, W, 3) uint8 RGB, the background, filled in where the person was.
+        padded: (H + n, W), `alpha` with n more rows above it, in which it ends.
+        margins: of the square in the picture.
     """
 
     alpha: NDArray[np.float32]
     plate: Rgb
     padded: NDArray[np.float32]
+    margins: Margins = NO_MARGINS
+
+    def of_square(self) -> "Matte":
+        """That of the square alone."""
+        if not any(self.margins):
+            return self
+        alpha = np.ascontiguousarray(self.margins.square(self.alpha))
+        return Matte(alpha, np.ascontiguousarray(self.margins.square(self.plate)), _faded_above(alpha, len(alpha)))
 
 
 class Cutout(NamedTuple):
     """A person without background.
 
     Attributes:
-        colours: (S, S, 3) uint8 RGB of the person alone; where there is nothing of him they count for nothing.
-        alpha: (S, S) float32 in [0, 1], the person's share of each pixel.
+        colours: (H, W, 3) uint8 RGB of the person alone; where there is nothing of him they count for nothing.
+        alpha: (H, W) float32 in [0, 1], the person's share of each pixel.
     """
 
     colours: Rgb
@@ -67,30 +80,60 @@ class Cutout(NamedTuple):
         return np.asarray(cv2.blendLinear(self.colours, background, self.alpha, 1 - self.alpha), np.uint8)
 
     def rgba(self) -> NDArray[np.uint8]:
-        """(S, S, 4) uint8, straight alpha."""
+        """(H, W, 4) uint8, straight alpha."""
         return np.dstack((self.colours, cv2.convertScaleAbs(self.alpha, alpha=255)))
 
 
-def cut_out(square: Rgb) -> Matte:
+def cut_out(picture: Rgb, margins: Margins = NO_MARGINS) -> Matte:
     """Find the person in a portrait.
 
     Args:
-        square: (S, S, 3) uint8 RGB, as the engine shows it; S at least 64.
+        picture: (H, W, 3) uint8 RGB, the square as the engine shows it, of 64 px at least, with what is around it.
+        margins: of the square in the picture.
 
     Raises:
         MediaError: the bundled network is missing or damaged.
     """
-    alpha = _refined(square, _segmented(square))
-    return Matte(alpha, _plate(square, alpha), _faded_above(alpha))
+    side = margins.side(picture)
+    alpha = _refined(picture, _person(picture, margins), side)
+    return Matte(alpha, _plate(picture, alpha, side), _faded_above(alpha, side), margins)
 
 
-def resized_matte(matte: Matte, size_px: int) -> Matte:
-    """A portrait's matte for pictures of another size: with no more of its edges than it had."""
-    smaller = size_px < len(matte.alpha)
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    alpha = np.asarray(cv2.resize(matte.alpha, (size_px, size_px), interpolation=how), np.float32)
-    plate = np.asarray(cv2.resize(matte.plate, (size_px, size_px), interpolation=how), np.uint8)
-    return Matte(alpha, plate, _faded_above(alpha))
+def resized_matte(matte: Matte, size_px: tuple[int, int], margins: Margins = NO_MARGINS) -> Matte:
+    """A portrait's matte for pictures of another size: with no more of its edges than it had.
+
+    Args:
+        matte: of the portrait, in any size.
+        size_px: width and height of the other one.
+        margins: of the square in that.
+    """
+    how = cv2.INTER_AREA if size_px[1] < len(matte.alpha) else cv2.INTER_LINEAR
+    alpha = np.asarray(cv2.resize(matte.alpha, size_px, interpolation=how), np.float32)
+    plate = np.asarray(cv2.resize(matte.plate, size_px, interpolation=how), np.uint8)
+    return Matte(alpha, plate, _faded_above(alpha, margins.side(alpha)), margins)
+
+
+def _person(picture: Rgb, margins: Margins) -> NDArray[np.float32]:
+    """Where the person is, coarsely, (H, W) in [0, 1].
+
+    The network looks at the square, as closely as it can, and once more at the whole picture, where there is more of
+    it: what it finds there counts outside of the square, if it hangs together with the person in it.
+    """
+    inside = _segmented(margins.square(picture))
+    if not any(margins):
+        return inside
+    height, width = picture.shape[:2]
+    over = max(height, width)
+    square = cv2.copyMakeBorder(picture, 0, over - height, 0, over - width, cv2.BORDER_REPLICATE)
+    soft = np.ascontiguousarray(_segmented(np.asarray(square, np.uint8))[:height, :width])
+    within = np.pad(np.ones_like(inside), [(margins.top, margins.bottom), (margins.left, margins.right)])
+    depth = cv2.distanceTransform(within.astype(np.uint8), cv2.DIST_L2, 3)  # where there is no margin, whole at once
+    share = np.clip(margins.square(np.asarray(depth, np.float32)) / (_BAND * len(inside)), 0, 1)
+    square_of = margins.square(soft)
+    square_of += share * (inside - square_of)
+    _, parts = cv2.connectedComponents((soft > 0.5).astype(np.uint8))
+    own = np.unique(margins.square(parts))
+    return np.where(np.isin(parts, own), soft, np.minimum(soft, 0.5)).astype(np.float32)
 
 
 def _segmented(square: Rgb) -> NDArray[np.float32]:
@@ -104,17 +147,16 @@ def _segmented(square: Rgb) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(answer, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _refined(square: Rgb, soft: NDArray[np.float32]) -> NDArray[np.float32]:
+def _refined(picture: Rgb, soft: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """The network's answer with the edges of the picture: decided anew within a band, and sure of itself outside.
 
     Where person and background have the same colour (dark hair before a dark chair) the picture has no edge to give,
     and the guided filter would leave a half transparent smudge: there the network's own edge stays.
     """
-    side = len(square)
     person = (soft > 0.5).astype(np.uint8)
     kernel = _disc(_BAND * side)
     inside, touched = cv2.erode(person, kernel), cv2.dilate(person, kernel)
-    guide = square.astype(np.float32) / np.float32(255)
+    guide = picture.astype(np.float32) / np.float32(255)
     guided, explained = _guided(guide, person.astype(np.float32), round(_RADIUS * side))
     decided = (cv2.GaussianBlur(soft, (0, 0), _SPECKLE_SIGMA * side) > 0.5).astype(np.float32)
     own = cv2.GaussianBlur(decided, (0, 0), _OWN_SIGMA * side)
@@ -153,39 +195,39 @@ def _guided(
     return np.asarray((mean(slope) * guide).sum(-1) + mean(offset), np.float32), np.asarray(explained, np.float32)
 
 
-def _plate(square: Rgb, alpha: NDArray[np.float32]) -> Rgb:
+def _plate(picture: Rgb, alpha: NDArray[np.float32], side: int) -> Rgb:
     """The background alone: what lies behind the person, and a little around, is filled in from what is seen of it.
 
     Right behind the person's edge, where a head that turns uncovers it, it is what is seen on the other side of that
     edge, mirrored: textures and lines that end at the person go on. Farther behind, inpainting goes on with these
     lines, which makes rays: there they are smoothed out.
     """
-    side = len(square)
     hidden = cv2.dilate((alpha > _TRACE).astype(np.uint8), _disc(_BEHIND * side))
     if hidden.all():
-        return np.full_like(square, square.reshape(-1, 3).mean(0).astype(np.uint8))
-    filled = cv2.inpaint(square, hidden, 3, cv2.INPAINT_TELEA)
+        return np.full_like(picture, picture.reshape(-1, 3).mean(0).astype(np.uint8))
+    filled = cv2.inpaint(picture, hidden, 3, cv2.INPAINT_TELEA)
     deep = np.clip(cv2.distanceTransform(hidden, cv2.DIST_L2, 3) / (_DEEP * side), 0, 1).astype(np.float32)
     smooth = cv2.GaussianBlur(filled, (0, 0), _DEEP * side)
-    mirrored, share = _mirrored(square, hidden)
+    mirrored, share = _mirrored(picture, hidden, side)
     return np.asarray(
         cv2.blendLinear(mirrored, cv2.blendLinear(smooth, filled, deep, 1 - deep), share, 1 - share), np.uint8
     )
 
 
-def _mirrored(square: Rgb, hidden: cv2.typing.MatLike) -> tuple[cv2.typing.MatLike, NDArray[np.float32]]:
+def _mirrored(picture: Rgb, hidden: cv2.typing.MatLike, side: int) -> tuple[cv2.typing.MatLike, NDArray[np.float32]]:
     """What is seen, mirrored at the edge of what is hidden, and how far that is to be used; what is seen stays.
 
     Args:
-        square: (S, S, 3).
-        hidden: (S, S) uint8, 1 where nothing is seen; not everywhere.
+        picture: (H, W, 3).
+        hidden: (H, W) uint8, 1 where nothing is seen; not everywhere.
+        side: of the portrait's square.
     """
-    side = len(square)
+    height, width = hidden.shape
     depth, nearest = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     seen = hidden == 0
     edges = np.zeros((int(nearest.max()) + 1, 2), np.float32)
     edges[nearest[seen]] = np.argwhere(seen)[:, ::-1]
-    here = np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32),) * 2), axis=-1)
+    here = np.stack(np.meshgrid(*(np.arange(size, dtype=np.float32) for size in (width, height))), axis=-1)
     # Each pixel by itself would look across the very next strand of hair.
     way = cv2.GaussianBlur((edges[nearest] - here) / np.maximum(depth, 1)[..., None], (0, 0), _SMOOTH_EDGE * side)
     way /= np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), _LEAST)
@@ -195,12 +237,12 @@ def _mirrored(square: Rgb, hidden: cv2.typing.MatLike) -> tuple[cv2.typing.MatLi
     within = cv2.distanceTransform(usable, cv2.DIST_L2, 5)[1:-1, 1:-1] / (_SOFT * side) - 0.5
     near, far = _MIRRORED
     share = np.clip(within, 0, 1) * np.clip((far - depth / side) / (far - near), 0, 1)
-    return cv2.remap(square, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), share.astype(np.float32)
+    return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), share.astype(np.float32)
 
 
-def _faded_above(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+def _faded_above(alpha: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     """The alpha with more rows above it, in which it ends: a head that is cut off by the picture's upper edge."""
-    rows = max(1, round(_ABOVE * len(alpha)))
+    rows = max(1, round(_ABOVE * side))
     share = np.linspace(0, 1, rows + 1, dtype=np.float32)[:-1, None]
     return np.concatenate((alpha[:1] * share, alpha))
 
@@ -215,7 +257,7 @@ def cut_frame(matte: Matte, rgb: Rgb, deformation: NDArray[np.float32], occlusio
 
     Args:
         matte: of the portrait.
-        rgb: (S, S, 3) uint8 RGB, the engine's picture.
+        rgb: (H, W, 3) uint8 RGB, the animated picture, as large as the matte.
         deformation: (64, 64, 2) float32 of that frame, as `mcnet.arrays.Flow` has it.
         occlusion: (64, 64) float32, likewise.
     """
@@ -223,9 +265,9 @@ def cut_frame(matte: Matte, rgb: Rgb, deformation: NDArray[np.float32], occlusio
     return Cutout(person_colours(rgb, alpha), alpha)
 
 
-def cut_portrait(matte: Matte, square: Rgb) -> Cutout:
+def cut_portrait(matte: Matte, picture: Rgb) -> Cutout:
     """The person in the portrait itself, which `cut_out` was given."""
-    return Cutout(person_colours(square, matte.alpha), matte.alpha)
+    return Cutout(person_colours(picture, matte.alpha), matte.alpha)
 
 
 def moved_alpha(matte: Matte, deformation: NDArray[np.float32], occlusion: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -242,16 +284,17 @@ def moved_alpha(matte: Matte, deformation: NDArray[np.float32], occlusion: NDArr
         occlusion: (64, 64) float32, likewise.
 
     Returns:
-        (S, S) float32 in [0, 1].
+        (H, W) float32 in [0, 1].
     """
-    side = len(matte.alpha)
-    above = len(matte.padded) - side
-    places_px = (deformation + 1) * np.float32((side - 1) / 2) + np.array((0, above), np.float32)
-    x, y = cv2.split(_enlarged(places_px, side))
-    alpha = cv2.remap(matte.padded, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    hidden = _holes(cv2.resize(alpha, occlusion.shape, interpolation=cv2.INTER_AREA)) * (1 - occlusion)
-    whole = alpha + (1 - alpha) * _enlarged(hidden, side) if hidden.any() else alpha
-    return np.asarray(whole, np.float32)
+    x, y = places_px(deformation, matte.margins.side(matte.alpha), matte.margins, whole(matte.alpha))
+    above = len(matte.padded) - len(matte.alpha)
+    moved = cv2.remap(matte.padded, x, y + np.float32(above), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    alpha = np.asarray(moved, np.float32)
+    square = matte.margins.square(alpha)
+    hidden = _holes(cv2.resize(square, occlusion.shape, interpolation=cv2.INTER_AREA)) * (1 - occlusion)
+    if hidden.any():
+        square += (1 - square) * on_pixels(hidden, len(square))
+    return alpha
 
 
 def _holes(alpha: cv2.typing.MatLike) -> NDArray[np.float32]:
@@ -261,15 +304,6 @@ def _holes(alpha: cv2.typing.MatLike) -> NDArray[np.float32]:
     return cv2.dilate(outside[1:-1, 1:-1], np.ones((3, 3), np.uint8)).astype(np.float32)
 
 
-def _enlarged(maps: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """(64, 64) or (64, 64, n) -> (side, side), corners on corners, as the network resizes its maps."""
-    step = (len(maps) - 1) / (side - 1)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    matrix = np.array([[step, 0, 0], [0, step, 0]])
-    whole = cv2.warpAffine(maps, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(whole, np.float32)
-
-
 def person_colours(rgb: Rgb, alpha: NDArray[np.float32]) -> Rgb:
     """The colours of the person alone: what is left of half transparent pixels without the background behind.
 
@@ -277,25 +311,44 @@ def person_colours(rgb: Rgb, alpha: NDArray[np.float32]) -> Rgb:
     the other, stand for them; and of the person what the pixel itself has beyond the mixture of the two.
 
     Args:
-        rgb: (S, S, 3) uint8.
-        alpha: (S, S) float32, the person's share of each pixel.
+        rgb: (H, W, 3) uint8.
+        alpha: (H, W) float32, the person's share of each pixel.
 
     Returns:
-        (S, S, 3) uint8 RGB. Where there is nothing of the person it counts for nothing.
+        (H, W, 3) uint8 RGB. Where there is nothing of the person it counts for nothing.
     """
-    side = len(rgb)
-    half = (side + 1) // 2
-    picture = cv2.resize(rgb, (half, half), interpolation=cv2.INTER_AREA).astype(np.float32)
-    little = np.asarray(cv2.resize(alpha, (half, half), interpolation=cv2.INTER_AREA), np.float32)
-    size = 2 * max(1, round(_FOREGROUND_RADIUS * half)) + 1
+    height, width = alpha.shape
+    # The means are of wide neighbourhoods, and need no more pixels than that.
+    scale = min(1.0, _FOREGROUND_PX / min(height, width))
+    little_px = (round(width * scale), round(height * scale))
+    picture = cv2.resize(rgb, little_px, interpolation=cv2.INTER_AREA).astype(np.float32)
+    little = np.asarray(cv2.resize(alpha, little_px, interpolation=cv2.INTER_AREA), np.float32)
+    size = 2 * max(1, round(_FOREGROUND_RADIUS * min(little_px))) + 1
+    # Inside of the person all is his; outside, colours count as far as they are mixed with when they are enlarged.
+    near = cv2.dilate((alpha > 0).astype(np.uint8), np.ones((_FRINGE_PX, _FRINGE_PX), np.uint8)) > 0
+    rows, columns = np.nonzero(near & (alpha < 1))
+    if not rows.size:
+        return rgb
+    x, y = (
+        (places + 0.5) * np.float32(little_px[axis] / (width, height)[axis]) - 0.5
+        for axis, places in enumerate((columns, rows))
+    )
+    share = alpha[rows, columns, None]
     means = []
     for weight in (np.clip(2 * little - 1, _TRACE * little, 1), np.clip(1 - 2 * little, _TRACE * (1 - little), 1)):
         weighed = np.dstack((picture * weight[..., None], weight + _LEAST))
         mean = np.asarray(cv2.blur(weighed, (size, size), borderType=cv2.BORDER_REFLECT), np.float32)
-        colours_of = np.asarray(mean[..., :3] / mean[..., 3:], np.float32)
-        means.append(cv2.resize(colours_of, (side, side), interpolation=cv2.INTER_LINEAR))
+        means.append(_at(np.asarray(mean[..., :3] / mean[..., 3:], np.float32), x, y))
     person, rest = means
-    share = cv2.merge([alpha] * 3)
-    beyond = cv2.subtract(rgb.astype(np.float32), cv2.add(rest, cv2.multiply(share, cv2.subtract(person, rest))))
-    colours = cv2.add(person, cv2.multiply(share, beyond))
-    return np.asarray(cv2.convertScaleAbs(np.maximum(colours, 0)), np.uint8)
+    beyond = rgb[rows, columns] - (rest + share * (person - rest))
+    colours = rgb.copy()
+    colours[rows, columns] = np.clip(np.rint(person + share * beyond), 0, 255).astype(np.uint8)
+    return colours
+
+
+def _at(maps: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(H, W, n) at (N,) places in its pixels, (N, n): linear between them."""
+    rows = -(-len(x) // _ROW)  # OpenCV takes no row of any length
+    there_x, there_y = (np.resize(places, (rows, _ROW)).astype(np.float32) for places in (x, y))
+    found = cv2.remap(maps, there_x, there_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(found, np.float32).reshape(rows * _ROW, -1)[: len(x)]

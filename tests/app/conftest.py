@@ -1,4 +1,4 @@
-"""Faces and portraits for the app's tests, found once."""
+"""Faces and portraits for the app's tests, found once, and as many processors as on the smallest machine."""
 
 from pathlib import Path
 
@@ -7,6 +7,12 @@ import pytest
 
 from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
 from mcnet.media.faces import Face
+
+
+@pytest.fixture(autouse=True)
+def _two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every machine settings are those of one that has two: a test says so where it wants more."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -323,23 +323,26 @@ def test_nothing_is_drawn_where_it_is_switched_off(capsys: pytest.CaptureFixture
     assert "--no-retouch goes with --headless" in capsys.readouterr().err
 
 
-def test_fine_detail_is_there_where_there_are_processors_for_it_or_as_it_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("option", ["fine-detail", "surroundings"])
+def test_what_takes_time_is_there_where_there_are_processors_for_it_or_as_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     parser = build_parser()
     for processors, usual in ((3, False), (4, True)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=processors: set(range(n)), raising=False)
         asked: tuple[tuple[list[str], bool], ...] = (
             ([], usual),
-            (["--fine-detail"], True),
-            (["--no-fine-detail"], False),
+            ([f"--{option}"], True),
+            ([f"--no-{option}"], False),
         )
         for options, on in asked:
-            assert live_settings(parser.parse_args(["--headless", *options])).fine_detail is on
-    for option in ("--fine-detail", "--no-fine-detail"):
+            got = live_settings(parser.parse_args(["--headless", *options]))
+            assert getattr(got, option.replace("-", "_")) is on
+            assert got.cut_out is False  # that is asked for by a background
+    for asked_in_the_window in (f"--{option}", f"--no-{option}"):
         with pytest.raises(SystemExit):
-            main([option])
-        assert "--fine-detail goes with --headless" in capsys.readouterr().err
+            main([asked_in_the_window])
+        assert f"--{option} goes with --headless" in capsys.readouterr().err
 
 
 def test_a_run_ends_with_the_last_of_its_sinks() -> None:

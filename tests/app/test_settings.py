@@ -1,6 +1,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,18 +42,21 @@ def test_no_file_means_defaults_and_no_message(tmp_path: Path) -> None:
     assert load_settings(tmp_path / "settings.toml") == (AppSettings(), None)
 
 
-def test_settings_of_before_there_was_fine_detail_have_it_where_there_are_processors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["fine_detail", "surroundings", "cut_out"])
+def test_what_takes_time_is_on_where_there_are_processors_unless_it_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     path = tmp_path / "settings.toml"
     for processors, usual in ((2, False), (8, True)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=processors: set(range(n)), raising=False)
         path.write_text("[live]\nzoom = 1.5\n", encoding="utf-8")
         kept = load_settings(path)[0]
-        assert kept.live == LiveSettings(zoom=1.5, fine_detail=usual)
+        assert kept.live.zoom == 1.5
+        assert getattr(kept.live, name) is usual
         for on in (True, False):  # what was chosen stays, wherever the next start is
-            save_settings(path, AppSettings(live=LiveSettings(fine_detail=on)))
-            assert load_settings(path)[0].live.fine_detail is on
+            chosen: dict[str, Any] = {name: on}
+            save_settings(path, AppSettings(live=LiveSettings(**chosen)))
+            assert getattr(load_settings(path)[0].live, name) is on
 
 
 def test_a_file_that_is_no_toml_is_kept_aside_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -65,7 +65,7 @@ def test_where_person_and_background_have_one_colour_no_smudge_is_left() -> None
     square[:128, 128:] = 200
     soft = np.zeros((SIDE, SIDE), np.float32)
     soft[:, :129] = 1
-    alpha = module._refined(np.clip(square + noise, 0, 255).astype(np.uint8), soft)
+    alpha = module._refined(np.clip(square + noise, 0, 255).astype(np.uint8), soft, SIDE)
     ends = (alpha > 0.5).sum(1)
     assert np.abs(ends[:110] - 128).max() <= 1  # the picture's edge
     assert np.abs(ends[150:] - 129).max() <= 2  # the network's
@@ -100,7 +100,7 @@ def test_textures_and_lines_go_on_behind_the_person_s_edge(side: int) -> None:
     person = slice(round(0.3 * side), round(0.7 * side))
     alpha[:, person] = 1
     square[:, person] = (255, 0, 0)
-    plate = module._plate(square, alpha).astype(int)
+    plate = module._plate(square, alpha, len(square)).astype(int)
     uncovered = plate[:, person.start : person.start + round(0.02 * side)]
     beside = square[:, person.start - round(0.1 * side) : person.start - round(0.03 * side)]
     upper, lower = slice(0, side // 2 - 3), slice(side // 2 + 3, side)
@@ -117,13 +117,13 @@ def test_nothing_of_a_person_is_mirrored_into_the_plate() -> None:
     alpha = np.zeros((side, side), np.float32)
     alpha[:, 60:120] = alpha[:, 140:200] = 1
     square[alpha > 0] = (255, 0, 0)
-    plate = module._plate(square, alpha).astype(int)
+    plate = module._plate(square, alpha, len(square)).astype(int)
     assert (plate[..., 0] - plate[..., 1]).max() < 40
 
 
 def test_a_picture_that_is_all_person_has_a_plate() -> None:
     square = np.full((SIDE, SIDE, 3), 90, np.uint8)
-    assert (module._plate(square, np.ones((SIDE, SIDE), np.float32)) == 90).all()
+    assert (module._plate(square, np.ones((SIDE, SIDE), np.float32), SIDE) == 90).all()
 
 
 def test_the_matte_moves_as_the_picture_does(bald_man: tuple[NDArray[np.uint8], Matte]) -> None:
@@ -137,7 +137,7 @@ def test_the_matte_moves_as_the_picture_does(bald_man: tuple[NDArray[np.uint8], 
 
 def test_a_head_that_is_cut_off_above_ends_there(bald_man: tuple[NDArray[np.uint8], Matte]) -> None:
     _, matte = bald_man
-    cut = Matte(np.ones_like(matte.alpha), matte.plate, module._faded_above(np.ones_like(matte.alpha)))
+    cut = Matte(np.ones_like(matte.alpha), matte.plate, module._faded_above(np.ones_like(matte.alpha), SIDE))
     lowered = moved_alpha(cut, still(by_y=-0.4), TRUSTED)  # 51 px
     assert (lowered[:30] == 0).all()
     assert (lowered[60:] == 1).all()

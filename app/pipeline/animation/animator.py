@@ -178,20 +178,28 @@ class Animator:
     def _tell_source(self, source: Source, known: bool) -> None:
         self._emit(SourceReady(source.portrait.entry.key, from_cache=known, measured=source.space is not None))
 
-    def try_again(self, *, cut_out: bool, retouch: bool, fine_detail: bool) -> None:
+    def try_again(
+        self,
+        *,
+        cut_out: bool = False,
+        retouch: bool = False,
+        fine_detail: bool = False,
+        surroundings: bool = False,
+    ) -> None:
         """Try once more what was switched on again, if it has failed before.
 
         Args:
             cut_out: whether that is to cut the person out.
             retouch: whether it is to draw what the network cannot show.
             fine_detail: whether it is to show the portrait's own.
+            surroundings: whether it is to show what is around the square.
         """
         if cut_out and self._mattes.try_again():
             self._pictures.renew()
         if self._source is None:
             return
-        self._source.finishes.try_again(retouch=retouch, fine_detail=fine_detail)
-        if fine_detail and self._source.finishes.has_detail:
+        self._source.finishes.try_again(retouch=retouch, fine_detail=fine_detail, surroundings=surroundings)
+        if surroundings or (fine_detail and self._source.finishes.has_detail):
             self._pictures.renew()
 
     def calibrate(self, duration_s: float) -> None:
@@ -240,6 +248,7 @@ class Animator:
             self._mattes.wished = settings.cut_out
             self._pictures.renew()
         self._pictures.wish_detail(wished=settings.fine_detail)
+        self._pictures.wish_surroundings(wished=settings.surroundings)
         self._pictures.retouches = settings.retouch
         ready = self._mattes.ready()
         if ready is not None:

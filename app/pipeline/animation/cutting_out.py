@@ -9,11 +9,9 @@ import threading
 import time
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from app.pipeline.animation.source_store import SourceStore
-from mcnet.engine import resized
+from app.pipeline.portraits import Portrait
 from mcnet.errors import sentence
 from mcnet.media.errors import MediaError
 from mcnet.media.matte import Matte, cut_out, resized_matte
@@ -33,24 +31,25 @@ class CuttingOut:
     """One portrait that is being cut out, or was.
 
     Args:
-        square: (S, S, 3) uint8, the portrait's.
-        size_px: the side of the pictures that it is for.
+        portrait: who.
+        size_px: the side of its square in the pictures that it is for.
         meanwhile: what serves until the end: a matte that was made for pictures of another size.
 
     Attributes:
-        square: as given; the same array.
+        portrait: as given.
         size_px: as given.
         took_s: for how long the matte was computed; 0 before that, and where it was kept.
         matte: what there is now; None before the end without `meanwhile`, and where none can be made.
         failure: why it cannot be, for people; "" otherwise.
     """
 
-    def __init__(self, square: NDArray[np.uint8], size_px: int, meanwhile: Matte | None = None) -> None:
-        self.square = square
+    def __init__(self, portrait: Portrait, size_px: int, meanwhile: Matte | None = None) -> None:
+        self.portrait = portrait
         self.size_px = size_px
         self.took_s = 0.0
         self.matte = meanwhile
         self.failure = ""
+        self._squared: tuple[Matte, Matte] | None = None
         self._wished_s = time.monotonic()
         self._ended = threading.Event()
 
@@ -69,9 +68,18 @@ class CuttingOut:
         """Whether it is not over after a time that a user notices."""
         return self.matte is None and not self.over and time.monotonic() - self._wished_s > _TELL_AFTER_S
 
-    def is_for(self, square: NDArray[np.uint8], size_px: int) -> bool:
+    def is_for(self, portrait: Portrait, size_px: int) -> bool:
         """Whether it is that very portrait's, for pictures of that size."""
-        return self.square is square and self.size_px == size_px
+        return self.portrait is portrait and self.size_px == size_px
+
+    def matte_of(self, *, surrounded: bool) -> Matte | None:
+        """What there is now, for pictures with what is around the square, or for the square alone."""
+        whole = self.matte
+        if whole is None or surrounded:
+            return whole
+        if self._squared is None or self._squared[0] is not whole:
+            self._squared = whole, whole.of_square()
+        return self._squared[1]
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end; whether it came."""
@@ -102,12 +110,12 @@ class CuttingOut:
             self._ended.set()
 
     def _matte(self, store: SourceStore | None) -> Matte:
-        shown = resized(self.square, self.size_px)
-        kept = store.load_matte(shown) if store else None
+        shown, margins = self.portrait.surrounded(self.size_px)
+        kept = store.load_matte(shown, margins) if store else None
         if kept is not None:
             return kept
         began_s = time.perf_counter()
-        made = cut_out(shown)
+        made = cut_out(shown, margins)
         self.took_s = time.perf_counter() - began_s
         if store:
             store.save_matte(shown, made)
@@ -135,19 +143,19 @@ class Cutter:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def begin(self, square: NDArray[np.uint8], size_px: int, *, before: CuttingOut | None = None) -> CuttingOut:
+    def begin(self, portrait: Portrait, size_px: int, *, before: CuttingOut | None = None) -> CuttingOut:
         """Have a portrait cut out; it may be under way already, and over at once where that cannot begin.
 
         Args:
-            square: (S, S, 3) uint8, the portrait's.
-            size_px: the side of the pictures that it is for.
+            portrait: who.
+            size_px: the side of its square in the pictures that it is for.
             before: what was cut out last; of the same portrait it serves until this one is over.
         """
         with self._lock:
             for one in (self._current, *self._waiting):
-                if one is not None and not one.failed and one.is_for(square, size_px):
+                if one is not None and not one.failed and one.is_for(portrait, size_px):
                     return one
-            wish = CuttingOut(square, size_px, _in_size(before, square, size_px))
+            wish = CuttingOut(portrait, size_px, _in_size(before, portrait, size_px))
             if self._closed:
                 wish.fail(RuntimeError("closed"))
                 return wish
@@ -194,12 +202,13 @@ class Cutter:
             return self._current
 
 
-def _in_size(before: CuttingOut | None, square: NDArray[np.uint8], size_px: int) -> Matte | None:
+def _in_size(before: CuttingOut | None, portrait: Portrait, size_px: int) -> Matte | None:
     """The matte of the same portrait that there is already, for pictures of another size."""
-    if before is None or before.square is not square or before.matte is None:
+    if before is None or before.portrait is not portrait or before.matte is None:
         return None
     try:
-        return resized_matte(before.matte, size_px)
+        shown, margins = portrait.surrounded(size_px)
+        return resized_matte(before.matte, (shown.shape[1], shown.shape[0]), margins)
     except Exception as error:  # out of memory, say: the picture before stays until there is another
         logger.warning("the matte cannot be resized: %s", error)
         return None

@@ -17,6 +17,7 @@ from mcnet.media.attempts import Attempts
 from mcnet.media.fine_detail import ENOUGH_PIXELS, MOST_TIMES, FineDetail
 from mcnet.media.head_motion import PortraitInSpace
 from mcnet.media.retouch import Retouch, Retouching
+from mcnet.media.surroundings import NO_MARGINS, Surrounded, around_animated
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,32 @@ class Detailing(Attempts):
         return FineDetail(self._square, self._large)
 
 
+class Surrounding(Attempts):
+    """What is seen around a portrait's square; where that fails, pictures show the square alone.
+
+    Args:
+        portrait: whose.
+        size_px: the side of the square.
+        refuse: told of a failure, while it is handled.
+    """
+
+    def __init__(self, portrait: Portrait, size_px: int, refuse: Callable[[Exception], None]) -> None:
+        super().__init__(refuse)
+        self._of, self._size_px = portrait, size_px
+
+    def around(self, rgb: Rgb, deformation: NDArray[np.float32]) -> Surrounded:
+        """See `around_animated`; without margins where that fails."""
+        return self._attempt(
+            lambda: Surrounded(around_animated(self._portrait, rgb, deformation), self._portrait.margins),
+            instead=Surrounded(rgb, NO_MARGINS),
+        )
+
+    @cached_property
+    def _portrait(self) -> Surrounded:
+        """Made when it is first needed, where its failure is one of a picture."""
+        return self._of.surrounded(self._size_px)
+
+
 class Finish(NamedTuple):
     """What is done to the network's pictures of a portrait, for one size.
 
@@ -52,11 +79,13 @@ class Finish(NamedTuple):
         size_px: the side of the pictures as they go out.
         detail: brings them to that size; None: the network makes them in it.
         retouching: of pictures of that size, where the portrait's head is known.
+        surrounding: of pictures of that size.
     """
 
     size_px: int
     detail: Detailing | None
     retouching: Retouching | None
+    surrounding: Surrounding
 
     @property
     def usable(self) -> bool:
@@ -83,12 +112,16 @@ class Finishes:
         self._emit = emit
         size_px = detailed_px(portrait, own_px)
         square = resized(portrait.square, own_px)
-        self._plain = Finish(own_px, None, self._retouching_of(square, space))
+        self._plain = Finish(own_px, None, self._retouching_of(square, space), self._surrounding_of(portrait, own_px))
         self._detailed: Finish | None = None  # where the portrait has no more to show
         if size_px != own_px:
             large = resized(portrait.square, size_px)
-            detail = Detailing(square, large, self._refuse_detail)
-            self._detailed = Finish(size_px, detail, self._retouching_of(large, space))
+            self._detailed = Finish(
+                size_px,
+                Detailing(square, large, self._refuse_detail),
+                self._retouching_of(large, space),
+                self._surrounding_of(portrait, size_px),
+            )
 
     def now(self, *, detailed: bool) -> Finish:
         """What is to be done.
@@ -99,18 +132,21 @@ class Finishes:
         wished = self._detailed if detailed else None
         return wished if wished is not None and wished.usable else self._plain
 
-    def try_again(self, *, retouch: bool, fine_detail: bool) -> None:
+    def try_again(self, *, retouch: bool, fine_detail: bool, surroundings: bool) -> None:
         """Try once more what has failed before, in every size.
 
         Args:
             retouch: whether that is what the network cannot show.
             fine_detail: whether it is the portrait's own detail.
+            surroundings: whether it is what is seen around the square.
         """
         for finish in self._all:
             if retouch and finish.retouching is not None:
                 finish.retouching.try_again()
             if fine_detail and finish.detail is not None:
                 finish.detail.try_again()
+            if surroundings:
+                finish.surrounding.try_again()
 
     @property
     def has_detail(self) -> bool:
@@ -124,6 +160,9 @@ class Finishes:
     def _retouching_of(self, square: Rgb, space: PortraitInSpace | None) -> Retouching | None:
         """For pictures of that square's size."""
         return None if space is None else Retouching(Retouch(square, space.head), self._refuse_retouch)
+
+    def _surrounding_of(self, portrait: Portrait, size_px: int) -> Surrounding:
+        return Surrounding(portrait, size_px, self._refuse_surroundings)
 
     def _refuse_retouch(self, error: Exception) -> None:
         """Tell that nothing more is drawn for this portrait.
@@ -142,6 +181,14 @@ class Finishes:
         logger.error("fine detail", exc_info=error)
         said = phrase("the fine detail of this portrait cannot be shown: {error}", error=sentence(error))
         self._emit(SettingRefused("fine_detail", said))
+
+    def _refuse_surroundings(self, error: Exception) -> None:
+        """Likewise of what is around it; in no size, as with the retouching."""
+        logger.error("surroundings", exc_info=error)
+        for finish in self._all:
+            finish.surrounding.failed = True
+        said = phrase("what is around this portrait cannot be shown: {error}", error=sentence(error))
+        self._emit(SettingRefused("surroundings", said))
 
 
 def detailed_px(portrait: Portrait, size_px: int) -> int:

@@ -51,9 +51,14 @@ class Mattes:
         """End the cutting out; harmless when called again."""
         self._cutter.close()
 
-    def of(self, portrait: Portrait) -> Matte | None:
-        """The matte of the portrait that is animated, for its pictures as they are; None where there is none (yet)."""
-        return self._cutting_of(portrait).matte if self.wished else None
+    def of(self, portrait: Portrait, *, surrounded: bool) -> Matte | None:
+        """The matte of the portrait that is animated, for its pictures as they are; None where there is none (yet).
+
+        Args:
+            portrait: that one.
+            surrounded: whether its pictures show what is around its square.
+        """
+        return self._cutting_of(portrait).matte_of(surrounded=surrounded) if self.wished else None
 
     def failed(self, portrait: Portrait) -> bool:
         """Whether the portrait is to be cut out, and cannot be."""
@@ -134,10 +139,10 @@ class Mattes:
     def _serves(self, cutting: CuttingOut, portrait: Portrait) -> bool:
         """Whether it is that portrait's, in the size that is shown; one that failed is so for every size."""
         size_px = cutting.size_px if cutting.failed else self._size_of(portrait)
-        return cutting.is_for(portrait.square, size_px)
+        return cutting.is_for(portrait, size_px)
 
     def _begin(self, portrait: Portrait) -> CuttingOut:
-        return self._cutter.begin(portrait.square, self._size_of(portrait), before=self.current)
+        return self._cutter.begin(portrait, self._size_of(portrait), before=self.current)
 
     def _cutting_of(self, portrait: Portrait) -> CuttingOut:
         """Cuts out the portrait that is animated; it begins when it is first wanted, and may be done already."""

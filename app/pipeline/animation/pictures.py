@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pipeline.animation.finish import Finish, detailed_px
+from app.pipeline.animation.finish import Finish, Surrounding, detailed_px
 from app.pipeline.animation.mattes import Mattes
 from app.pipeline.animation.motion import Pose
 from app.pipeline.animation.source import Source
@@ -19,6 +19,7 @@ from mcnet.arrays import Flow
 from mcnet.media.head_motion import Head
 from mcnet.media.matte import Matte, cut_frame, resized_matte
 from mcnet.media.retouch import Retouching
+from mcnet.media.surroundings import NO_MARGINS
 
 
 class Picture(NamedTuple):
@@ -31,6 +32,7 @@ class Picture(NamedTuple):
         retouched: whether it has what the network cannot show.
         detailed: whether it has the portrait's own detail.
         cut_out: whether the person is cut out of it.
+        surrounded: whether it shows what is around the portrait's square.
     """
 
     avatar: UnfinishedPicture
@@ -39,6 +41,7 @@ class Picture(NamedTuple):
     retouched: bool
     detailed: bool
     cut_out: bool
+    surrounded: bool
 
 
 class _Raw(NamedTuple):
@@ -57,6 +60,24 @@ class _Raw(NamedTuple):
     stance: Pose | Head
     drawn: float
     posing_s: float
+
+
+class _Ways(NamedTuple):
+    """How a picture is finished.
+
+    Attributes:
+        finish: what is to be done to it.
+        plain: what is, where the portrait's detail cannot be shown.
+        retouching: of `finish`; None: nothing is to be drawn.
+        surrounding: likewise; None: the square is seen alone.
+        matte: for pictures of that finish; None: nobody is to be cut out.
+    """
+
+    finish: Finish
+    plain: Finish
+    retouching: Retouching | None
+    surrounding: Surrounding | None
+    matte: Matte | None
 
 
 class Pictures:
@@ -82,7 +103,8 @@ class Pictures:
         self._proven: Picture | None = None
         self._rests = False
         self._details = False
-        self._tried: tuple[Finish, Retouching | None, bool] | None = None
+        self._surrounds = False
+        self._tried: tuple[Finish, Retouching | None, Surrounding | None, bool] | None = None
 
     def begin_anew(self) -> None:
         """Forget the pictures of another portrait or model."""
@@ -97,6 +119,12 @@ class Pictures:
         """Have pictures show the portrait's own detail, or not, from now on."""
         if wished != self._details:
             self._details = wished
+            self.renew()
+
+    def wish_surroundings(self, *, wished: bool) -> None:
+        """Have pictures show what is around the portrait's square, or not, from now on."""
+        if wished != self._surrounds:
+            self._surrounds = wished
             self.renew()
 
     def finish_of(self, source: Source) -> Finish:
@@ -146,17 +174,19 @@ class Pictures:
         asked = stance if retouching is None or isinstance(stance, Pose) else retouching.posed(stance, drawn)
         posing_s = time.perf_counter() - began_s
         pose = source.pose_of(asked)
-        matte = self._mattes.of(source.portrait)
+        surrounding = self._surrounding_of(finish)
+        matte = self._mattes.of(source.portrait, surrounded=surrounding is not None)
         flow = None
         with self._watch.timed("render"):
-            if finish.detail is None and matte is None:
+            if finish.detail is None and matte is None and surrounding is None:
                 rgb = source.engine.render(pose.to_keypoints())
             else:
                 (rgb,), flow = source.engine.render_with_flow(pose.to_keypoints())
         raw = _Raw(rgb, flow, stance, drawn, posing_s)
         plain = source.finishes.now(detailed=False)
-        avatar = UnfinishedPicture(lambda: self._finished(raw, finish, plain, retouching, matte))
-        way = finish, retouching, matte is not None
+        ways = _Ways(finish, plain, retouching, surrounding, matte)
+        avatar = UnfinishedPicture(lambda: self._finished(raw, ways))
+        way = finish, retouching, surrounding, matte is not None
         # What fails does so at its first picture, most likely; and without its drawing one that was posed for it is not
         # to be seen. Beside an engine that takes all processors, little work makes pictures later by more than itself.
         apart = finish.detail is not None or has_processors_to_spare()
@@ -174,40 +204,43 @@ class Pictures:
             retouched=self._retouching_in(source, stance) is not None,
             detailed=self.finish_of(source).detail is not None,
             cut_out=matte is not None,
+            surrounded=self._surrounding_of(finish) is not None,
         )
         self._rests = False
 
-    def _finished(
-        self, raw: _Raw, finish: Finish, plain: Finish, retouching: Retouching | None, matte: Matte | None
-    ) -> AvatarPicture:
-        """What may go out of what the engine made; on any thread.
-
-        Args:
-            raw: what it made.
-            finish: what is to be done to it.
-            plain: what is, where the portrait's detail cannot be shown.
-            retouching: of `finish`; None: nothing is to be drawn.
-            matte: for pictures of that finish; None: nobody is to be cut out.
-        """
-        rgb, flow, detail = raw.rgb, raw.flow, finish.detail
-        if detail is not None:
+    def _finished(self, raw: _Raw, ways: _Ways) -> AvatarPicture:
+        """What may go out of what the engine made; on any thread."""
+        rgb, flow, finish, retouching = raw.rgb, raw.flow, ways.finish, ways.retouching
+        if finish.detail is not None:
             assert flow is not None
             with self._watch.timed("detail"):
-                rgb = detail.added(rgb, flow.deformation[0])
-            if len(rgb) != finish.size_px:  # it failed
-                retouching = None if retouching is None else plain.retouching
+                rgb = finish.detail.added(rgb, flow.deformation[0])
+        detailed = finish.detail is not None and len(rgb) == finish.size_px
+        if finish.detail is not None and not detailed:  # it failed
+            retouching = None if retouching is None else ways.plain.retouching
         if retouching is not None and isinstance(raw.stance, Head):
             began_s = time.perf_counter()
             rgb = retouching.applied(rgb, raw.stance, raw.drawn)
             self._watch.done("retouch", raw.posing_s + time.perf_counter() - began_s)
-        person = None
-        if matte is not None:
+        margins = NO_MARGINS
+        if ways.surrounding is not None:
             assert flow is not None
-            if len(matte.alpha) != len(rgb):  # without its detail
-                matte = resized_matte(matte, len(rgb))
+            surrounding = ways.surrounding if len(rgb) == finish.size_px else ways.plain.surrounding
+            with self._watch.timed("surround"):
+                rgb, margins = surrounding.around(rgb, flow.deformation[0])
+        person = None
+        if ways.matte is not None:
+            assert flow is not None
+            matte = ways.matte if any(margins) else ways.matte.of_square()
+            if matte.alpha.shape != rgb.shape[:2]:  # without its detail
+                matte = resized_matte(matte, (rgb.shape[1], rgb.shape[0]), margins)
             with self._watch.timed("cut out"):
                 person = Person(cut_frame(matte, rgb, flow.deformation[0], flow.occlusion[0]), matte.plate)
-        return AvatarPicture(rgb, person, detailed=detail is not None and len(rgb) == finish.size_px)
+        return AvatarPicture(rgb, person, detailed=detailed, margins=margins)
+
+    def _surrounding_of(self, finish: Finish) -> Surrounding | None:
+        """What shows what is around the square of its pictures; None where that is not wished, or cannot be."""
+        return finish.surrounding if self._surrounds and not finish.surrounding.failed else None
 
     def _retouching_in(self, source: Source, stance: Pose | Head) -> Retouching | None:
         """What retouches a picture of the portrait in that stance; None where nothing is to be, or can be."""
@@ -220,7 +253,9 @@ class Pictures:
         retouched = self._retouching_in(source, picture.stance) is not None
         detailed = self.finish_of(source).detail is not None
         wished = picture.retouched == retouched and picture.detailed == detailed
-        return wished and picture.cut_out == (self._mattes.of(source.portrait) is not None)
+        surrounded = self._surrounding_of(self.finish_of(source)) is not None
+        matte = self._mattes.of(source.portrait, surrounded=surrounded)
+        return wished and picture.surrounded == surrounded and picture.cut_out == (matte is not None)
 
 
 def _posed(source: Source, pose: Pose) -> Posed:

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from mcnet.arrays import Array, ConditionedMemory, Keypoints, SourceCache
 from mcnet.files import replacing
 from mcnet.media.matte import MATTE_VERSION, Matte
+from mcnet.media.surroundings import NO_MARGINS, Margins
 
 logger = logging.getLogger(__name__)
 
@@ -68,26 +69,27 @@ class SourceStore:
         except (OSError, SafetensorError) as error:
             logger.warning("the %s could not be kept in %s: %s", what, self._folder, error)
 
-    def load_matte(self, square: NDArray[np.uint8]) -> Matte | None:
-        """The matte that was made of that very picture; None where there is none."""
-        path = self._matte_path(square)
+    def load_matte(self, picture: NDArray[np.uint8], margins: Margins = NO_MARGINS) -> Matte | None:
+        """The matte that was made of that very picture, with those margins; None where there is none."""
+        path = self._matte_path(picture, margins)
         try:
             tensors = load_file(path)
             path.touch()
-            matte = Matte(tensors["alpha"], tensors["plate"], tensors["padded"])
+            matte = Matte(tensors["alpha"], tensors["plate"], tensors["padded"], margins)
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError) as error:
             logger.info("the matte %s cannot be read (%s); it is made anew", path, error)
             return None
-        return matte if matte.alpha.shape == matte.plate.shape[:2] == square.shape[:2] else None
+        return matte if matte.alpha.shape == matte.plate.shape[:2] == picture.shape[:2] else None
 
-    def save_matte(self, square: NDArray[np.uint8], matte: Matte) -> None:
+    def save_matte(self, picture: NDArray[np.uint8], matte: Matte) -> None:
         """Keep a matte; a full or forbidden disk is no reason to stop."""
-        self._keep(self._matte_path(square), matte._asdict(), "matte")
+        tensors: dict[str, Array] = {"alpha": matte.alpha, "plate": matte.plate, "padded": matte.padded}
+        self._keep(self._matte_path(picture, matte.margins), tensors, "matte")
 
-    def _matte_path(self, square: NDArray[np.uint8]) -> Path:
-        content = f"matte {MATTE_VERSION} {square.shape}".encode() + square.tobytes()
+    def _matte_path(self, picture: NDArray[np.uint8], margins: Margins) -> Path:
+        content = f"matte {MATTE_VERSION} {picture.shape} {tuple(margins)}".encode() + picture.tobytes()
         return self._folder / f"{hashlib.sha256(content).hexdigest()[:32]}{_MATTES}"
 
     def _path(self, square: NDArray[np.uint8], fingerprint: str, places: NDArray[np.float32] | None) -> Path:

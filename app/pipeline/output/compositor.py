@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb
 from mcnet.media.matte import Cutout
 from mcnet.media.scene import blurred, covering, plain, require_file, rgb_of
+from mcnet.media.surroundings import NO_MARGINS, Margins
 from mcnet.phrases import phrase
 
 _FEATHER_SHARE = 0.035
@@ -106,13 +108,21 @@ class Compositor:
             self._ended_videos = [*(video for video in self._ended_videos if not video.over()), self._video]
             self._video = None
 
-    def compose(self, avatar: Rgb, settings: LiveSettings, person: Person | None = None) -> Rgb:
+    def compose(
+        self,
+        avatar: Rgb,
+        settings: LiveSettings,
+        person: Person | None = None,
+        *,
+        margins: tuple[int, int, int, int] = NO_MARGINS,
+    ) -> Rgb:
         """Put the avatar on its background.
 
         Args:
-            avatar: (size, size, 3) uint8 RGB.
+            avatar: (height, width, 3) uint8 RGB.
             settings: for background, place, mirror and badge.
             person: of the avatar, without its background; needed to cut it out.
+            margins: of the portrait's square in the avatar's picture: left, above, right and below, in pixels.
 
         Returns:
             (height, width, 3) uint8 RGB, a fresh array.
@@ -120,10 +130,16 @@ class Compositor:
         Raises:
             AppError: the background's picture or video cannot be read.
         """
-        return self.compose_layers(avatar, settings, person)[0]
+        return self.compose_layers(avatar, settings, person, margins=margins)[0]
 
     def compose_layers(
-        self, avatar: Rgb, settings: LiveSettings, person: Person | None, *, detailed: bool = False
+        self,
+        avatar: Rgb,
+        settings: LiveSettings,
+        person: Person | None,
+        *,
+        margins: tuple[int, int, int, int] = NO_MARGINS,
+        detailed: bool = False,
     ) -> tuple[Rgb, NDArray[np.uint8] | None]:
         """Likewise, with what is transparent: (height, width) uint8 alpha, where there is to be no background.
 
@@ -131,63 +147,70 @@ class Compositor:
         detail, so that less of it is to be brought out.
         """
         cut_out = settings.cut_out and person is not None
+        around_square = Margins(*margins)
         if detailed:
             settings = dataclasses.replace(settings, sharpness=settings.sharpness * _SHARPEN_DETAILED)
         if settings.mirror_output:
-            avatar = np.ascontiguousarray(avatar[:, ::-1])
+            avatar, around_square = np.ascontiguousarray(avatar[:, ::-1]), around_square.mirrored()
         around = avatar
         alpha: NDArray[np.uint8] | None = None
         if cut_out and settings.background != "own":
             assert person is not None
-            picture, alpha = self._before(person, settings)
+            picture, alpha = self._before(person, settings, around_square)
         else:
             if cut_out:
                 assert person is not None
                 around, cutout = _turned(person.plate, person.cutout, mirrored=settings.mirror_output)
                 avatar = cutout.before(around)
-            picture = self._fitted(around, self._sharp(avatar, settings), settings)
+            picture = self._fitted(around, avatar, settings, around_square)
         if settings.badge:
             if alpha is not None:
                 _darken_below_badge(picture, alpha, settings.background_colour)
             _put_badge(picture)
         return picture, alpha
 
-    def _sharp(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
-        enlarged = settings.portrait_size * self._side > avatar.shape[0]
-        return _sharpened(avatar, settings.sharpness) if settings.sharpness and enlarged else avatar
+    def _sharp(self, seen: Rgb, settings: LiveSettings, side_px: int) -> Rgb:
+        """What is seen of an avatar whose square has that side, sharpened where it is to be enlarged."""
+        enlarged = settings.portrait_size * self._side > side_px
+        return _sharpened(seen, settings.sharpness) if settings.sharpness and enlarged else seen
 
-    def _fitted(self, avatar: Rgb, sharp: Rgb, settings: LiveSettings) -> Rgb:
-        """The avatar as it is to be shown, on its background."""
-        if (settings.portrait_size, settings.portrait_x, settings.portrait_y) != (1, 0, 0):
-            return self._placed(avatar, sharp, settings)
+    def _fitted(self, around: Rgb, avatar: Rgb, settings: LiveSettings, margins: Margins) -> Rgb:
+        """The avatar as it is to be shown, on its background, that of its own being made of `around`."""
+        if any(margins) or (settings.portrait_size, settings.portrait_x, settings.portrait_y) != (1, 0, 0):
+            return self._placed(around, avatar, settings, margins)
         picture = np.empty((self._height, self._width, 3), np.uint8)
         square = self._between(picture, self._begin, self._end)
+        sharp = self._sharp(avatar, settings, len(avatar))
         cv2.resize(sharp, (self._side, self._side), dst=square, interpolation=cv2.INTER_CUBIC)
         if self._width != self._height:
             blur = settings.background in _OWN
-            self._surround(picture, *(self._blurred(avatar) if blur else self._strips(self._backdrop_for(settings))))
+            self._surround(picture, *(self._blurred(around) if blur else self._strips(self._backdrop_for(settings))))
         return picture
 
-    def _placed(self, avatar: Rgb, sharp: Rgb, settings: LiveSettings) -> Rgb:
-        """A portrait of another size than the output's height, or at another place.
+    def _placed(self, around: Rgb, avatar: Rgb, settings: LiveSettings, margins: Margins) -> Rgb:
+        """A portrait of another size than the output's height, at another place, or with what is around its square.
 
         Where its edges lie inside the picture they fade into the background.
         """
-        place = self._place(settings)
-        if settings.background in _OWN:
-            picture = _resized(self._blurred_window(avatar), (self._width, self._height), cv2.INTER_LINEAR)
+        place, seen = self._place(settings, margins, margins.side(avatar))
+        if place.covers:
+            picture = np.empty((self._height, self._width, 3), np.uint8)
+        elif settings.background in _OWN:
+            window = self._blurred_window(margins.square(around))
+            picture = _resized(window, (self._width, self._height), cv2.INTER_LINEAR)
         else:
             picture = self._backdrop_for(settings).copy()
         if place.empty:
             return picture
         under = picture[place.rows, place.columns]
-        square = place.cut(_resized(sharp, (place.side, place.side), cv2.INTER_CUBIC))
+        sharp = self._sharp(margins.trimmed(avatar, seen), settings, margins.side(avatar))
+        shown = place.cut(_resized(sharp, place.size_px, cv2.INTER_CUBIC))
         for strip, share in place.fading():
-            square[strip] = cv2.blendLinear(square[strip], under[strip], share, 1 - share)
-        under[:] = square
+            shown[strip] = cv2.blendLinear(shown[strip], under[strip], share, 1 - share)
+        under[:] = shown
         return picture
 
-    def _before(self, person: Person, settings: LiveSettings) -> tuple[Rgb, NDArray[np.uint8] | None]:
+    def _before(self, person: Person, settings: LiveSettings, margins: Margins) -> tuple[Rgb, NDArray[np.uint8] | None]:
         """A person who is cut out, before a background that covers the picture."""
         _, cutout = _turned(person.plate, person.cutout, mirrored=settings.mirror_output)
         if settings.background == "blur":
@@ -195,17 +218,18 @@ class Compositor:
             picture = np.ascontiguousarray(backdrop[:, ::-1]) if settings.mirror_output else backdrop.copy()
         else:
             picture = self._backdrop_for(settings).copy()
-        place = self._place(settings)
-        size_px = (place.side, place.side)
+        side_px = margins.side(cutout.alpha)
+        place, seen = self._place(settings, margins, side_px)
         share = np.zeros((self._height, self._width), np.float32) if settings.background == "alpha" else None
         if not place.empty:
             under = picture[place.rows, place.columns]
-            square = place.cut(_resized(self._sharp(cutout.colours, settings), size_px, cv2.INTER_CUBIC))
-            alpha = _ending_softly(cutout.alpha, place)
-            seen = np.asarray(place.cut(cv2.resize(alpha, size_px, interpolation=cv2.INTER_LINEAR)), np.float32)
-            under[:] = cv2.blendLinear(square, under, seen, 1 - seen)
+            colours = self._sharp(margins.trimmed(cutout.colours, seen), settings, side_px)
+            shown = place.cut(_resized(colours, place.size_px, cv2.INTER_CUBIC))
+            alpha = _ending_softly(margins.trimmed(cutout.alpha, seen), place, side_px)
+            there = np.asarray(place.cut(cv2.resize(alpha, place.size_px, interpolation=cv2.INTER_LINEAR)), np.float32)
+            under[:] = cv2.blendLinear(shown, under, there, 1 - there)
             if share is not None:
-                share[place.rows, place.columns] = seen
+                share[place.rows, place.columns] = there
         return picture, None if share is None else np.asarray(cv2.convertScaleAbs(share, alpha=255), np.uint8)
 
     def _blurred_plate_of(self, plate: Rgb, settings: LiveSettings) -> Rgb:
@@ -216,17 +240,36 @@ class Compositor:
             kept = self._blurred_plate = (plate, settings.background_blur, whole)
         return kept[2]
 
-    def _place(self, settings: LiveSettings) -> "_Place":
-        """Where the portrait's square lies: it stands on the lower edge, or is cut off, and is shifted from there."""
+    def _place(self, settings: LiveSettings, margins: Margins, side_px: int) -> tuple["_Place", Margins]:
+        """Where the avatar lies: its square stands on the lower edge, or is cut off, and is shifted from there.
+
+        Args:
+            settings: say how large it is, and how far shifted.
+            margins: of the avatar's square in its picture.
+            side_px: of that square.
+
+        Returns:
+            Where it lies, and which of the margins are seen: there is no use in enlarging what is not.
+        """
         side = round(settings.portrait_size * self._side)
         over = self._height - side
-        top = over if over > 0 else round(_ABOVE_SHARE * over)
-        return _Place(
-            (self._width - side) // 2 + round(settings.portrait_x * self._width),
-            top + round(settings.portrait_y * self._height),
-            side,
-            self._width,
-            self._height,
+        left = (self._width - side) // 2 + round(settings.portrait_x * self._width)
+        top = (over if over > 0 else round(_ABOVE_SHARE * over)) + round(settings.portrait_y * self._height)
+        scale = side / side_px
+        room = (left, top, self._width - left - side, self._height - top - side)
+        seen = margins.at_most(Margins(*(math.ceil(max(0, px) / scale) for px in room)))
+        wide = Margins(*(round(px * scale) for px in seen))
+        return (
+            _Place(
+                left - wide.left,
+                top - wide.top,
+                side + wide.left + wide.right,
+                side + wide.top + wide.bottom,
+                side,
+                self._width,
+                self._height,
+            ),
+            seen,
         )
 
     def slate(self, state: State, text: str = "") -> Rgb:
@@ -329,58 +372,72 @@ class Compositor:
 
 
 class _Place(NamedTuple):
-    """Where the portrait's square lies in the picture, in pixels; it may reach beyond it.
+    """Where the avatar lies in the picture, in pixels; it may reach beyond it.
 
     Attributes:
-        left: of the square.
+        left: of the avatar.
         top: likewise.
-        side: likewise.
+        wide: likewise.
+        tall: likewise.
+        side: of the portrait's square in it.
         width: of the picture.
         height: likewise.
     """
 
     left: int
     top: int
+    wide: int
+    tall: int
     side: int
     width: int
     height: int
 
     @property
+    def size_px(self) -> tuple[int, int]:
+        """The avatar's width and height."""
+        return self.wide, self.tall
+
+    @property
     def columns(self) -> slice:
-        """Those of the picture that show the square."""
-        return slice(max(0, self.left), max(0, min(self.width, self.left + self.side)))
+        """Those of the picture that show the avatar."""
+        return slice(max(0, self.left), max(0, min(self.width, self.left + self.wide)))
 
     @property
     def rows(self) -> slice:
         """Likewise."""
-        return slice(max(0, self.top), max(0, min(self.height, self.top + self.side)))
+        return slice(max(0, self.top), max(0, min(self.height, self.top + self.tall)))
+
+    @property
+    def covers(self) -> bool:
+        """Whether nothing else is seen in the picture."""
+        return not any(True for _ in self.edges_inside())
 
     @property
     def empty(self) -> bool:
-        """Whether the square lies outside of the picture."""
+        """Whether the avatar lies outside of the picture."""
         return bool(self.rows.start >= self.rows.stop or self.columns.start >= self.columns.stop)
 
-    def cut(self, square: cv2.typing.MatLike) -> cv2.typing.MatLike:
-        """What is seen of the square; a fresh array."""
+    def cut(self, avatar: cv2.typing.MatLike) -> cv2.typing.MatLike:
+        """What is seen of the avatar, which is of this size; a fresh array."""
         rows, columns = self.rows, self.columns
-        seen = square[
+        seen = avatar[
             rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left
         ]
         return np.ascontiguousarray(seen)
 
     def edges_inside(self) -> Iterator[tuple[bool, bool]]:
-        """The square's edges that lie in the picture: whether it is left or right, and whether left or upper."""
+        """The avatar's edges that lie in the picture: whether it is left or right, and whether left or upper."""
         for inside, across, at_start in (
             (self.left > 0, True, True),
-            (self.left + self.side < self.width, True, False),
+            (self.left + self.wide < self.width, True, False),
             (self.top > 0, False, True),
-            (self.top + self.side < self.height, False, False),
+            (self.top + self.tall < self.height, False, False),
         ):
             if inside:
                 yield across, at_start
 
     def fading(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
-        """Strips of what is seen, along the square's edges that lie in the picture, and the square's share there."""
+        """Strips of what is seen, along the avatar's edges that lie in the picture, and the avatar's share there."""
         height, width = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
         edge = max(2, round(_FEATHER_SHARE * self.side))
         for across, at_start in self.edges_inside():
@@ -401,13 +458,12 @@ def _turned(plate: Rgb, cutout: Cutout, *, mirrored: bool) -> tuple[Rgb, Cutout]
     return np.ascontiguousarray(plate[:, ::-1]), turned
 
 
-def _ending_softly(alpha: NDArray[np.float32], place: _Place) -> NDArray[np.float32]:
-    """The share of a person who ends with the portrait's square, faded out along the edges that lie in the picture.
+def _ending_softly(alpha: NDArray[np.float32], place: _Place, side: int) -> NDArray[np.float32]:
+    """The share of a person who ends with the avatar's picture, faded out along the edges that lie in the one we draw.
 
     Only where the person reaches an edge, so that hair close to it stays as it is; and by as much as he does, so that
     nothing jumps when he comes to it. Where two such edges meet, the corner is round.
     """
-    side = len(alpha)
     near = 2 * round(_CUT_NEAR_SHARE * side) + 1
     depths: list[NDArray[np.float32] | None] = [None, None]  # in the fades along columns and rows: 1 on the edge itself
     for across, at_start in place.edges_inside():
@@ -419,8 +475,9 @@ def _ending_softly(alpha: NDArray[np.float32], place: _Place) -> NDArray[np.floa
         reached = cv2.GaussianBlur(cv2.dilate(edge[:, None].copy(), np.ones((near, 1), np.uint8)), (1, near), 0)
         length = max(2, round((_CROWN_FADE_SHARE if at_start and not across else _CUT_FADE_SHARE) * side))
         depth = np.linspace(1, 0, length, endpoint=False, dtype=np.float32)
-        strip = slice(0, length) if at_start else slice(side - length, side)
-        (whole if across else whole.T)[:, strip] = reached * (depth if at_start else depth[::-1])
+        lines = whole if across else whole.T
+        strip = slice(0, length) if at_start else slice(lines.shape[1] - length, lines.shape[1])
+        lines[:, strip] = reached * (depth if at_start else depth[::-1])
     used = [one for one in depths if one is not None]
     if not used:
         return alpha

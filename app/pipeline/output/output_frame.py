@@ -36,8 +36,8 @@ class Person:
 
     Attributes:
         cutout: the person, of the same size as the avatar.
-        plate: (size, size, 3) uint8 RGB, as large, the portrait's background, filled in where the person was; the same
-            array for all frames of a portrait.
+        plate: (height, width, 3) uint8 RGB, as large, the portrait's background, filled in where the person was; the
+            same array for all frames of a portrait.
     """
 
     cutout: "Cutout"
@@ -49,14 +49,17 @@ class AvatarPicture:
     """The avatar as it may go out.
 
     Attributes:
-        rgb: (size, size, 3) uint8 RGB as the engine generated it, and as large or larger with the portrait's detail.
+        rgb: (height, width, 3) uint8 RGB: the square as the engine generated it, or larger with the portrait's detail,
+            and what the photograph shows around it.
         person: of it, where it is to be cut out.
         detailed: whether it has the portrait's own detail.
+        margins: of the portrait's square in it: left, above, right and below, in pixels.
     """
 
     rgb: NDArray[np.uint8]
     person: Person | None = None
     detailed: bool = False
+    margins: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     @property
     def finished(self) -> "AvatarPicture":
@@ -132,6 +135,11 @@ class OutputFrame:
     def detailed(self) -> bool:
         """Whether the finished picture has the portrait's own detail."""
         return self.picture is not None and self.picture.finished.detailed
+
+    @property
+    def margins(self) -> tuple[int, int, int, int]:
+        """Of the portrait's square in the finished picture."""
+        return (0, 0, 0, 0) if self.picture is None else self.picture.finished.margins
 
     def finish(self) -> None:
         """Have the picture finished, for when it is shown."""

@@ -161,13 +161,19 @@ class Presenter:
             self._refused = None
             try:
                 return _Layers(
-                    *self._compositor.compose_layers(frame.avatar, settings, frame.person, detailed=frame.detailed)
+                    *self._compositor.compose_layers(
+                        frame.avatar, settings, frame.person, margins=frame.margins, detailed=frame.detailed
+                    )
                 )
             except AppError as error:
                 self._refused = background
                 self._refuse("background", str(error))
         usual = dataclasses.replace(settings, background="blur")
-        return _Layers(*self._compositor.compose_layers(frame.avatar, usual, frame.person, detailed=frame.detailed))
+        return _Layers(
+            *self._compositor.compose_layers(
+                frame.avatar, usual, frame.person, margins=frame.margins, detailed=frame.detailed
+            )
+        )
 
     def close(self) -> None:
         """End what runs in the background; harmless when called again."""

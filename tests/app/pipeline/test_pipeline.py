@@ -778,7 +778,7 @@ def _break_detail(rig: Rig) -> None:
     assert "no room for pores" in str(refused)
 
 
-@pytest.mark.parametrize("switch", ["retouch", "fine_detail", "cut_out"])
+@pytest.mark.parametrize("switch", ["retouch", "fine_detail", "surroundings", "cut_out"])
 def test_what_is_switched_off_and_on_between_two_frames_is_tried_again(rig: Rig, switch: str) -> None:
     def no_room(*_: object) -> None:
         raise MemoryError("no room")
@@ -787,14 +787,15 @@ def test_what_is_switched_off_and_on_between_two_frames_is_tried_again(rig: Rig,
     rig.patch.setattr("mcnet.media.fine_detail.FineDetail.added", no_room)
     rig.patch.setattr("app.pipeline.animation.cutting_out.cut_out", no_room)
     rig.engine.keypoint_landmarks = (33, 263, 13, 14, 152)
-    on = dataclasses.replace(SETTINGS, cut_out=True, retouch=True, fine_detail=True)
+    rig.patch.setattr("app.pipeline.animation.finish.around_animated", no_room)
+    on = dataclasses.replace(SETTINGS, cut_out=True, retouch=True, fine_detail=True, surroundings=True)
     rig.pipeline.update(on)
     rig.pipeline.start()
 
     def refused() -> list[str]:
         return [event.setting for event in rig.events if isinstance(event, SettingRefused)]
 
-    wait_until(lambda: {*refused()} == {"retouch", "fine_detail", "cut_out"}, "all fail")
+    wait_until(lambda: {*refused()} == {"retouch", "fine_detail", "surroundings", "cut_out"}, "all fail")
     off: dict[str, Any] = {switch: False}
     rig.pipeline.update(dataclasses.replace(on, **off))
     rig.pipeline.update(on)

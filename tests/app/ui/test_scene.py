@@ -41,6 +41,13 @@ def test_the_person_is_cut_out_and_let_be(window: MainWindow, world: World) -> N
     assert not world.pipeline.settings.cut_out
 
 
+def test_what_is_around_the_portrait_is_seen_or_not(window: MainWindow, world: World) -> None:
+    scene = window.controls.scene
+    for on in (True, False):
+        click(scene.surroundings)
+        assert world.pipeline.settings.surroundings is scene.surroundings.isChecked() is on
+
+
 @pytest.mark.parametrize("kind", ["own", "alpha"])
 def test_what_needs_cutting_out_cuts_out(window: MainWindow, world: World, kind: Background) -> None:
     scene = window.controls.scene

@@ -12,16 +12,17 @@ from app.pipeline.portraits import Portrait
 
 _ENDS_WHILE_CUTTING = """
     import sys, time
-    import numpy as np
+    from pathlib import Path
     from app.pipeline.animation import cutting_out
+    from app.pipeline.portraits import PortraitStore, load_portrait
 
-    def cut_out(square):
+    def cut_out(*_):
         time.sleep(float(sys.argv[1]))
         print("cut out")
 
     cutting_out.cut_out = cut_out
     cutting_out._AT_EXIT_S = float(sys.argv[2])
-    cutting_out.Cutter(None).begin(np.zeros((8, 8, 3), np.uint8), 8)
+    cutting_out.Cutter(None).begin(load_portrait("woman_1", PortraitStore(Path("nowhere"))), 8)
     print("the end")
 """
 
@@ -51,7 +52,7 @@ def test_a_priority_that_is_forbidden_keeps_nobody_from_being_cut_out(
 
     monkeypatch.setattr(os, "setpriority", forbid)
     cutter = Cutter(None)
-    cutting = cutter.begin(woman.square, 256)
+    cutting = cutter.begin(woman, 256)
     assert cutting.wait(20)
     cutter.close()
     assert forbidden

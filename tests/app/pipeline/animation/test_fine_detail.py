@@ -22,6 +22,7 @@ from mcnet.media.crop import SquareBox
 from mcnet.media.faces import Face
 from mcnet.media.fine_detail import FineDetail
 from mcnet.media.matte import Matte, cut_out, resized_matte
+from mcnet.media.surroundings import Margins
 from tests.app.fakes import SIZE_PX, FakeEngine, wait_until
 from tests.app.pipeline.animation.stage import POINTS, SETTINGS, Stage
 from tests.app.pipeline.animation.test_retouching import drawn_px, speaking
@@ -273,11 +274,11 @@ class Cuttings:
         self.fail = False
         monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", self._cut_out)
 
-    def _cut_out(self, square: Rgb) -> Matte:
+    def _cut_out(self, picture: Rgb, margins: Margins) -> Matte:
         if self.fail:
             raise MemoryError("no room for hair")
-        self.made.append(len(square))
-        return cut_out(square)
+        self.made.append(margins.side(picture))
+        return cut_out(picture, margins)
 
 
 @pytest.fixture
@@ -374,7 +375,7 @@ def test_what_fails_in_one_size_is_not_tried_and_told_again_in_the_other(
 def test_a_matte_of_another_size_cuts_out_the_same_person(woman: Portrait) -> None:
     made = {size_px: cut_out(resized(woman.square, size_px)) for size_px in (SIZE_PX, SQUARE_PX)}
     for size_px, other_px in ((SIZE_PX, SQUARE_PX), (SQUARE_PX, SIZE_PX)):
-        again = resized_matte(made[other_px], size_px)
+        again = resized_matte(made[other_px], (size_px, size_px))
         for name in ("alpha", "plate", "padded"):
             expected, got = getattr(made[size_px], name), getattr(again, name)
             assert (got.shape, got.dtype) == (expected.shape, expected.dtype)

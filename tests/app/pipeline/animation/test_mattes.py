@@ -20,9 +20,10 @@ from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Rgb
-from mcnet.engine import EngineError, resized
+from mcnet.engine import EngineError
 from mcnet.media.faces import Face
 from mcnet.media.matte import Matte, cut_out
+from mcnet.media.surroundings import Margins
 from tests.app.fakes import FakeEngine, wait_until
 from tests.app.pipeline.animation.stage import SETTINGS, Stage
 
@@ -74,9 +75,9 @@ def test_the_matte_is_made_once_per_portrait(
 ) -> None:
     made: list[Rgb] = []
 
-    def counted(square: Rgb) -> Matte:
-        made.append(square)
-        return cut_out(square)
+    def counted(picture: Rgb, margins: Margins) -> Matte:
+        made.append(picture)
+        return cut_out(picture, margins)
 
     monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", counted)
     settings = dataclasses.replace(SETTINGS, cut_out=True)
@@ -93,7 +94,7 @@ class SlowCutting:
 
     Attributes:
         go_on: let it.
-        begun: the squares it was asked for.
+        begun: the pictures it was asked for.
         threads: how many it was asked on at once, at most.
     """
 
@@ -103,11 +104,11 @@ class SlowCutting:
         self.threads = 0
         monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", self._cut_out)
 
-    def _cut_out(self, square: Rgb) -> Matte:
-        self.begun.append(square)
+    def _cut_out(self, picture: Rgb, margins: Margins) -> Matte:
+        self.begun.append(picture)
         self.threads = max(self.threads, len(_cutting_threads()))
         assert self.go_on.wait(20)
-        return cut_out(square)
+        return cut_out(picture, margins)
 
 
 def test_while_the_person_is_being_cut_out_the_pictures_go_on_and_the_window_is_told(
@@ -185,8 +186,8 @@ def test_of_portraits_chosen_in_a_row_only_the_last_waits_for_the_one_being_cut_
 
     wait_until(taken, "the last one is taken")
     stage.animator.close()
-    for square, wanted in zip(slow.begun, (chosen[0], chosen[-1]), strict=True):
-        np.testing.assert_array_equal(square, resized(wanted.square, stage.engine.config.size_px))
+    for picture, wanted in zip(slow.begun, (chosen[0], chosen[-1]), strict=True):
+        np.testing.assert_array_equal(picture, wanted.surrounded(stage.engine.config.size_px).rgb)
     assert slow.threads == 1
 
 
@@ -221,7 +222,7 @@ def test_however_a_cutting_ends_without_a_matte_it_is_told_and_the_call_goes_on(
     caplog: pytest.LogCaptureFixture,
     error: BaseException,
 ) -> None:
-    def fail(_: Rgb) -> Matte:
+    def fail(*_: object) -> Matte:
         raise error
 
     monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", fail)
@@ -244,7 +245,7 @@ def test_however_a_cutting_ends_without_a_matte_it_is_told_and_the_call_goes_on(
 def test_a_cutting_that_failed_is_tried_again_also_while_nothing_moves(
     face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", lambda _: 1 // 0)
+    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", lambda *_: 1 // 0)
     stage = Stage(face, woman)
     cut = dataclasses.replace(SETTINGS, cut_out=True, idle_s=60.0)
     wait_until(lambda: _person(stage, cut) is None and _refusals(stage) != [], "it is told")
@@ -289,7 +290,7 @@ def test_a_thread_that_cannot_start_is_a_failure_of_the_cutting_like_others(
 def test_a_portrait_is_not_shown_whole_because_another_could_not_be_cut_out(
     face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_: Rgb) -> Matte:
+    def fail(*_: object) -> Matte:
         raise MemoryError
 
     cut = dataclasses.replace(SETTINGS, cut_out=True)

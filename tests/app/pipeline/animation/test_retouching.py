@@ -238,7 +238,7 @@ def test_who_is_cut_out_is_retouched_before(face: Face, woman: Portrait, monkeyp
     whole = np.ones((SIZE_PX, SIZE_PX), np.float32)
     plate = np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8)
 
-    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", lambda _: Matte(whole, plate, whole))
+    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", lambda *_: Matte(whole, plate, whole))
     stage = spoken(face, woman)
     settings = dataclasses.replace(SETTINGS, cut_out=True)
     wait_until(lambda: shown(stage, settings).person is not None, "the person is cut out")

@@ -16,6 +16,7 @@ from assets import ROOT
 from mcnet.arrays import Rgb
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.matte import Cutout
+from mcnet.media.surroundings import Margins
 
 PLAIN = LiveSettings(background="colour", background_colour="#102030", badge=False, sharpness=0.0)
 
@@ -260,3 +261,83 @@ def test_any_size_of_the_portrait_fits_any_output(size: tuple[int, int], portrai
     middle = picture[size[1] - 20]
     assert middle[size[0] // 2 - 30].tolist() == [200, 0, 0]
     assert middle[size[0] // 2 + 30].tolist() == [0, 0, 200]
+
+
+def surrounded_avatar() -> tuple[Rgb, Margins]:
+    """The same, with green on its left, white on its right, grey above and black below."""
+    margins = Margins(102, 38, 60, 20)
+    rgb = np.zeros((256 + 58, 256 + 162, 3), np.uint8)
+    rgb[:38] = 128
+    rgb[38:-20, :102] = (0, 200, 0)
+    rgb[38:-20, -60:] = 255
+    margins.square(rgb)[:] = avatar()
+    return rgb, margins
+
+
+def test_what_is_around_the_square_is_seen_beside_it_and_the_square_stays_where_it_is() -> None:
+    rgb, margins = surrounded_avatar()
+    compositor = Compositor(OutputFormat(1280, 720))
+    alone, picture = compositor.compose(avatar(), PLAIN), compositor.compose(rgb, PLAIN, margins=margins)
+    inside = slice(320, 960)
+    # The edge between red and blue may lie a quarter of a pixel beside its place.
+    assert np.abs(picture[:, inside].astype(int) - alone[:, inside].astype(int)).max() <= 50
+    assert (picture[10:710, 20:270] == (0, 200, 0)).all()  # up to the picture's own edge
+    assert (picture[10:710, 1010:1110] == 255).all()
+    assert picture[360, 1279].tolist() == [16, 32, 48]  # the photograph ends, and fades into the background
+    assert (np.diff(picture[360, 1110:1180, 0].astype(int)) <= 0).all()
+
+
+def test_mirrored_the_surroundings_change_sides_too() -> None:
+    rgb, margins = surrounded_avatar()
+    mirrored = dataclasses.replace(PLAIN, mirror_output=True)
+    compositor = Compositor(OutputFormat(1280, 720))
+    picture = compositor.compose(rgb, mirrored, margins=margins)
+    assert (picture[10:710, 1010:1260] == (0, 200, 0)).all()
+    assert picture[360, 540].tolist() == [0, 0, 200]
+    np.testing.assert_array_equal(picture[:, ::-1], compositor.compose(rgb, PLAIN, margins=margins))
+
+
+def test_of_a_smaller_portrait_more_is_seen_around_it() -> None:
+    rgb, margins = surrounded_avatar()
+    smaller = dataclasses.replace(PLAIN, portrait_size=0.5, portrait_y=-0.25)
+    picture = Compositor(OutputFormat(1280, 720)).compose(rgb, smaller, margins=margins)
+    top, bottom, left, right = 180, 540, 460, 820  # of the square
+    assert picture[top - 30, 640].tolist() == [128, 128, 128]
+    assert picture[bottom + 8, 640].tolist() == [0, 0, 0]
+    assert picture[360, left - 100].tolist() == [0, 200, 0]
+    assert picture[360, right + 50].tolist() == [255, 255, 255]
+    for row, column in ((100, 640), (600, 640), (360, 300), (360, 920)):
+        assert picture[row, column].tolist() == [16, 32, 48]
+
+
+@pytest.mark.parametrize("background", ["colour", "own", "blur", "alpha"])
+def test_a_person_goes_on_beyond_the_square(background: Background) -> None:
+    """Shoulders that leave the square are seen on both sides of it; without margins they fade out there."""
+    rgb, margins = surrounded_avatar()
+    alpha = np.zeros(rgb.shape[:2], np.float32)
+    alpha[200:] = 1
+    red = np.full_like(rgb, (200, 30, 30))
+    person = Person(Cutout(red, alpha), np.full_like(rgb, (10, 10, 90)))
+    settings = dataclasses.replace(PLAIN, background=background, background_colour="#0a0a5a", cut_out=True)
+    compositor = Compositor(OutputFormat(1280, 720))
+    picture, transparency = compositor.compose_layers(rgb, settings, person, margins=margins)
+    assert np.abs(picture[600, 5:960].astype(int) - (200, 30, 30)).max() <= 2
+    assert np.abs(picture[200, 5:960].astype(int) - (10, 10, 90)).max() <= 2
+    if transparency is not None:
+        assert (transparency[600, 5:960] == 255).all()
+        assert not transparency[200].any()
+        assert not transparency[600, 1279]
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (640, 480), (642, 360)])
+@pytest.mark.parametrize("portrait_size", [0.5, 0.93, 1.0, 1.7])
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.5, -0.5), (-0.31, 0.47)])
+def test_any_place_fits_any_output_with_what_is_around(
+    size: tuple[int, int], portrait_size: float, shift: tuple[float, float]
+) -> None:
+    rgb, margins = surrounded_avatar()
+    person = Person(Cutout(rgb, np.ones(rgb.shape[:2], np.float32)), rgb)
+    placed = LiveSettings(portrait_size=portrait_size, portrait_x=shift[0], portrait_y=shift[1])
+    for settings in (placed, dataclasses.replace(placed, cut_out=True, background="colour")):
+        picture = Compositor(OutputFormat(*size)).compose(rgb, settings, person, margins=margins)
+        assert picture.shape == (size[1], size[0], 3)

@@ -1,0 +1,263 @@
+"""What a photograph shows around the square that is animated: the picture goes on there, and moves along.
+
+The network sees the square alone. What lies beyond, shoulders and hair most often, is the photograph itself; it moves
+as the square's border does, ever less with the distance, so that there is no seam. Where the network looks beyond the
+square, as above a head that comes down, it can only repeat the border: what the photograph has there is shown instead.
+Everything takes and gives numpy's arrays.
+"""
+
+import functools
+import math
+from typing import NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mcnet.arrays import Rgb
+from mcnet.media.crop import SquareBox, crop
+
+_Picture = TypeVar("_Picture", bound=NDArray[np.generic])
+
+# Shares of the square's side.
+_MOST = (0.4, 0.15, 0.4, 0.15)
+"""Left, above, right and below: the width of 16:9 about a square of its height, and what a nod brings into sight."""
+_STILL = 0.5
+"""So far from the square nothing moves. A border that moves by a quarter of the side then stretches nothing by more
+than three quarters, and folds nothing."""
+_SEAM = 0.05
+"""So wide is the strip along the border in which network and photograph are blended."""
+
+
+class Margins(NamedTuple):
+    """How far a picture goes on beyond the square that is animated in it, in its pixels; each at least 0.
+
+    Attributes:
+        left, top, right, bottom: of the square's edges.
+    """
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+    def square(self, picture: _Picture) -> _Picture:
+        """The square of a picture, (H, W) or (H, W, n), with these margins; a view."""
+        height, width = picture.shape[:2]
+        return picture[self.top : height - self.bottom, self.left : width - self.right]  # type: ignore[return-value]
+
+    def side(self, picture: NDArray[np.generic]) -> int:
+        """The square's side in a picture with these margins."""
+        return len(picture) - self.top - self.bottom
+
+    def at_most(self, most: "Margins") -> "Margins":
+        """The smaller one of each two."""
+        return Margins(*map(min, self, most))
+
+    def trimmed(self, picture: _Picture, kept: "Margins") -> _Picture:
+        """What is left of a picture with these margins when it has others, which are no larger; a view."""
+        return Margins(*(mine - other for mine, other in zip(self, kept, strict=True))).square(picture)
+
+    def mirrored(self) -> "Margins":
+        """Those of the picture as it is seen in a mirror."""
+        return Margins(self.right, self.top, self.left, self.bottom)
+
+
+NO_MARGINS = Margins()
+
+
+class Surrounded(NamedTuple):
+    """A square with what is seen around it.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 RGB.
+        margins: of the square in it.
+    """
+
+    rgb: Rgb
+    margins: Margins
+
+
+def surrounded(rgb: Rgb, box: SquareBox, square: Rgb) -> Surrounded:
+    """A portrait's square together with what its photograph shows around it, within 0.4 of its side on the left and
+    right and 0.15 above and below; nothing is made up where the photograph ends.
+
+    Args:
+        rgb: (H, W, 3) uint8, the photograph.
+        box: the square in it; it may leave the photograph.
+        square: (S, S, 3) uint8, what is seen in the box.
+    """
+    side = len(square)
+    height, width = rgb.shape[:2]
+    half = box.side / 2
+    room = (box.center_x - half, box.center_y - half, width - box.center_x - half, height - box.center_y - half)
+    margins = Margins(
+        *(math.floor(side * min(max(0.0, length / box.side), most)) for length, most in zip(room, _MOST, strict=True))
+    )
+    most_px = max(margins)
+    if not most_px:
+        return Surrounded(square, NO_MARGINS)
+    whole_px = side + 2 * most_px
+    larger = crop(rgb, SquareBox(box.center_x, box.center_y, box.side * whole_px / side), whole_px)
+    picture = Margins(*(most_px,) * 4).trimmed(larger, margins).copy()
+    margins.square(picture)[:] = square
+    return Surrounded(picture, margins)
+
+
+class Part(NamedTuple):
+    """A rectangle of a picture, in its pixels.
+
+    Attributes:
+        left, top, width, height: of the rectangle.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def of(self, picture: _Picture) -> _Picture:
+        """What it shows of a picture; a view."""
+        return picture[self.top : self.top + self.height, self.left : self.left + self.width]  # type: ignore[return-value]
+
+
+def whole(picture: NDArray[np.generic]) -> Part:
+    """All of a picture."""
+    return Part(0, 0, picture.shape[1], picture.shape[0])
+
+
+def places_px(
+    deformation: NDArray[np.float32], side: int, margins: Margins, part: Part
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where pixels of an animated picture look in the picture at rest.
+
+    Args:
+        deformation: (N, N, 2) float32 in [-1, 1], of the square, as `mcnet.arrays.Flow` has it.
+        side: of the square, in pixels.
+        margins: of the square in the picture.
+        part: which pixels.
+
+    Returns:
+        (height, width) float32 x and y of the part's pixels, counted from the middle of the picture's first one.
+    """
+    by_px = (deformation - _identity(len(deformation))) * np.float32((side - 1) / 2)
+    if any(margins):
+        share = _moving_share(len(deformation), side, margins)
+        more = (len(share) - len(deformation)) // 2
+        by_px = np.pad(by_px, ((more, more), (more, more), (0, 0)), mode="edge") * share[..., None]
+    x, y = cv2.split(_on_part(by_px, len(deformation), side, margins, part))
+    x += np.arange(part.left, part.left + part.width, dtype=np.float32)
+    y += np.arange(part.top, part.top + part.height, dtype=np.float32)[:, None]
+    return np.asarray(x, np.float32), np.asarray(y, np.float32)
+
+
+def around_animated(portrait: Surrounded, rgb: Rgb, deformation: NDArray[np.float32]) -> Rgb:
+    """An animated square with what is seen around it.
+
+    Args:
+        portrait: at rest.
+        rgb: (S, S, 3) uint8 RGB, the animated square, as large as the portrait's.
+        deformation: (N, N, 2) float32 of that frame, as `mcnet.arrays.Flow` has it.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a fresh array as large as the portrait's picture; `rgb` itself where there are no margins.
+    """
+    margins, side = portrait.margins, len(rgb)
+    if not any(margins):
+        return rgb
+    share, depths = _network_share(deformation, margins)
+    picture = np.empty_like(portrait.rgb)
+    margins.square(picture)[:] = rgb
+    for part in _parts_but(depths, len(share), side, margins):
+        x, y = places_px(deformation, side, margins, part)
+        photo = cv2.remap(portrait.rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        network = _on_part(share, len(share), side, margins, part)
+        shown = part.of(picture)
+        shown[:] = cv2.blendLinear(np.ascontiguousarray(shown), photo, network, 1 - network)
+    return picture
+
+
+def _network_share(
+    deformation: NDArray[np.float32], margins: Margins
+) -> tuple[NDArray[np.float32], tuple[int, int, int, int]]:
+    """How far the network's picture is seen in the square, and where it is seen alone.
+
+    Not on a border beyond which the photograph goes on, and not where it would look beyond that border.
+
+    Returns:
+        (N, N) in [0, 1] its share in each cell, and behind how many of them, counted from the left, the upper, the
+        right and the lower border, the share is 1.
+    """
+    cells = len(deformation)
+    here = _identity(cells)
+    share = np.ones((cells, cells), np.float32)
+    depths = []
+    for there, axis, sign in zip(margins, (0, 1, 0, 1), (1, 1, -1, -1), strict=True):
+        if not there:
+            depths.append(0)
+            continue
+        near = (np.minimum(here[..., axis] * sign, deformation[..., axis] * sign) + 1) / (2 * _SEAM)
+        share *= np.clip(near, 0, 1)
+        (lines,) = np.nonzero((near < 1).any(axis=axis))
+        depths.append(int(lines[-1]) + 1 if sign > 0 else cells - int(lines[0]))
+    return np.asarray(share * share * (3 - 2 * share), np.float32), (depths[0], depths[1], depths[2], depths[3])
+
+
+def _parts_but(depths: tuple[int, int, int, int], cells: int, side: int, margins: Margins) -> list[Part]:
+    """The picture but for what lies behind so many cells of the square, in at most four parts."""
+    left, top, right, bottom = (
+        margin + math.ceil(depth * (side - 1) / (cells - 1)) for margin, depth in zip(margins, depths, strict=True)
+    )
+    width, height = margins.left + side + margins.right, margins.top + side + margins.bottom
+    if left + right >= width or top + bottom >= height:
+        return [Part(0, 0, width, height)]
+    between = height - top - bottom
+    parts = (
+        Part(0, 0, width, top),
+        Part(0, height - bottom, width, bottom),
+        Part(0, top, left, between),
+        Part(width - right, top, right, between),
+    )
+    return [part for part in parts if part.width and part.height]
+
+
+def on_pixels(maps: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """(N, N) or (N, N, n) -> (side, side): corners on corners, as the network resizes its maps."""
+    return _on_part(maps, len(maps), side, NO_MARGINS, Part(0, 0, side, side))
+
+
+def _on_part(maps: NDArray[np.float32], cells: int, side: int, margins: Margins, part: Part) -> NDArray[np.float32]:
+    """Likewise for a part of the picture around the square.
+
+    Args:
+        maps: (M, M) or (M, M, n), M at least `cells`: as many more on all sides.
+        cells: of the square itself.
+        side: of the square, in pixels.
+        margins: of the square in the picture.
+        part: of the picture.
+    """
+    step = (cells - 1) / (side - 1)
+    more = (len(maps) - cells) // 2
+    x, y = (more - step * (margin - start) for margin, start in ((margins.left, part.left), (margins.top, part.top)))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size_px = (part.width, part.height)
+    matrix = np.array([[step, 0, x], [0, step, y]])
+    return np.asarray(cv2.warpAffine(maps, matrix, size_px, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _identity(cells: int) -> NDArray[np.float32]:
+    """(cells, cells, 2): where each cell looks in a picture at rest."""
+    line = np.linspace(-1, 1, cells, dtype=np.float32)
+    return np.stack(np.meshgrid(line, line), axis=-1)
+
+
+@functools.lru_cache(maxsize=8)
+def _moving_share(cells: int, side: int, margins: Margins) -> NDArray[np.float32]:
+    """How much of the border's motion is there in the cells of the square and around it, as far as margins go."""
+    cell_px = (side - 1) / (cells - 1)
+    more = math.ceil(max(margins) / cell_px)
+    line = np.arange(-more, cells + more, dtype=np.float32)
+    away = np.maximum(np.maximum(-line, line - (cells - 1)), 0) * np.float32(cell_px / side)
+    near = np.clip(1 - np.hypot(away[:, None], away) / _STILL, 0, 1)
+    return np.asarray(near * near * (3 - 2 * near), np.float32)
