@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mcnet.media.matte import Cutout
     from mcnet.media.motion_track import TrackDriving, TrackRecorder
     from mcnet.media.scene import Background, Scene
+    from mcnet.media.surroundings import Surrounded
     from mcnet.media.video import DrivingVideo
     from mcnet.media.video_writer import VideoWriter
     from mcnet.model_file import ModelFile
@@ -131,6 +132,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="side of the pictures; beyond the model's, the portrait's own detail is moved along (default: twice the "
         "model's, so 512 for the bundled one, where the portrait has the pixels, else the model's)",
+    )
+    parser.add_argument(
+        "--surroundings",
+        action="store_true",
+        help="show what the portrait's picture shows around the square that is animated, as far as twice its side on "
+        "each hand, so that the video has the picture's shape (default: the square alone)",
     )
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
@@ -296,6 +303,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     from mcnet.media.motion_track import save_track
     from mcnet.media.portraits import find_portrait
     from mcnet.media.scene import Scene
+    from mcnet.media.surroundings import FARTHEST, NO_MARGINS, Surrounded, surrounded
     from mcnet.media.video_writer import VideoWriter
     from mcnet.model_file import find_model
 
@@ -311,16 +319,18 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     engine = make_engine(args, model)
     source = shot_of(portrait.rgb, portrait.face, portrait.box, engine.config.size_px)
     shown = in_size_asked(args, source)
-    size_px = shown.size_px
-    scene = None if background is None else Scene(background, shown.square)
-    width, alpha = size_px * (3 if args.side_by_side else 1), scene is not None and scene.has_alpha
+    whole = Surrounded(shown.square, NO_MARGINS)
+    if args.surroundings:
+        whole = surrounded(portrait.rgb, shown.box, shown.square, FARTHEST).even()
+    scene = None if background is None else Scene(background, whole)
+    height, width = whole.rgb.shape[:2]
+    alpha = scene is not None and scene.has_alpha
+    size_px = (width * (3 if args.side_by_side else 1), height)
     sound = driving.path if driving.has_audio else None
     behind = background is not None and background.is_file
     words = words_of_animation(beside=args.side_by_side, behind=behind)
     with StopSignals() as stop:
-        with VideoWriter(
-            args.output, driving.fps, (width, size_px), audio_from=sound, alpha=alpha, words=words
-        ) as writer:
+        with VideoWriter(args.output, driving.fps, size_px, audio_from=sound, alpha=alpha, words=words) as writer:
             performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
             backend = engine.settle()  # every frame from the same arithmetic
             larger = shown.square if shown is not source else None
@@ -330,9 +340,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
             recorder = None if args.save_motion is None else motion_recorder(engine, drive)
             how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
             print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
-            result = animate(
-                args, engine, drive, shown.square, driving, performance, writer, stop, tell, scene, recorder
-            )
+            result = animate(args, engine, drive, whole, driving, performance, writer, stop, tell, scene, recorder)
         interrupted = stop.received is not None
         if recorder is not None:
             save_track(args.save_motion, recorder.track(driving.frame_size_px))
@@ -377,11 +385,13 @@ def wanted_background(args: argparse.Namespace) -> "Background | None":
 
     Raises:
         MediaError: it is no background.
-        OutputError: it does not go with `--side-by-side`.
+        OutputError: it, or what is around the portrait, does not go with `--side-by-side`.
     """
     from mcnet.commands.outputs import OutputError
     from mcnet.media.scene import parse_background
 
+    if args.surroundings and args.side_by_side:
+        raise OutputError("--surroundings: got --side-by-side too, which shows squares; leave one of the two out")
     if args.background is None:
         return None
     background = parse_background(args.background, args.background_blur)
@@ -774,7 +784,7 @@ def animate(
     args: argparse.Namespace,
     engine: "Engine",
     drive: "KeypointDrive",
-    source: "Rgb",
+    portrait: "Surrounded",
     driving: "DrivingVideo | TrackDriving",
     performance: Performance,
     writer: "VideoWriter",
@@ -794,7 +804,9 @@ def animate(
     moments = Moments(SHEET_MOMENTS)
     held = 0
     animate_s = 0.0
-    shown: Rgb | Cutout = source if scene is None else scene.portrait()  # until the performer's face is first seen
+    source = portrait.margins.square(portrait.rgb)
+    # Until the performer's face is first seen it is the portrait.
+    shown: Rgb | Cutout = portrait.rgb if scene is None else scene.portrait()
     wanted = drive.measures or bool(performance.boxes)
     frames = enumerate(progress(driving, args.max_frames, "animating", tell))
     while batch := list(itertools.islice(frames, batch_frames(engine.choice))):
@@ -802,7 +814,7 @@ def animate(
         lost = [wanted and shot.face is None for shot in shots]
         before = time.perf_counter()
         seen = [shot for shot, is_lost in zip(shots, lost, strict=True) if not is_lost]
-        results = iter(_animated(drive, seen, scene) if seen else ())
+        results = iter(_animated(drive, seen, portrait, scene) if seen else ())
         animate_s += time.perf_counter() - before
         if recorder is not None:
             found = iter(split(drive.found(seen)) if seen else ())
@@ -817,18 +829,28 @@ def animate(
                 performer = replace(shot, size_px=len(source)).square
             writer.write(np.hstack((source, performer, result)) if args.side_by_side else result)
             if args.contact_sheet:
-                moments.offer(index, Moment(time_s, performer, opaque(result)))
+                moments.offer(index, Moment(time_s, performer, opaque(portrait.margins.square(result))))
         if stop.received:
             break
     chosen = moments.chosen() if args.contact_sheet else []
     return Result(writer.frame_count, held, animate_s, chosen, drive.unretouched)
 
 
-def _animated(drive: "KeypointDrive", shots: "Sequence[Shot]", scene: "Scene | None") -> "Sequence[Rgb | Cutout]":
-    """The pictures of some frames; of a scene, the person in them."""
-    if scene is None:
+def _animated(
+    drive: "KeypointDrive", shots: "Sequence[Shot]", portrait: "Surrounded", scene: "Scene | None"
+) -> "Sequence[Rgb | Cutout]":
+    """The pictures of some frames with what is around the portrait; of a scene, the person in them."""
+    from mcnet.media.surroundings import around_animated
+
+    if scene is None and not any(portrait.margins):
         return list(drive.pictures(shots))
-    pictures, flow = drive.pictures_with_flow(shots)
+    squares, flow = drive.pictures_with_flow(shots)
+    pictures = [
+        around_animated(portrait, square, deformation)
+        for square, deformation in zip(squares, flow.deformation, strict=True)
+    ]
+    if scene is None:
+        return pictures
     return [scene.cut(*frame) for frame in zip(pictures, flow.deformation, flow.occlusion, strict=True)]
 
 

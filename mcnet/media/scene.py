@@ -14,6 +14,7 @@ from mcnet.arrays import Rgb
 from mcnet.media.errors import MediaError
 from mcnet.media.images import is_picture, read_rgb, usual_endings
 from mcnet.media.matte import Cutout, Matte, cut_frame, cut_out, cut_portrait
+from mcnet.media.surroundings import Surrounded
 from mcnet.media.video import open_driving
 from mcnet.phrases import phrase
 
@@ -204,20 +205,20 @@ class LoopedVideo:
 
 
 class Scene:
-    """Shows the frames of one animated portrait before a background, in the portrait's square.
+    """Shows the frames of one animated portrait before a background, in the size of the portrait's picture.
 
     Args:
         background: behind the person.
-        square: (S, S, 3) uint8 RGB, the portrait as the engine gets it.
+        portrait: as the engine gets it, with what is seen around.
 
     Raises:
         MediaError: the background's file, or the bundled network, cannot be read.
     """
 
-    def __init__(self, background: Background, square: Rgb) -> None:
-        self._matte: Matte = cut_out(square)
-        self._square = square
-        self._size_px = (square.shape[1], square.shape[0])
+    def __init__(self, background: Background, portrait: Surrounded) -> None:
+        self._matte: Matte = cut_out(*portrait)
+        self._picture = portrait.rgb
+        self._size_px = (self._picture.shape[1], self._picture.shape[0])
         self._video: LoopedVideo | None = None
         self._shown: tuple[Rgb, Rgb] | None = None
         self.has_alpha = background.kind == "alpha"
@@ -243,10 +244,10 @@ class Scene:
 
     def portrait(self) -> Cutout:
         """The person in the portrait itself."""
-        return cut_portrait(self._matte, self._square)
+        return cut_portrait(self._matte, self._picture)
 
     def show(self, person: Cutout, time_s: float) -> NDArray[np.uint8]:
-        """The picture at that time: (S, S, 3) uint8 RGB, or (S, S, 4) with straight alpha where there is no background.
+        """The picture at that time: (H, W, 3) uint8 RGB, or (H, W, 4) with straight alpha where there is no background.
 
         Raises:
             MediaError: the background's video cannot be read any more.

@@ -20,8 +20,10 @@ from mcnet.media.crop import SquareBox, crop
 _Picture = TypeVar("_Picture", bound=NDArray[np.generic])
 
 # Shares of the square's side.
-_MOST = (0.4, 0.15, 0.4, 0.15)
+SEEN_IN_CALLS = (0.4, 0.15, 0.4, 0.15)
 """Left, above, right and below: the width of 16:9 about a square of its height, and what a nod brings into sight."""
+FARTHEST = (2.0, 2.0, 2.0, 2.0)
+"""Of a video of the whole photograph: what is farther away is left out, where the face is small in it."""
 _STILL = 0.5
 """So far from the square nothing moves. A border that moves by a quarter of the side then stretches nothing by more
 than three quarters, and folds nothing."""
@@ -77,22 +79,39 @@ class Surrounded(NamedTuple):
     rgb: Rgb
     margins: Margins
 
+    def even(self) -> "Surrounded":
+        """The same with an even width and height, as videos want them; a pixel less of what is around, if need be.
 
-def surrounded(rgb: Rgb, box: SquareBox, square: Rgb) -> Surrounded:
-    """A portrait's square together with what its photograph shows around it, within 0.4 of its side on the left and
-    right and 0.15 above and below; nothing is made up where the photograph ends.
+        The square's side is even.
+        """
+        left, top, right, bottom = self.margins
+        over_x, over_y = (left + right) % 2, (top + bottom) % 2
+        kept = Margins(
+            left - (over_x if left else 0),
+            top - (over_y if top else 0),
+            right - (0 if left else over_x),
+            bottom - (0 if top else over_y),
+        )
+        return Surrounded(np.ascontiguousarray(self.margins.trimmed(self.rgb, kept)), kept)
+
+
+def surrounded(
+    rgb: Rgb, box: SquareBox, square: Rgb, most: tuple[float, float, float, float] = SEEN_IN_CALLS
+) -> Surrounded:
+    """A portrait's square together with what its photograph shows around it; nothing is made up where that ends.
 
     Args:
         rgb: (H, W, 3) uint8, the photograph.
         box: the square in it; it may leave the photograph.
         square: (S, S, 3) uint8, what is seen in the box.
+        most: how far it is seen at most, in shares of the square's side: left, above, right and below.
     """
     side = len(square)
     height, width = rgb.shape[:2]
     half = box.side / 2
     room = (box.center_x - half, box.center_y - half, width - box.center_x - half, height - box.center_y - half)
     margins = Margins(
-        *(math.floor(side * min(max(0.0, length / box.side), most)) for length, most in zip(room, _MOST, strict=True))
+        *(math.floor(side * min(max(0.0, length / box.side), limit)) for length, limit in zip(room, most, strict=True))
     )
     most_px = max(margins)
     if not most_px:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -122,3 +123,28 @@ def test_a_job_of_a_batch_may_have_its_own_size(tmp_path: Path) -> None:
     table.write_text("source,driving,output,size\nwoman_1,a.mp4,1.mp4,\nwoman_1,a.mp4,2.mp4,400\n", encoding="utf-8")
     jobs = read_jobs(table, ("--size", "300"), parse_one)
     assert [parse_one(job.arguments).size for job in jobs] == [300, 400]
+
+
+def test_the_whole_picture_is_shown_where_it_is_asked_for(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """The portrait stands in the middle of a wide wall, of which the far left is beyond twice the square's side."""
+    rgb = np.full((600, 4000, 3), (40, 90, 200), np.uint8)
+    rgb[80:592, 2400:2912] = read_rgb(ASSETS / "portraits" / "woman_4.jpg")
+    write_rgb(command.folder / "wall.png", rgb)
+    wall, sheet = str(command.folder / "wall.png"), command.folder / "squares.png"
+    (square, _) = command("square", source=wall)
+    (whole, _) = command("whole", "--surroundings", "--contact-sheet", str(sheet), source=wall)
+    height, width = whole.shape[:2]
+    assert height % 2 == width % 2 == 0
+    assert height == pytest.approx(600 * LARGE_PX / 500, rel=0.15)
+    assert width > 4 * LARGE_PX
+    assert (whole[60:, :100] == (40, 90, 200)).all()
+    assert read_rgb(sheet).size
+    # Where the network's picture is seen alone, it is the same.
+    match = cv2.matchTemplate(whole, square[128:384, 128:384], cv2.TM_SQDIFF)
+    assert match.min() == 0
+    (green, _) = command("around_green", "--surroundings", "--background", "green", source=wall)
+    assert green.shape == whole.shape
+    assert (green[:, :100] == (0, 255, 0)).all()
+    files = ["--source", wall, "--driving", str(command.folder / "performer"), "--output", str(command.folder / "no")]
+    assert main(["animate", *files, "--surroundings", "--side-by-side"]) == 1
+    assert "--surroundings: got --side-by-side too, which shows squares" in capsys.readouterr().err

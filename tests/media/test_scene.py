@@ -25,6 +25,7 @@ from mcnet.media.scene import (
     is_moving,
     parse_background,
 )
+from mcnet.media.surroundings import NO_MARGINS, Surrounded
 from tests.media.test_matte import TRUSTED, portrait, still
 from tests.media.videos import counted, make_video, number_of
 
@@ -139,11 +140,12 @@ def test_a_video_that_goes_away_is_told(tmp_path: Path) -> None:
 
 def test_the_head_no_longer_drags_the_background_along() -> None:
     square = portrait("man_3")
+    alone = Surrounded(square, NO_MARGINS)
     seen = [np.roll(square, by_px, 1) for by_px in (0, 6, 12)]  # what a network makes of a head that moves
     flows = [still(by_x=-by_px * 2 / 255) for by_px in (0, 6, 12)]
     wall, face = np.s_[20:80, :40], np.s_[90:190, 110:140]
     for kind, beside in (("own", None), ("blur", None), ("colour", (0, 255, 0))):
-        scene = Scene(Background(kind), square)  # type: ignore[arg-type]
+        scene = Scene(Background(kind), alone)  # type: ignore[arg-type]
         shown = [
             scene.show(scene.cut(rgb, flow, TRUSTED), index / 25).astype(int)
             for index, (rgb, flow) in enumerate(zip(seen, flows, strict=True))
@@ -154,17 +156,17 @@ def test_the_head_no_longer_drags_the_background_along() -> None:
         if beside is not None:
             assert (shown[0][wall] == beside).all()
     assert np.abs(seen[0][wall].astype(int) - seen[2][wall]).max() > 0
-    transparent = Scene(Background("alpha"), square)
+    transparent = Scene(Background("alpha"), alone)
     assert transparent.show(transparent.portrait(), 0).shape == (256, 256, 4)
 
 
 def test_pictures_and_videos_stand_behind(tmp_path: Path) -> None:
-    square = portrait("man_3")
+    alone = Surrounded(portrait("man_3"), NO_MARGINS)
     write_rgb(tmp_path / "a.png", np.full((90, 200, 3), 77, np.uint8))
-    still_one = Scene(parse_background(str(tmp_path / "a.png")), square)
+    still_one = Scene(parse_background(str(tmp_path / "a.png")), alone)
     assert (still_one.show(still_one.portrait(), 0)[20:80, :40] == 77).all()
     make_video(tmp_path / "b.mp4", counted(3), fps=25)
-    moving = Scene(parse_background(str(tmp_path / "b.mp4")), square)
+    moving = Scene(parse_background(str(tmp_path / "b.mp4")), alone)
     shown = [moving.show(moving.portrait(), index / 25)[20:80, :40] for index in range(7)]
     assert [number_of(rgb) for rgb in shown] == [0, 1, 2, 0, 1, 2, 0]
 

@@ -138,6 +138,17 @@ def test_a_border_beyond_which_there_is_nothing_is_the_networks_own() -> None:
     assert not portrait.margins.square(shown)[0, 10:-10].any()
 
 
+@pytest.mark.parametrize("margins", [Margins(3, 2, 4, 4), Margins(0, 1, 3, 0), Margins(2, 0, 0, 5), NO_MARGINS])
+def test_what_goes_into_a_video_has_an_even_size(margins: Margins) -> None:
+    height, width = SIDE + margins.top + margins.bottom, SIDE + margins.left + margins.right
+    picture = photograph(width, height)
+    even = Surrounded(picture, margins).even()
+    assert even.rgb.shape[0] % 2 == even.rgb.shape[1] % 2 == 0
+    assert height - 1 <= even.rgb.shape[0] <= height
+    assert width - 1 <= even.rgb.shape[1] <= width
+    np.testing.assert_array_equal(even.margins.square(even.rgb), margins.square(picture))
+
+
 def test_margins_are_told_trimmed_and_mirrored() -> None:
     margins = Margins(4, 3, 2, 1)
     picture = np.arange(14 * 16).reshape(14, 16)
