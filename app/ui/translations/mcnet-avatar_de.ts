@@ -1459,6 +1459,10 @@
             <translation>Versatz</translation>
         </message>
         <message>
+            <source>Shoulders, hair and the room are seen as far as the photo shows them, not the portrait's square alone.</source>
+            <translation>Schultern, Haare und der Raum sind zu sehen, so weit das Foto sie zeigt, nicht nur das Quadrat des Porträts.</translation>
+        </message>
+        <message>
             <source>Show below what is measured (I).</source>
             <translation>Zeigt unten, was gemessen wird (I).</translation>
         </message>
@@ -1501,6 +1505,10 @@
         <message>
             <source>Show the next step</source>
             <translation>Den nächsten Schritt zeigen</translation>
+        </message>
+        <message>
+            <source>Show the photo around the portrait</source>
+            <translation>Das Foto um das Porträt zeigen</translation>
         </message>
         <message>
             <source>Show the portraits here</source>
@@ -3291,6 +3299,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>startet …</translation>
         </message>
         <message>
+            <source>surroundings</source>
+            <translation>Umgebung</translation>
+        </message>
+        <message>
             <source>the Apple GPU</source>
             <translation>die Apple-GPU</translation>
         </message>
@@ -3809,6 +3821,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>L1 des Verformten gegenüber Kopieren, an den Lerndaten</translation>
+        </message>
+        <message>
+            <source>what is around this portrait cannot be shown: {error}</source>
+            <translation>was dieses Porträt umgibt, kann nicht gezeigt werden: {error}</translation>
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>

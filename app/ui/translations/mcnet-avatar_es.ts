@@ -1459,6 +1459,10 @@
             <translation>Traslación</translation>
         </message>
         <message>
+            <source>Shoulders, hair and the room are seen as far as the photo shows them, not the portrait's square alone.</source>
+            <translation>Se ven los hombros, el pelo y la habitación hasta donde los muestra la foto, no solo el cuadrado del retrato.</translation>
+        </message>
+        <message>
             <source>Show below what is measured (I).</source>
             <translation>Muestra abajo lo que se mide (I).</translation>
         </message>
@@ -1501,6 +1505,10 @@
         <message>
             <source>Show the next step</source>
             <translation>Mostrar el paso siguiente</translation>
+        </message>
+        <message>
+            <source>Show the photo around the portrait</source>
+            <translation>Mostrar la foto alrededor del retrato</translation>
         </message>
         <message>
             <source>Show the portraits here</source>
@@ -3291,6 +3299,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>iniciando…</translation>
         </message>
         <message>
+            <source>surroundings</source>
+            <translation>alrededores</translation>
+        </message>
+        <message>
             <source>the Apple GPU</source>
             <translation>la GPU de Apple</translation>
         </message>
@@ -3809,6 +3821,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>L1 de lo deformado respecto a copiar, en los datos de los que aprende</translation>
+        </message>
+        <message>
+            <source>what is around this portrait cannot be shown: {error}</source>
+            <translation>no se puede mostrar lo que rodea este retrato: {error}</translation>
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>

@@ -1459,6 +1459,10 @@
             <translation>Décalage</translation>
         </message>
         <message>
+            <source>Shoulders, hair and the room are seen as far as the photo shows them, not the portrait's square alone.</source>
+            <translation>Les épaules, les cheveux et la pièce se voient aussi loin que la photo les montre, et pas seulement le carré du portrait.</translation>
+        </message>
+        <message>
             <source>Show below what is measured (I).</source>
             <translation>Affiche plus bas ce qui est mesuré (I).</translation>
         </message>
@@ -1501,6 +1505,10 @@
         <message>
             <source>Show the next step</source>
             <translation>Montrer l'étape suivante</translation>
+        </message>
+        <message>
+            <source>Show the photo around the portrait</source>
+            <translation>Montrer la photo autour du portrait</translation>
         </message>
         <message>
             <source>Show the portraits here</source>
@@ -3291,6 +3299,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>démarrage…</translation>
         </message>
         <message>
+            <source>surroundings</source>
+            <translation>alentours</translation>
+        </message>
+        <message>
             <source>the Apple GPU</source>
             <translation>le GPU Apple</translation>
         </message>
@@ -3809,6 +3821,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>L1 du déformé par rapport à la copie, sur ses données d'entraînement</translation>
+        </message>
+        <message>
+            <source>what is around this portrait cannot be shown: {error}</source>
+            <translation>ce qui entoure ce portrait ne peut pas être montré : {error}</translation>
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>

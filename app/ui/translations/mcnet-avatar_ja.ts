@@ -1458,6 +1458,10 @@
             <translation>ずれ</translation>
         </message>
         <message>
+            <source>Shoulders, hair and the room are seen as far as the photo shows them, not the portrait's square alone.</source>
+            <translation>ポートレートの正方形だけでなく、肩、髪、部屋も写真に写っている範囲で表示されます。</translation>
+        </message>
+        <message>
             <source>Show below what is measured (I).</source>
             <translation>測定値を下に表示します（I）。</translation>
         </message>
@@ -1500,6 +1504,10 @@
         <message>
             <source>Show the next step</source>
             <translation>次の手順を表示</translation>
+        </message>
+        <message>
+            <source>Show the photo around the portrait</source>
+            <translation>ポートレートの周りの写真を表示する</translation>
         </message>
         <message>
             <source>Show the portraits here</source>
@@ -3290,6 +3298,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>起動中…</translation>
         </message>
         <message>
+            <source>surroundings</source>
+            <translation>周囲</translation>
+        </message>
+        <message>
             <source>the Apple GPU</source>
             <translation>Apple の GPU</translation>
         </message>
@@ -3808,6 +3820,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>変形のコピー比 L1（学習データ）</translation>
+        </message>
+        <message>
+            <source>what is around this portrait cannot be shown: {error}</source>
+            <translation>このポートレートの周囲を表示できません: {error}</translation>
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>

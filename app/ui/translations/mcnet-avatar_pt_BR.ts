@@ -1459,6 +1459,10 @@
             <translation>Deslocamento</translation>
         </message>
         <message>
+            <source>Shoulders, hair and the room are seen as far as the photo shows them, not the portrait's square alone.</source>
+            <translation>Ombros, cabelo e o ambiente aparecem até onde a foto os mostra, e não apenas o quadrado do retrato.</translation>
+        </message>
+        <message>
             <source>Show below what is measured (I).</source>
             <translation>Mostra abaixo o que é medido (I).</translation>
         </message>
@@ -1501,6 +1505,10 @@
         <message>
             <source>Show the next step</source>
             <translation>Mostrar o próximo passo</translation>
+        </message>
+        <message>
+            <source>Show the photo around the portrait</source>
+            <translation>Mostrar a foto ao redor do retrato</translation>
         </message>
         <message>
             <source>Show the portraits here</source>
@@ -3291,6 +3299,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>iniciando…</translation>
         </message>
         <message>
+            <source>surroundings</source>
+            <translation>arredores</translation>
+        </message>
+        <message>
             <source>the Apple GPU</source>
             <translation>a GPU da Apple</translation>
         </message>
@@ -3809,6 +3821,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>L1 do deformado em relação à cópia, nos dados com que aprende</translation>
+        </message>
+        <message>
+            <source>what is around this portrait cannot be shown: {error}</source>
+            <translation>não é possível mostrar o que está ao redor deste retrato: {error}</translation>
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>

@@ -1458,6 +1458,10 @@
             <translation>平移</translation>
         </message>
         <message>
+            <source>Shoulders, hair and the room are seen as far as the photo shows them, not the portrait's square alone.</source>
+            <translation>照片中的肩膀、头发和房间都会显示出来,而不只是肖像的方形区域。</translation>
+        </message>
+        <message>
             <source>Show below what is measured (I).</source>
             <translation>在下方显示测量值（I）。</translation>
         </message>
@@ -1500,6 +1504,10 @@
         <message>
             <source>Show the next step</source>
             <translation>显示下一步</translation>
+        </message>
+        <message>
+            <source>Show the photo around the portrait</source>
+            <translation>显示肖像周围的照片</translation>
         </message>
         <message>
             <source>Show the portraits here</source>
@@ -3290,6 +3298,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>正在启动…</translation>
         </message>
         <message>
+            <source>surroundings</source>
+            <translation>周围</translation>
+        </message>
+        <message>
             <source>the Apple GPU</source>
             <translation>Apple GPU</translation>
         </message>
@@ -3808,6 +3820,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>变形结果相对直接复制的 L1（学习数据）</translation>
+        </message>
+        <message>
+            <source>what is around this portrait cannot be shown: {error}</source>
+            <translation>无法显示此肖像周围的内容:{error}</translation>
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>

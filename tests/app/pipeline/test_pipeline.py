@@ -778,6 +778,17 @@ def _break_detail(rig: Rig) -> None:
     assert "no room for pores" in str(refused)
 
 
+def _break_surroundings(rig: Rig) -> None:
+    def no_room(*_: object) -> None:
+        raise MemoryError("no room for shoulders")
+
+    rig.patch.setattr("app.pipeline.animation.finish.around_animated", no_room)
+    rig.pipeline.update(dataclasses.replace(SETTINGS, surroundings=True))
+    wait_until(lambda: bool(rig.told(SettingRefused)), "it is told")
+    (refused,) = rig.told(SettingRefused)
+    assert "no room for shoulders" in str(refused)
+
+
 @pytest.mark.parametrize("switch", ["retouch", "fine_detail", "surroundings", "cut_out"])
 def test_what_is_switched_off_and_on_between_two_frames_is_tried_again(rig: Rig, switch: str) -> None:
     def no_room(*_: object) -> None:
@@ -799,8 +810,8 @@ def test_what_is_switched_off_and_on_between_two_frames_is_tried_again(rig: Rig,
     off: dict[str, Any] = {switch: False}
     rig.pipeline.update(dataclasses.replace(on, **off))
     rig.pipeline.update(on)
-    wait_until(lambda: len(refused()) == 4, "the one is tried again")
-    assert refused()[3] == switch
+    wait_until(lambda: len(refused()) == 5, "the one is tried again")
+    assert refused()[4] == switch
 
 
 def _change_settings(rig: Rig) -> None:
@@ -818,6 +829,7 @@ def _change_settings(rig: Rig) -> None:
             SETTINGS,
             mirror_output=chance.random() < 0.5,
             relative=chance.random() < 0.5,
+            surroundings=chance.random() < 0.5,
             motion=chance.choice(("space", "plane")),
             keypoints=chance.choice(("measured", "detected")),
             smoothing=chance.random(),
@@ -875,6 +887,7 @@ MATRIX: list[tuple[Callable[[Rig], None], State, type | None]] = [
     (_delete_portrait, State.LIVE, SourceReady),
     (_break_retouching, State.LIVE, SettingRefused),
     (_break_detail, State.LIVE, SettingRefused),
+    (_break_surroundings, State.LIVE, SettingRefused),
     (_change_settings, State.LIVE, SettingRefused),
     (_break_background, State.LIVE, SettingRefused),
     (_camera_as_background, State.LIVE, SettingRefused),
