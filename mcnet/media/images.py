@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import av
 import cv2
 import numpy as np
 import pillow_heif
@@ -47,6 +48,8 @@ _DNG_TAG = 0xC612
 _LARGE_PIXELS = 4_000_000
 _HEADER_BYTES = 2**16
 _NUMBERED_COLOURS = {"AVIF": (rb"colrnclx(.{4})", ">HH"), "PNG": (b"\x00\x00\x00\x04cICP(.{2})", ">BB")}
+_JPEG2000_DEPTH = re.compile(rb"\xff\x4f\xff\x51.{38}(.)", re.DOTALL)
+_BOX_START_BYTES = 8
 _RESIZABLE = ("L", "LA", "RGB", "RGBA", "CMYK")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -216,8 +219,9 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
             )
         if image.format in _NUMBERED_COLOURS:
             _note_colours(image)
+        lacks_tiles = image.format == "HEIF" and "tiling" in image.info and _ends_within_a_box(image)
         try:
-            rgb = as_srgb(_bounded(image, most_kept))
+            rgb = as_srgb(_bounded(_deep_jpeg2000(image) or image, most_kept))
             turn = _UPRIGHT.get(_tag(image, _ORIENTATION_TAG))  # read last: a TIFF has turned itself by now
             pixels = _array(rgb if turn is None else rgb.transpose(turn))
         except MediaError as error:
@@ -236,6 +240,8 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
                     said=_said(error),
                 )
             ) from error
+        if lacks_tiles:  # the one kind that is decoded all the same, and nothing is said of it
+            logger.warning("the picture %s is cut short: what is missing of it is green", path)
     return pixels, width * height > _LARGE_PIXELS
 
 
@@ -313,7 +319,29 @@ def _get_ready() -> None:
         ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
 
 
-def _bounded(image: ImageFile.ImageFile, most_kept: int) -> Image.Image:
+def _deep_jpeg2000(image: ImageFile.ImageFile) -> Image.Image | None:
+    """The pixels of a JPEG 2000 with more than 8 bits per colour; None where it is none.
+
+    What is white in it would be black: Pillow rounds it up beyond what 8 bits hold.
+    """
+    if image.format != "JPEG2000" or image.mode not in ("RGB", "RGBA", "LA"):
+        return None
+    assert image.fp is not None, "it is not loaded yet"
+    place = image.fp.tell()
+    image.fp.seek(0)
+    depth = _JPEG2000_DEPTH.search(image.fp.read(_HEADER_BYTES))
+    if depth is None or depth[1][0] & 0x7F < 8:  # one less than there are
+        image.fp.seek(place)
+        return None
+    image.fp.seek(0)
+    with av.open(image.fp) as container:
+        frame = next(container.decode(video=0))
+        deep = Image.fromarray(frame.to_ndarray(format="rgb24" if image.mode == "RGB" else "rgba").astype(np.uint8))
+    deep.info = image.info
+    return deep
+
+
+def _bounded(image: Image.Image, most_kept: int) -> Image.Image:
     """The pixels, at most so many. Of a large JPEG no more are decoded than twice as many each way."""
     width, height = image.size
     factor = math.sqrt(most_kept / (width * height))
@@ -347,6 +375,22 @@ def _note_colours(image: ImageFile.ImageFile) -> None:
     if found is not None:
         primaries, transfer = struct.unpack(numbers, found[1])
         image.info["nclx_profile"] = {"color_primaries": primaries, "transfer_characteristics": transfer}
+
+
+def _ends_within_a_box(image: ImageFile.ImageFile) -> bool:
+    """Whether the last of a HEIC's boxes goes on beyond its file's end."""
+    assert image.fp is not None, "it is not loaded yet"
+    place, end = image.fp.tell(), image.fp.seek(0, io.SEEK_END)
+    start = 0
+    while start < end:
+        image.fp.seek(start)
+        size, large = struct.unpack(">I4xQ", image.fp.read(16).ljust(16, b"\0"))
+        size = large if size == 1 else size
+        if size < _BOX_START_BYTES:  # the last box, however long; or damage
+            break
+        start += size
+    image.fp.seek(place)
+    return start > end
 
 
 def _tag(image: Image.Image, tag: int) -> int:

@@ -5,8 +5,10 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pillow_heif
@@ -24,6 +26,8 @@ from mcnet.media.images import (
     usual_endings,
     write_rgb,
 )
+from mcnet.media.video import open_driving
+from tests.media.grids import of_tiles
 
 ORIENTATION = 0x0112
 
@@ -115,6 +119,59 @@ def test_an_unknown_orientation_or_damaged_exif_changes_nothing(
     if kind != "TIFF":  # whose EXIF is its own directory
         path = _saved(tmp_path / "b.bin", picture, kind, exif=b"Exif\0\0II*\0\xff\xff\xff\x7fnonsense")
         assert np.abs(read_rgb(path).astype(int) - picture).mean() < 4
+
+
+@pytest.mark.parametrize("avif", [False, True], ids=["HEIC", "AVIF"])
+@pytest.mark.parametrize(("turn", "mirror"), [(0, None), (3, None), (1, 1)])
+def test_a_picture_of_tiles_is_read_whole(tmp_path: Path, avif: bool, turn: int, mirror: int | None) -> None:
+    """As phones write it, with smaller companions that nobody is to take for it."""
+    height, width = np.mgrid[:170, :300]
+    rgb = np.stack([width * 0.8, height * 1.4, 128 + 0 * width], axis=-1).astype(np.uint8)
+    far, bright = np.full((64, 80), 200, np.uint8), np.full((86, 150), 99, np.uint8)
+    path = tmp_path / "a.bin"
+    path.write_bytes(of_tiles(rgb, avif=avif, turn=turn, mirror=mirror, depth=far, gain_map=bright))
+    expected = np.rot90(rgb, turn)
+    expected = expected if mirror is None else expected[:, ::-1]
+    read = read_rgb(path)
+    assert read.shape == expected.shape
+    assert np.abs(read.astype(int) - expected).max() < 12
+    (shown,) = open_driving(path)
+    assert np.array_equal(shown, read)
+    half = np.where(width < 150, 255, 0).astype(np.uint8)
+    path.write_bytes(of_tiles(rgb, avif=avif, alpha=half))
+    read = read_rgb(path)
+    assert np.abs(read[:, :140].astype(int) - rgb[:, :140]).max() < 12
+    assert np.abs(read[:, 160:].astype(int) - 128).max() < 6
+
+
+def test_a_heic_that_lacks_tiles_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = of_tiles(np.full((170, 300, 3), 150, np.uint8), thumbnail=False)
+    for length, said in ((len(whole), False), (len(whole) - 60, True)):
+        (tmp_path / "a.heic").write_bytes(whole[:length])
+        caplog.clear()
+        read = read_rgb(tmp_path / "a.heic")
+        assert np.abs(read[:100, :250].astype(int) - 150).max() < 6
+        assert (np.abs(read[-10:, -10:].astype(int) - 150).max() > 50) == said
+        message = f"the picture {tmp_path / 'a.heic'} is cut short: what is missing of it is green"
+        assert [record.message for record in caplog.records] == [message] * said
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_white_of_a_deep_jpeg_2000_is_white(tmp_path: Path, bits: int, channels: int) -> None:
+    """Pillow rounds 16 bits to 8 beyond 255, which is 0 then."""
+    levels = np.linspace(0, 1, 128)
+    rgb = np.stack([np.tile(levels, (96, 1)), np.tile(levels[::-1], (96, 1)), np.full((96, 128), 0.6)], axis=-1)
+    stored = np.dstack([rgb, np.ones((96, 128))])[:, :, :channels]
+    formats = {8: ("rgb24", "rgba"), 10: ("gbrp10le", "gbrap10le"), 12: ("gbrp12le", "gbrap12le")}
+    deep = av.VideoFrame.from_ndarray((stored * 65535).round().astype(np.uint16), ("rgb48le", "rgba64le")[channels - 3])
+    frame = deep.reformat(format=formats.get(bits, ("rgb48le", "rgba64le"))[channels - 3])
+    frame.pts = 0
+    codec = av.VideoCodecContext.create("jpeg2000", "w")
+    codec.width, codec.height, codec.pix_fmt = 128, 96, frame.format.name
+    codec.time_base, codec.options = Fraction(1, 25), {"pred": "1"}
+    (tmp_path / "a.jp2").write_bytes(b"".join(bytes(part) for part in [*codec.encode(frame), *codec.encode(None)]))
+    assert np.abs(read_rgb(tmp_path / "a.jp2") - rgb * 255).max() < 2
 
 
 def test_what_a_picture_is_its_content_says_and_not_its_name(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
