@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
+from mcnet.media.frame_filters import FrameFilters
 from mcnet.media.frame_rgb import RgbConverter, shown_frame_size_px
 from mcnet.media.images import is_still_heif, pictures_in, read_rgb
 from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_a_slot
@@ -449,7 +450,7 @@ class _Decoder:
 
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
         time_s = -self._step_s
-        for frame in self._frames():
+        for frame in self._filtered():
             if frame.pts is None:
                 time_s += self._step_s
             else:
@@ -460,6 +461,12 @@ class _Decoder:
             self.end_s = time_s + min(lasts_s, LONGEST_HOLD_S)
             self.decoded += 1
             yield frame, time_s
+
+    def _filtered(self) -> Iterator[VideoFrame]:
+        filters = FrameFilters(self.stream.codec_context.name)
+        for frame in self._frames():
+            yield from filters.taken(frame)
+        yield from filters.rest()
 
     def _frames(self) -> Iterator[VideoFrame]:
         clock = PictureClock(self.stream.time_base or Fraction(1, av.time_base))
