@@ -40,6 +40,7 @@ KEPT_PIXELS = 24_000_000
 
 _READABLE = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP, JPEG 2000 or PPM"
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "PPM")
+_MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # of other kinds, further pictures are pages, or small copies
 _JPEG_QUALITY = 95
 _JPEG_END = b"\xff\xd9"
 _ORIENTATION_TAG = 0x0112
@@ -97,13 +98,14 @@ def is_picture(path: str | Path) -> bool:
         return False
 
 
-def is_still_heif(path: Path) -> bool:
-    """Whether a file is a HEIC or AVIF picture that does not move."""
+def still_kind(path: Path) -> str | None:
+    """Pillow's name of what a file is a picture of, one that does not move; None: it is none, or moves."""
     try:
         with _opened(path) as image:
-            return image.format == "HEIF" or (image.format == "AVIF" and not getattr(image, "is_animated", False))
+            moves = image.format in _MOVING and getattr(image, "is_animated", False)
+            return None if moves else image.format
     except MediaError:
-        return False
+        return None
 
 
 def meant_as_picture(path: Path) -> bool:
