@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from mcnet.allocator import give_back_freed_memory
 from mcnet.config import MIN_SIDE_PX
@@ -49,6 +49,7 @@ _DNG_TAG = 0xC612
 _LARGE_PIXELS = 4_000_000
 _HEADER_BYTES = 2**16
 _NUMBERED_COLOURS = {"AVIF": (rb"colrnclx(.{4})", ">HH"), "PNG": (b"\x00\x00\x00\x04cICP(.{2})", ">BB")}
+_WHITE_IS_0, _PLANE_BY_PLANE = 0, 2  # of a TIFF's photometric interpretation, and of its planar configuration
 _JPEG2000_DEPTH = re.compile(rb"\xff\x4f\xff\x51.{38}(.)", re.DOTALL)
 _BOX_START_BYTES = 8
 _RESIZABLE = ("L", "LA", "RGB", "RGBA", "CMYK")
@@ -223,7 +224,7 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
             _note_colours(image)
         lacks_tiles = image.format == "HEIF" and "tiling" in image.info and _ends_within_a_box(image)
         try:
-            rgb = as_srgb(_bounded(_deep_jpeg2000(image) or image, most_kept))
+            rgb = as_srgb(_bounded(_decoded_by_ffmpeg(image) or image, most_kept))
             turn = _UPRIGHT.get(_tag(image, _ORIENTATION_TAG))  # read last: a TIFF has turned itself by now
             pixels = _array(rgb if turn is None else rgb.transpose(turn))
         except MediaError as error:
@@ -285,7 +286,7 @@ def _opened(path: Path, *, completed: bool = False) -> ImageFile.ImageFile:
         ) from error
     what = phrase("something else or a damaged file") if start else phrase("an empty file")
     try:
-        return Image.open(path if held is None else held, formats=_formats(start))
+        image = Image.open(path if held is None else held, formats=_formats(start))
     except Exception as error:  # as in `_read`
         logger.debug("opening %s", path, exc_info=True)
         raise MediaError(
@@ -296,6 +297,8 @@ def _opened(path: Path, *, completed: bool = False) -> ImageFile.ImageFile:
                 readable=_READABLE,
             )
         ) from error
+    image.filename = ""  # else Pillow maps it, and a TIFF that is to be turned with its sides swapped
+    return image
 
 
 def _formats(start: bytes) -> tuple[str, ...]:
@@ -321,26 +324,43 @@ def _get_ready() -> None:
         ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
 
 
-def _deep_jpeg2000(image: ImageFile.ImageFile) -> Image.Image | None:
-    """The pixels of a JPEG 2000 with more than 8 bits per colour; None where it is none.
-
-    What is white in it would be black: Pillow rounds it up beyond what 8 bits hold.
-    """
-    if image.format != "JPEG2000" or image.mode not in ("RGB", "RGBA", "LA"):
+def _decoded_by_ffmpeg(image: ImageFile.ImageFile) -> Image.Image | None:
+    """The pixels, as stored, of a kind with more than 8 bits per colour that Pillow gets wrong; None of any other."""
+    if not (_is_deep_jpeg2000(image) or _is_odd_deep_tiff(image)):
         return None
+    assert image.fp is not None, "it is not loaded yet"
+    image.fp.seek(0)
+    with av.open(io.BytesIO(image.fp.read())) as container:  # which would close the file, and its tags are in it
+        frame = next(container.decode(video=0))
+        kept = "rgba" if image.mode in ("RGBA", "LA") else "rgb24"
+        decoded = Image.fromarray(frame.to_ndarray(format=kept).astype(np.uint8, copy=False))
+    decoded.info = image.info
+    return decoded
+
+
+def _is_deep_jpeg2000(image: ImageFile.ImageFile) -> bool:
+    """Whether it is one in colour: Pillow rounds white up beyond what 8 bits hold, which makes it black."""
+    if image.format != "JPEG2000" or image.mode not in ("RGB", "RGBA", "LA"):
+        return False
     assert image.fp is not None, "it is not loaded yet"
     place = image.fp.tell()
     image.fp.seek(0)
     depth = _JPEG2000_DEPTH.search(image.fp.read(_HEADER_BYTES))
-    if depth is None or depth[1][0] & 0x7F < 8:  # one less than there are
-        image.fp.seek(place)
-        return None
-    image.fp.seek(0)
-    with av.open(image.fp) as container:
-        frame = next(container.decode(video=0))
-        deep = Image.fromarray(frame.to_ndarray(format="rgb24" if image.mode == "RGB" else "rgba").astype(np.uint8))
-    deep.info = image.info
-    return deep
+    image.fp.seek(place)
+    return depth is not None and depth[1][0] & 0x7F >= 8  # one less than there are
+
+
+def _is_odd_deep_tiff(image: ImageFile.ImageFile) -> bool:
+    """Whether it is one of 16 bits plane by plane, of which Pillow makes noise, in grey with white as 0, which it shows
+    as a negative, or in grey of 12 bits, which it leaves dark.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    (bits, *_) = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    if image.mode in ("RGB", "RGBA"):
+        return bits == 16 and image.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == _PLANE_BY_PLANE
+    is_negative = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_0
+    return image.mode.startswith("I;16") and (bits != 16 or is_negative)
 
 
 def _bounded(image: Image.Image, most_kept: int) -> Image.Image:

@@ -1,3 +1,4 @@
+import itertools
 import os
 import struct
 import subprocess
@@ -7,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -172,6 +174,46 @@ def test_white_of_a_deep_jpeg_2000_is_white(tmp_path: Path, bits: int, channels:
     codec.time_base, codec.options = Fraction(1, 25), {"pred": "1"}
     (tmp_path / "a.jp2").write_bytes(b"".join(bytes(part) for part in [*codec.encode(frame), *codec.encode(None)]))
     assert np.abs(read_rgb(tmp_path / "a.jp2") - rgb * 255).max() < 2
+
+
+def _tiff(planes: list[NDArray[Any]], bits: int, photometric: int, orientation: int) -> bytes:
+    """Plane by plane, of 96 rows and 128 columns."""
+    contents = [plane.tobytes() for plane in planes]
+    several = {258: [bits] * len(planes), 273: [0] * len(planes), 279: [len(content) for content in contents]}
+    tags = {256: [128], 257: [96], 259: [1], 262: [photometric], 274: [orientation], 277: [len(planes)], 278: [96]}
+    tags |= several | {284: [2 if len(planes) > 1 else 1]}
+    beside = 8 + 2 + 12 * len(tags) + 4
+    starts = itertools.accumulate(several[279], initial=beside + 4 * len(several) * len(planes))
+    tags[273] = list(starts)[:-1]
+    entries, values = b"", b""
+    for tag, numbers in sorted(tags.items()):
+        stored = struct.pack(f"<{len(numbers)}I", *numbers)
+        if len(numbers) > 1:
+            entries += struct.pack("<HHII", tag, 4, len(numbers), beside + len(values))
+            values += stored
+        else:
+            entries += struct.pack("<HHI", tag, 4, 1) + stored
+    values = values.ljust(4 * len(several) * len(planes), b"\0")
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + values + b"".join(contents)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_tiffs_of_every_layout_look_the_same(tmp_path: Path, orientation: int) -> None:
+    """Pillow shows noise, a negative and the dark, and what it maps into memory it does not turn."""
+    levels = np.tile(np.arange(128) * 32, (96, 1))  # of 12 bits
+    deep = np.round(levels / 4095 * 65535).astype("<u2")
+    twelve = np.stack([levels[:, ::2] >> 4, levels[:, ::2] << 4 | levels[:, 1::2] >> 8, levels[:, 1::2]], axis=-1)
+    grey = np.repeat(levels[:, :, None] / 4095 * 255, 3, axis=2)
+    colour = np.stack([grey[..., 0], grey[:, ::-1, 0], grey[..., 0] / 2], axis=-1)
+    for planes, bits, photometric, expected in (
+        ([(deep >> 8).astype(np.uint8)], 8, 1, grey),
+        ([deep], 16, 1, grey),
+        ([65535 - deep], 16, 0, grey),
+        ([(twelve & 255).astype(np.uint8)], 12, 1, grey),
+        ([deep, deep[:, ::-1], deep // 2], 16, 2, colour),
+    ):
+        (tmp_path / "a.tif").write_bytes(_tiff(planes, bits, photometric, orientation))
+        assert np.abs(read_rgb(tmp_path / "a.tif") - UPRIGHT[orientation](expected)).max() < 2
 
 
 def test_what_a_picture_is_its_content_says_and_not_its_name(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
