@@ -132,7 +132,8 @@ class RgbConverter:
         wide = frame.color_primaries == _PRIMARIES_BT2020
         if frame.color_trc not in (_TRANSFER_PQ, _TRANSFER_HLG) and not wide:
             has_alpha = frame.format.has_palette or any(one.is_alpha for one in frame.format.components)
-            kept = "rgba" if has_alpha else "rgb24"
+            # Not rgba: of 4:2:0 FFmpeg leaves out the last pixels of each row there, in every fourth width.
+            kept = "gbrap" if has_alpha else "rgb24"
             shown = self._reformatter.reformat(frame, format=kept, src_colorspace=_matrix(frame))
             pixels = shown.to_ndarray().astype(np.uint8, copy=False)
             return opaque(pixels) if has_alpha else pixels

@@ -332,7 +332,7 @@ def _decoded_by_ffmpeg(image: ImageFile.ImageFile) -> Image.Image | None:
     image.fp.seek(0)
     with av.open(io.BytesIO(image.fp.read())) as container:  # which would close the file, and its tags are in it
         frame = next(container.decode(video=0))
-        kept = "rgba" if image.mode in ("RGBA", "LA") else "rgb24"
+        kept = "gbrap" if image.mode in ("RGBA", "LA") else "rgb24"
         decoded = Image.fromarray(frame.to_ndarray(format=kept).astype(np.uint8, copy=False))
     decoded.info = image.info
     return decoded

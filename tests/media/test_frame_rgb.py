@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from mcnet.media.frame_rgb import RgbConverter, to_screen
 from tests.media.matrix import bundled_frame, hdr_frame
@@ -75,6 +76,14 @@ def test_what_is_transparent_is_grey_as_in_still_pictures(kept: str) -> None:
     rgb = RgbConverter((96, 64))(frame).astype(int)
     assert np.abs(rgb[:, :44] - 128).max() <= 1
     assert np.abs(rgb[:, 52:] - (250, 0, 0)).max() < 8
+
+
+@pytest.mark.parametrize("kept", ["yuv420p", "yuva420p", "yuva420p10le"])
+def test_frames_of_any_width_are_shown_to_their_last_pixel(kept: str) -> None:
+    for width in range(128, 145):
+        frame = VideoFrame.from_ndarray(np.full((32, width, 4), 200, np.uint8), format="rgba").reformat(format="gbrap")
+        rgb = RgbConverter((width, 32))(VideoReformatter().reformat(frame, format=kept))
+        assert np.ptp(rgb) <= 1, width
 
 
 @pytest.mark.parametrize(
