@@ -8,9 +8,9 @@ from av.filter.context import FilterContext
 from av.video.frame import VideoFrame
 
 _LEAST_WOVEN_PX = 4  # bwdif takes no less
-# Of a PNG's colour profile FFmpeg keeps the name too, and PyAV frees it twice once somebody asks for a frame's side
-# data, which ends the process.
-_NAMES_PROFILES = ("png", "apng")
+# FFmpeg calls a PNG interlaced that is stored coarse to fine. Of its colour profile it keeps the name too, and PyAV
+# frees that twice once somebody asks for a frame's side data, which ends the process.
+_PNG = ("png", "apng")
 _WITHOUT_PROFILE = ("sidedata", "mode=delete:type=ICC_PROFILE")
 # Of the two fields of a frame each is filmed at a time of its own: what moves has combs. A frame of 1920 x 1080 takes
 # 1.5 ms by bwdif, 3.3 ms by yadif; those that do not say that they are interlaced pass as they are.
@@ -28,50 +28,48 @@ class FrameFilters:
     """
 
     def __init__(self, codec: str) -> None:
-        self._always = [_WITHOUT_PROFILE] if codec in _NAMES_PROFILES else []
+        self._is_png = codec in _PNG
         self._woven = False
-        self._chain: _Chain | None = None
+        self._filter: _Filter | None = None
 
     def taken(self, frame: VideoFrame) -> Iterator[VideoFrame]:
         """Take the next frame; give back what is ready."""
-        self._woven |= frame.interlaced_frame and min(frame.width, frame.height) >= _LEAST_WOVEN_PX
-        filters = [*self._always, *([_WHOLE] if self._woven else [])]
-        if not filters:
+        self._woven |= frame.interlaced_frame
+        if not (self._is_png or (self._woven and min(frame.width, frame.height) >= _LEAST_WOVEN_PX)):
+            yield from self.rest()
             yield frame
             return
-        if self._chain is None or not self._chain.takes(frame, len(filters)):
+        if self._filter is None or not self._filter.takes(frame):
             yield from self.rest()
-            self._chain = _Chain(frame, filters)
-        yield from self._chain.taken(frame)
+            self._filter = _Filter(frame, *(_WITHOUT_PROFILE if self._is_png else _WHOLE))
+        yield from self._filter.taken(frame)
 
     def rest(self) -> Iterator[VideoFrame]:
         """Give back what is still held."""
-        if self._chain is not None:
-            yield from self._chain.taken(None)
-            self._chain = None
+        if self._filter is not None:
+            yield from self._filter.taken(None)
+            self._filter = None
 
 
-class _Chain:
-    """Filters, one behind the other, for frames like the first."""
+class _Filter:
+    """A filter for frames like the first."""
 
-    def __init__(self, frame: VideoFrame, filters: list[tuple[str, str]]) -> None:
-        self._kind = _kind(frame, len(filters))
+    def __init__(self, frame: VideoFrame, name: str, how: str) -> None:
+        self._kind = _kind(frame)
         graph = Graph()
-        self._first = last = graph.add_buffer(
+        self._first = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
         )
-        for name, how in filters:
-            following = graph.add(name, how)
-            last.link_to(following)
-            last = following
+        middle = graph.add(name, how)
         self._last: FilterContext = graph.add("buffersink")
-        last.link_to(self._last)
+        self._first.link_to(middle)
+        middle.link_to(self._last)
         graph.configure()
-        self._graph = graph  # the filters do not keep it
+        self._graph = graph  # its parts do not keep it
 
-    def takes(self, frame: VideoFrame, count: int) -> bool:
-        """Whether a frame is like the first one, and needs so many filters."""
-        return _kind(frame, count) == self._kind
+    def takes(self, frame: VideoFrame) -> bool:
+        """Whether a frame is like the first one."""
+        return _kind(frame) == self._kind
 
     def taken(self, frame: VideoFrame | None) -> Iterator[VideoFrame]:
         """Take the next frame, or the end; give back what is ready."""
@@ -85,5 +83,5 @@ class _Chain:
             yield ready
 
 
-def _kind(frame: VideoFrame, count: int) -> tuple[object, ...]:
-    return frame.width, frame.height, frame.format.name, frame.time_base, count
+def _kind(frame: VideoFrame) -> tuple[object, ...]:
+    return frame.width, frame.height, frame.format.name, frame.time_base

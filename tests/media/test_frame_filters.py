@@ -1,7 +1,9 @@
 import io
 import itertools
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -126,6 +128,21 @@ def test_fields_from_midway_and_in_another_size_lose_no_frame() -> None:
     assert [round(frame.time * 25, 6) for frame in back] == list(range(21))
     assert [number_of(frame.to_ndarray(format="rgb24")) for frame in back] == list(range(21))
     assert [frame.width for frame in back] == [96] * 14 + [128] * 7
+
+
+def test_pngs_that_are_stored_coarse_to_fine_have_no_fields(tmp_path: Path) -> None:
+    """Which FFmpeg calls interlaced."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    noise = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = [b"\0" + row.tobytes() for x, y, right, down in passes for row in noise[y::down, x::right]]
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 96, 64, 8, 2, 0, 0, 1))
+    png += chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(3 * png)
+    assert [np.array_equal(rgb, noise) for rgb in open_driving(tmp_path / "a.png")] == [True] * 3
 
 
 def test_a_png_s_colour_profile_ends_no_process(tmp_path: Path) -> None:
