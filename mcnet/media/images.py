@@ -330,7 +330,7 @@ def _decoded_by_ffmpeg(image: ImageFile.ImageFile) -> Image.Image | None:
         return None
     assert image.fp is not None, "it is not loaded yet"
     image.fp.seek(0)
-    with av.open(io.BytesIO(image.fp.read())) as container:  # which would close the file, and its tags are in it
+    with av.open(io.BytesIO(image.fp.read()), "r") as container:  # which would close the file, and its tags are in it
         frame = next(container.decode(video=0))
         kept = "gbrap" if image.mode in ("RGBA", "LA") else "rgb24"
         decoded = Image.fromarray(frame.to_ndarray(format=kept).astype(np.uint8, copy=False))

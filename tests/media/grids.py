@@ -163,7 +163,7 @@ def _encoded(pixels: NDArray[np.uint8], *, avif: bool) -> tuple[bytes, bytes]:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     out.seek(0)
-    with av.open(out) as container:
+    with av.open(out, "r") as container:
         (video,) = container.streams.video
         settings = video.codec_context.extradata
         sample = next(bytes(packet) for packet in container.demux(video) if packet.size)

@@ -126,7 +126,8 @@ def test_fields_from_midway_and_in_another_size_lose_no_frame() -> None:
     assert [[frame is one for one in ready] for frame, ready in zip(frames[:7], taken, strict=False)] == [[True]] * 7
     back = [*itertools.chain(*taken), *filters.rest()]
     assert [round(frame.time * 25, 6) for frame in back] == list(range(21))
-    assert [number_of(frame.to_ndarray(format="rgb24")) for frame in back] == list(range(21))
+    shown = [frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for frame in back]
+    assert [number_of(rgb) for rgb in shown] == list(range(21))
     assert [frame.width for frame in back] == [96] * 14 + [128] * 7
 
 
