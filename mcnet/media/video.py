@@ -40,6 +40,7 @@ _EARLY_BY_FRAMES_THINNED = 0.07
 # Where it is longer, its rate is taken from so many packets at its beginning: some ten minutes.
 _MOST_TIMED_PACKETS = 20_000
 _MOST_UNSTAMPED = 250
+_MOST_PIXELS = 100_000_000  # beyond all cameras; a GIF of a kilobyte may unfold to any size
 # Of the pictures so many may be left out or doubled before a video counts as one of variable rate.
 _TOLD_SHARE = 0.02
 # By FFmpeg's names: files that hold their pictures themselves. A playlist (concat, HLS, DASH), a session description, a
@@ -219,6 +220,17 @@ def open_driving(
     timing = _timing(path, self_contained=self_contained)
     with open_container(path, self_contained=self_contained) as container:
         stream = picture_track(container, path)
+        if stream.width * stream.height > _MOST_PIXELS:
+            raise MediaError(
+                phrase(
+                    "the video {path} is too large: got {width} x {height}, expected at most {millions} million "
+                    "pixels; make it smaller",
+                    path=path,
+                    width=stream.width,
+                    height=stream.height,
+                    millions=_MOST_PIXELS // 10**6,
+                )
+            )
         first = next((frame for frame, _ in _Decoder(container, stream, 1 / timing.fps)), None)
         if first is None and container.format.name == "webp_pipe":
             raise MediaError(

@@ -3,6 +3,7 @@ import io
 import logging
 import os
 import re
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -202,6 +203,15 @@ def test_pictures_one_behind_the_other_are_a_video(tmp_path: Path, kind: str, na
         for rgb in counted(5):
             Image.fromarray(rgb).save(file, kind)
     assert [number_of(rgb) for rgb in open_driving(tmp_path / name)] == [0, 1, 2, 3, 4]
+
+
+def test_a_video_of_too_many_pixels_is_refused_unread(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(rgb) for rgb in counted(2, (64, 64))]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    content = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(content[:6] + struct.pack("<HH", 20_000, 5_001) + content[10:])
+    with pytest.raises(MediaError, match="20000 x 5001, expected at most 100 million pixels; make it smaller"):
+        open_driving(tmp_path / "a.gif")
 
 
 def test_an_animated_webp_is_named(tmp_path: Path) -> None:
