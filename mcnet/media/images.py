@@ -222,7 +222,7 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
             )
         if image.format in _NUMBERED_COLOURS:
             _note_colours(image)
-        lacks_tiles = image.format == "HEIF" and "tiling" in image.info and _ends_within_a_box(image)
+        lacks_tiles = image.format == "HEIF" and "tiling" in image.info and _lacks_data(image)
         try:
             rgb = as_srgb(_bounded(_decoded_by_ffmpeg(image) or image, most_kept))
             turn = _UPRIGHT.get(_tag(image, _ORIENTATION_TAG))  # read last: a TIFF has turned itself by now
@@ -399,20 +399,18 @@ def _note_colours(image: ImageFile.ImageFile) -> None:
         image.info["nclx_profile"] = {"color_primaries": primaries, "transfer_characteristics": transfer}
 
 
-def _ends_within_a_box(image: ImageFile.ImageFile) -> bool:
-    """Whether the last of a HEIC's boxes goes on beyond its file's end."""
+def _lacks_data(image: ImageFile.ImageFile) -> bool:
+    """Whether a HEIC's file ends within the box of its pixels. What a phone puts behind all boxes need be none."""
     assert image.fp is not None, "it is not loaded yet"
     place, end = image.fp.tell(), image.fp.seek(0, io.SEEK_END)
-    start = 0
-    while start < end:
+    start, size, kind = 0, _BOX_START_BYTES, b""
+    while size >= _BOX_START_BYTES and start < end and kind != b"mdat":  # less: the last box, however long; or damage
         image.fp.seek(start)
-        size, large = struct.unpack(">I4xQ", image.fp.read(16).ljust(16, b"\0"))
+        size, kind, large = struct.unpack(">I4sQ", image.fp.read(16).ljust(16, b"\0"))
         size = large if size == 1 else size
-        if size < _BOX_START_BYTES:  # the last box, however long; or damage
-            break
         start += size
     image.fp.seek(place)
-    return start > end
+    return kind == b"mdat" and start > end
 
 
 def _tag(image: Image.Image, tag: int) -> int:

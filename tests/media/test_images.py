@@ -148,8 +148,8 @@ def test_a_picture_of_tiles_is_read_whole(tmp_path: Path, avif: bool, turn: int,
 
 def test_a_heic_that_lacks_tiles_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = of_tiles(np.full((170, 300, 3), 150, np.uint8), thumbnail=False)
-    for length, said in ((len(whole), False), (len(whole) - 60, True)):
-        (tmp_path / "a.heic").write_bytes(whole[:length])
+    for content, said in ((whole, False), (whole + b"what a phone puts behind it", False), (whole[:-60], True)):
+        (tmp_path / "a.heic").write_bytes(content)
         caplog.clear()
         read = read_rgb(tmp_path / "a.heic")
         assert np.abs(read[:100, :250].astype(int) - 150).max() < 6
