@@ -345,7 +345,7 @@ def _is_deep_jpeg2000(image: ImageFile.ImageFile) -> bool:
     assert image.fp is not None, "it is not loaded yet"
     place = image.fp.tell()
     image.fp.seek(0)
-    depth = _JPEG2000_DEPTH.search(image.fp.read(_HEADER_BYTES))
+    depth = _JPEG2000_DEPTH.search(image.fp.read())  # anything may lie before its pixels
     image.fp.seek(place)
     return depth is not None and depth[1][0] & 0x7F >= 8  # one less than there are
 
