@@ -28,6 +28,7 @@ _REMEDIES = {
 
 _SCRATCH_BYTES = 40  # of the name that it stands in for, so that a person sees what was left behind
 _USUAL_NAME_BYTES = 255
+_TRIED_BYTES = 4096  # less may be kept beside the name, where a full disk has room
 
 
 def cause_and_remedy(error: Exception) -> str:
@@ -181,6 +182,20 @@ def scratch_beside(path: Path, suffix: str = "") -> Path:
     number = zlib.crc32(os.fsencode(path.name))
     writer = f"{os.getpid()}-{threading.get_native_id()}"
     return path.with_name(f".{_start_of(path.name, _SCRATCH_BYTES)}.{number:08x}.{writer}.partial{suffix}")
+
+
+def try_beside(path: Path) -> None:
+    """See that there is room for a file beside a path, by writing a little there, which is taken away again.
+
+    Raises:
+        OSError: there is none, or nothing may be written.
+    """
+    trial = scratch_beside(path, ".trial")
+    try:
+        trial.write_bytes(bytes(_TRIED_BYTES))
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink(missing_ok=True)
 
 
 def most_name_bytes(folder: Path) -> int:

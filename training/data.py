@@ -287,7 +287,7 @@ def decode(path: Path) -> Iterator[NDArray[np.uint8]]:
         return
     reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
     try:
-        with av.open(str(path)) as container:
+        with av.open(path.absolute()) as container:  # FFmpeg takes a relative name with a colon for an address
             for frame in container.decode(video=0):
                 yield np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), np.uint8)
     except (av.FFmpegError, IndexError, OSError) as error:
@@ -299,11 +299,14 @@ def _decode_with_opencv(path: Path) -> Iterator[NDArray[np.uint8]]:
         import cv2
     except ImportError:
         raise DataError(f"{path} cannot be decoded: neither PyAV (pip install av) nor OpenCV is installed") from None
-    picture = cv2.imread(str(path))
+    place = str(path.absolute())
+    if place.encode(errors="ignore").decode() != place:  # with such a name it ends the process
+        raise DataError(f"{path} cannot be decoded by OpenCV: its name is no text; rename it, or pip install av")
+    picture = cv2.imread(place)
     if picture is not None:
         yield np.ascontiguousarray(picture[:, :, ::-1], np.uint8)
         return
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(place)
     try:
         seen = False
         while True:

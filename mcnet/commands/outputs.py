@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mcnet.errors import UserError
-from mcnet.files import followed, most_name_bytes, real_place
+from mcnet.files import cause_and_remedy, followed, most_name_bytes, real_place, try_beside
 
 
 class OutputError(UserError, ValueError):
@@ -85,6 +85,10 @@ def _check_place(what: str, path: Path) -> None:
         raise OutputError(f"{what}: there is no folder {folder}; make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"{what}: its folder is not writable; choose another place")
+    try:
+        try_beside(place)
+    except OSError as error:
+        raise OutputError(f"{what}: {cause_and_remedy(error)}") from error
 
 
 def _same(path: Path, other: Path) -> bool:

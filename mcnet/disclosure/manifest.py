@@ -413,7 +413,9 @@ def _pictures(path: Path) -> Iterator[tuple[Any, ...]]:
     reformatter = VideoReformatter()
     with av.open(str(path.absolute())) as container:
         for frame in container.decode(video=0):
-            shown = reformatter.reformat(frame, format="rgba")  # NumPy gets no JPEG of an odd width as it is stored
+            # NumPy gets no JPEG of an odd width as it is stored, and of rgba FFmpeg leaves out the last pixels of each
+            # row in every fourth width of a JPEG: what is in memory there differs.
+            shown = reformatter.reformat(frame, format="gbrap")
             yield frame.pts, frame.width, frame.height, shown.to_ndarray().tobytes()
 
 

@@ -27,6 +27,8 @@ _UNSPECIFIED = 2
 # What is larger was made for HD, as DVDs and DV of 720 x 576 pixels at most were not.
 _SD_LARGEST_PX = (1024, 576)
 
+_LONGEST_PIXEL = 8  # 2 where half the width is stored; a damaged file says anything
+
 _WHITE_NITS = 203.0  # HDR reference white, ITU-R BT.2408
 _PEAK_NITS = 1000.0  # what films are graded for, and the display of HLG in ITU-R BT.2100
 _PQ_PEAK_NITS = 10_000.0
@@ -93,8 +95,13 @@ def _know_all_side_data() -> None:
 
 
 def shown_frame_size_px(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """(width, height) upright and with square pixels; `aspect` is a stored pixel's width over its height."""
-    width = round(frame.width * aspect) if aspect and abs(aspect - 1) > Fraction(1, 100) else frame.width
+    """(width, height) upright and with square pixels; `aspect` is a stored pixel's width over its height, if told.
+
+    What no pixel is like is damage, and taken for square.
+    """
+    width = frame.width
+    if aspect is not None and 1 / _LONGEST_PIXEL <= aspect <= _LONGEST_PIXEL and abs(aspect - 1) > Fraction(1, 100):
+        width = max(1, round(width * aspect))
     return (frame.height, width) if Orientation.of(frame).transposed else (width, frame.height)
 
 
@@ -132,7 +139,8 @@ class RgbConverter:
         wide = frame.color_primaries == _PRIMARIES_BT2020
         if frame.color_trc not in (_TRANSFER_PQ, _TRANSFER_HLG) and not wide:
             has_alpha = frame.format.has_palette or any(one.is_alpha for one in frame.format.components)
-            kept = "rgba" if has_alpha else "rgb24"
+            # Not rgba: of 4:2:0 FFmpeg leaves out the last pixels of each row there, in every fourth width.
+            kept = "gbrap" if has_alpha else "rgb24"
             shown = self._reformatter.reformat(frame, format=kept, src_colorspace=_matrix(frame))
             pixels = shown.to_ndarray().astype(np.uint8, copy=False)
             return opaque(pixels) if has_alpha else pixels

@@ -12,11 +12,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import av
 import cv2
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from mcnet.allocator import give_back_freed_memory
 from mcnet.config import MIN_SIDE_PX
@@ -39,6 +40,7 @@ KEPT_PIXELS = 24_000_000
 
 _READABLE = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP, JPEG 2000 or PPM"
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "PPM")
+_MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # of other kinds, further pictures are pages, or small copies
 _JPEG_QUALITY = 95
 _JPEG_END = b"\xff\xd9"
 _ORIENTATION_TAG = 0x0112
@@ -47,6 +49,9 @@ _DNG_TAG = 0xC612
 _LARGE_PIXELS = 4_000_000
 _HEADER_BYTES = 2**16
 _NUMBERED_COLOURS = {"AVIF": (rb"colrnclx(.{4})", ">HH"), "PNG": (b"\x00\x00\x00\x04cICP(.{2})", ">BB")}
+_WHITE_IS_0, _PLANE_BY_PLANE = 0, 2  # of a TIFF's photometric interpretation, and of its planar configuration
+_JPEG2000_DEPTH = re.compile(rb"\xff\x4f\xff\x51.{38}(.)", re.DOTALL)
+_BOX_START_BYTES = 8
 _RESIZABLE = ("L", "LA", "RGB", "RGBA", "CMYK")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -94,13 +99,14 @@ def is_picture(path: str | Path) -> bool:
         return False
 
 
-def is_still_heif(path: Path) -> bool:
-    """Whether a file is a HEIC or AVIF picture that does not move."""
+def still_kind(path: Path) -> str | None:
+    """Pillow's name of what a file is a picture of, one that does not move; None: it is none, or moves."""
     try:
         with _opened(path) as image:
-            return image.format == "HEIF" or (image.format == "AVIF" and not getattr(image, "is_animated", False))
+            moves = image.format in _MOVING and getattr(image, "is_animated", False)
+            return None if moves else image.format
     except MediaError:
-        return False
+        return None
 
 
 def meant_as_picture(path: Path) -> bool:
@@ -216,8 +222,9 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
             )
         if image.format in _NUMBERED_COLOURS:
             _note_colours(image)
+        lacks_tiles = image.format == "HEIF" and "tiling" in image.info and _lacks_data(image)
         try:
-            rgb = as_srgb(_bounded(image, most_kept))
+            rgb = as_srgb(_bounded(_decoded_by_ffmpeg(image) or image, most_kept))
             turn = _UPRIGHT.get(_tag(image, _ORIENTATION_TAG))  # read last: a TIFF has turned itself by now
             pixels = _array(rgb if turn is None else rgb.transpose(turn))
         except MediaError as error:
@@ -236,6 +243,8 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
                     said=_said(error),
                 )
             ) from error
+        if lacks_tiles:  # the one kind that is decoded all the same, and nothing is said of it
+            logger.warning("the picture %s is cut short: what is missing of it is green", path)
     return pixels, width * height > _LARGE_PIXELS
 
 
@@ -277,7 +286,7 @@ def _opened(path: Path, *, completed: bool = False) -> ImageFile.ImageFile:
         ) from error
     what = phrase("something else or a damaged file") if start else phrase("an empty file")
     try:
-        return Image.open(path if held is None else held, formats=_formats(start))
+        image = Image.open(path if held is None else held, formats=_formats(start))
     except Exception as error:  # as in `_read`
         logger.debug("opening %s", path, exc_info=True)
         raise MediaError(
@@ -288,6 +297,8 @@ def _opened(path: Path, *, completed: bool = False) -> ImageFile.ImageFile:
                 readable=_READABLE,
             )
         ) from error
+    image.filename = ""  # else Pillow maps it, and a TIFF that is to be turned with its sides swapped
+    return image
 
 
 def _formats(start: bytes) -> tuple[str, ...]:
@@ -313,7 +324,46 @@ def _get_ready() -> None:
         ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
 
 
-def _bounded(image: ImageFile.ImageFile, most_kept: int) -> Image.Image:
+def _decoded_by_ffmpeg(image: ImageFile.ImageFile) -> Image.Image | None:
+    """The pixels, as stored, of a kind with more than 8 bits per colour that Pillow gets wrong; None of any other."""
+    if not (_is_deep_jpeg2000(image) or _is_odd_deep_tiff(image)):
+        return None
+    assert image.fp is not None, "it is not loaded yet"
+    image.fp.seek(0)
+    with av.open(io.BytesIO(image.fp.read()), "r") as container:  # which would close the file, and its tags are in it
+        frame = next(container.decode(video=0))
+        kept = "gbrap" if image.mode in ("RGBA", "LA") else "rgb24"
+        decoded = Image.fromarray(frame.to_ndarray(format=kept).astype(np.uint8, copy=False))
+    decoded.info = image.info
+    return decoded
+
+
+def _is_deep_jpeg2000(image: ImageFile.ImageFile) -> bool:
+    """Whether it is one in colour: Pillow rounds white up beyond what 8 bits hold, which makes it black."""
+    if image.format != "JPEG2000" or image.mode not in ("RGB", "RGBA", "LA"):
+        return False
+    assert image.fp is not None, "it is not loaded yet"
+    place = image.fp.tell()
+    image.fp.seek(0)
+    depth = _JPEG2000_DEPTH.search(image.fp.read())  # anything may lie before its pixels
+    image.fp.seek(place)
+    return depth is not None and depth[1][0] & 0x7F >= 8  # one less than there are
+
+
+def _is_odd_deep_tiff(image: ImageFile.ImageFile) -> bool:
+    """Whether it is one of 16 bits plane by plane, of which Pillow makes noise, in grey with white as 0, which it shows
+    as a negative, or in grey of 12 bits, which it leaves dark.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    (bits, *_) = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    if image.mode in ("RGB", "RGBA"):
+        return bits == 16 and image.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == _PLANE_BY_PLANE
+    is_negative = image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_0
+    return image.mode.startswith("I;16") and (bits != 16 or is_negative)
+
+
+def _bounded(image: Image.Image, most_kept: int) -> Image.Image:
     """The pixels, at most so many. Of a large JPEG no more are decoded than twice as many each way."""
     width, height = image.size
     factor = math.sqrt(most_kept / (width * height))
@@ -347,6 +397,20 @@ def _note_colours(image: ImageFile.ImageFile) -> None:
     if found is not None:
         primaries, transfer = struct.unpack(numbers, found[1])
         image.info["nclx_profile"] = {"color_primaries": primaries, "transfer_characteristics": transfer}
+
+
+def _lacks_data(image: ImageFile.ImageFile) -> bool:
+    """Whether a HEIC's file ends within the box of its pixels. What a phone puts behind all boxes need be none."""
+    assert image.fp is not None, "it is not loaded yet"
+    place, end = image.fp.tell(), image.fp.seek(0, io.SEEK_END)
+    start, size, kind = 0, _BOX_START_BYTES, b""
+    while size >= _BOX_START_BYTES and start < end and kind != b"mdat":  # less: the last box, however long; or damage
+        image.fp.seek(start)
+        size, kind, large = struct.unpack(">I4sQ", image.fp.read(16).ljust(16, b"\0"))
+        size = large if size == 1 else size
+        start += size
+    image.fp.seek(place)
+    return kind == b"mdat" and start > end
 
 
 def _tag(image: Image.Image, tag: int) -> int:

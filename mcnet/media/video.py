@@ -22,8 +22,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
+from mcnet.media.frame_filters import FrameFilters
 from mcnet.media.frame_rgb import RgbConverter, shown_frame_size_px
-from mcnet.media.images import is_still_heif, pictures_in, read_rgb
+from mcnet.media.images import pictures_in, read_rgb, still_kind
 from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_a_slot
 from mcnet.phrases import phrase
 
@@ -39,6 +40,7 @@ _EARLY_BY_FRAMES_THINNED = 0.07
 # Where it is longer, its rate is taken from so many packets at its beginning: some ten minutes.
 _MOST_TIMED_PACKETS = 20_000
 _MOST_UNSTAMPED = 250
+_MOST_PIXELS = 100_000_000  # beyond all cameras; a GIF of a kilobyte may unfold to any size
 # Of the pictures so many may be left out or doubled before a video counts as one of variable rate.
 _TOLD_SHARE = 0.02
 # By FFmpeg's names: files that hold their pictures themselves. A playlist (concat, HLS, DASH), a session description, a
@@ -213,12 +215,31 @@ def open_driving(
         )
     if path.is_dir():
         return _open_folder(path, folder_fps)
-    if path.is_file() and is_still_heif(path):  # FFmpeg takes the tiles of a large one for videos of their own
+    if path.is_file() and _is_still(path, self_contained=self_contained):
         return _of_pictures(path, [path], folder_fps)
     timing = _timing(path, self_contained=self_contained)
     with open_container(path, self_contained=self_contained) as container:
         stream = picture_track(container, path)
+        if stream.width * stream.height > _MOST_PIXELS:
+            raise MediaError(
+                phrase(
+                    "the video {path} is too large: got {width} x {height}, expected at most {millions} million "
+                    "pixels; make it smaller",
+                    path=path,
+                    width=stream.width,
+                    height=stream.height,
+                    millions=_MOST_PIXELS // 10**6,
+                )
+            )
         first = next((frame for frame, _ in _Decoder(container, stream, 1 / timing.fps)), None)
+        if first is None and container.format.name == "webp_pipe":
+            raise MediaError(
+                phrase(
+                    "cannot use {path} as a video: got an animated WebP, whose pictures cannot be decoded; convert it "
+                    "to MP4 or GIF",
+                    path=path,
+                )
+            )
         if first is None:
             raise MediaError(
                 phrase("no frame of {path} can be decoded: it is damaged or cut short; export it again", path=path)
@@ -251,6 +272,19 @@ def _open_folder(path: Path, fps: float) -> DrivingVideo:
             phrase("the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC", path=path)
         )
     return _of_pictures(path, pictures, fps)
+
+
+def _is_still(path: Path, *, self_contained: bool) -> bool:
+    """Whether a file is one picture, which is shown as `read_rgb` reads it: FFmpeg knows no colour profiles, gets some
+    kinds wrong, and takes the tiles of a large HEIC for videos. JPEGs that come one behind the other are a video.
+    """
+    kind = still_kind(path)
+    if kind is None or kind in ("HEIF", "AVIF"):
+        return kind is not None
+    try:
+        return _timing(path, self_contained=self_contained).pictures < 2
+    except MediaError:
+        return True
 
 
 def _of_pictures(path: Path, pictures: list[Path], fps: float) -> DrivingVideo:
@@ -375,10 +409,12 @@ class _Timing(NamedTuple):
     Attributes:
         fps: pictures per second.
         length_s: how long they are shown; None where neither they nor the file tell.
+        pictures: how many were looked at.
     """
 
     fps: float
     length_s: float | None
+    pictures: int
 
 
 def _timing(path: Path, *, self_contained: bool) -> _Timing:
@@ -394,12 +430,13 @@ def _timing(path: Path, *, self_contained: bool) -> _Timing:
         length_s = _declared_length_s(container, stream)
         tick = stream.time_base or Fraction(1, av.time_base)
         clock = PictureClock(tick)
-        packets = 0
+        packets = pictures = 0
         with contextlib.suppress(av.error.FFmpegError):
             for packet in placed_packets(container, stream, clock):
                 if packet.stream.index != stream.index:
                     continue
                 packets += 1
+                pictures += packet.size > 0
                 if packet.pts is not None and packet.size and not packet.is_discard:
                     times.append(packet.pts)
                 if length_s is not None and packets >= _MOST_TIMED_PACKETS:
@@ -409,7 +446,7 @@ def _timing(path: Path, *, self_contained: bool) -> _Timing:
     # Where the stamps are but a few, as of some program streams, they tell nothing of the rate.
     trusted = sorted(times) if len(times) > packets / 2 else []
     fps = constant_rate([float(time * tick) for time in trusted], declared, float(tick))
-    return _Timing(float(fps or FOLDER_FPS), length_s)
+    return _Timing(float(fps or FOLDER_FPS), length_s, pictures)
 
 
 def _declared_length_s(container: InputContainer, stream: VideoStream) -> float | None:
@@ -449,7 +486,7 @@ class _Decoder:
 
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
         time_s = -self._step_s
-        for frame in self._frames():
+        for frame in self._filtered():
             if frame.pts is None:
                 time_s += self._step_s
             else:
@@ -460,6 +497,12 @@ class _Decoder:
             self.end_s = time_s + min(lasts_s, LONGEST_HOLD_S)
             self.decoded += 1
             yield frame, time_s
+
+    def _filtered(self) -> Iterator[VideoFrame]:
+        filters = FrameFilters(self.stream.codec_context.name)
+        for frame in self._frames():
+            yield from filters.taken(frame)
+        yield from filters.rest()
 
     def _frames(self) -> Iterator[VideoFrame]:
         clock = PictureClock(self.stream.time_base or Fraction(1, av.time_base))

@@ -24,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mcnet.files import cause_and_remedy, free_name, real_place, replacing, scratch_beside
+from mcnet.files import cause_and_remedy, free_name, real_place, replacing, scratch_beside, try_beside
 from mcnet.media.errors import MediaError
 from mcnet.media.images import encoded
 from mcnet.media.muxer import Muxer
@@ -126,6 +126,10 @@ class VideoWriter:
             raise MediaError(f"cannot write {self.path}: there is no folder {parent}; make it first")
         if not os.access(parent, os.W_OK):
             raise MediaError(f"cannot write {self.path}: the folder {parent} is not writable; choose another place")
+        try:
+            try_beside(self._partial)
+        except OSError as error:
+            raise MediaError(f"cannot write {self.path}: {cause_and_remedy(error)}") from error
         if not self._suffix and self.path.exists():
             if not self.path.is_dir():
                 raise MediaError(f"cannot write the folder {self.path}: got a file of that name; choose another")

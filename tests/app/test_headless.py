@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -52,10 +53,11 @@ from mcnet.engine import open_model
 from mcnet.media.faces import Face
 from mcnet.media.motion_track import load_track
 from mcnet.media.scene import parse_background
+from mcnet.media.video import open_driving
 from tests.app.clips import face_that_leaves
 from tests.app.control.asking import ask
 from tests.app.fakes import wait_until
-from tests.disks import full
+from tests.disks import Room, full, place
 from tests.media.videos import GRID
 
 pytestmark = pytest.mark.usefixtures("_compiled_once")
@@ -203,20 +205,39 @@ def test_a_face_that_leaves_goes_down_the_ladder_and_comes_back(
     assert went_down_the_ladder_and_came_back(report["states"])
 
 
-@pytest.mark.usefixtures("_fastest_known")
-def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
+def recorded_headless(folder: Path, frames: int) -> list[str]:
+    return [
+        *[sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--source", "woman_1"],
+        *["--sink", f"file:{folder / 'x.mp4'}", "--frames", str(frames), "--report", str(folder / "r.json")],
+    ]
+
+
+def test_a_full_disk_is_told_before_a_run(tmp_path: Path) -> None:
     with full(tmp_path) as (folder, prefix):
-        command = [
-            *[*prefix, sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--source", "woman_1"],
-            *["--sink", f"file:{folder / 'x.mp4'}", "--frames", "5", "--report", str(folder / "r.json")],
-        ]
+        command = [*prefix, *recorded_headless(folder, frames=5)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, encoding="utf-8")
         assert done.returncode == 1, done.stderr
-        last = done.stderr.splitlines()[-1]
-        assert last.startswith(f"mcnet-avatar: the recording {folder / 'x.mp4'} cannot go on: ")
-        assert "; nothing of it could be kept; cannot write the report " in last
-        assert "Traceback" not in done.stderr
+        (said,) = done.stderr.splitlines()
+        assert said.startswith(f"mcnet-avatar: --report {folder / 'r.json'}: ")
         assert not list(folder.iterdir())
+
+
+@pytest.mark.usefixtures("_fastest_known")
+def test_a_disk_that_becomes_full_ends_a_run_that_only_records(tmp_path: Path) -> None:
+    with place("disk", tmp_path) as folder:
+        command = recorded_headless(folder, frames=100_000)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, encoding="utf-8") as process:
+            recording = folder / "x.mp4"
+            wait_until(lambda: recording.exists() and recording.stat().st_size > 500_000, "it records", 60.0)
+            Room("disk", folder).take()
+            said = process.communicate(timeout=120)[1]
+        assert process.returncode == 1, said
+        last = said.splitlines()[-1]
+        assert last.startswith(f"mcnet-avatar: the recording {recording} cannot go on: ")
+        assert re.search(r"; its first \d+ s are kept; cannot write the report ", last)
+        assert "Traceback" not in said
+        assert list(folder.iterdir()) == [recording]
+        assert next(iter(open_driving(recording))).size
 
 
 @contextlib.contextmanager

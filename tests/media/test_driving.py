@@ -3,10 +3,11 @@ import io
 import logging
 import os
 import re
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
 import cv2
@@ -16,7 +17,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from PIL import Image
+from PIL import Image, ImageCms
 from pillow_heif import register_heif_opener
 
 from mcnet.media.errors import MediaError
@@ -166,15 +167,58 @@ def test_a_cameras_jpegs_may_have_exif(tmp_path: Path, orientation: int, corner:
     assert shown[-1].mean() < 60
 
 
-def test_a_still_picture_drives_as_viewers_show_it(tmp_path: Path) -> None:
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options"),
+    [
+        ("a.heic", "RGB", {"exif": exif(6)}),
+        ("a.avif", "RGB", {"exif": exif(6)}),
+        ("a.jpg", "RGB", {"exif": exif(6), "icc_profile": PROFILE}),
+        ("cmyk.jpg", "CMYK", {}),
+        ("a%03d.jpg", "RGB", {}),  # FFmpeg takes it for the name of many
+        ("a.png", "RGB", {"icc_profile": PROFILE}),
+        ("a.webp", "RGB", {"icc_profile": PROFILE}),
+        ("jpeg.tif", "RGB", {"compression": "jpeg"}),
+        ("a.gif", "P", {}),
+        ("a.mpo", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (32, 32))]}),
+    ],
+)
+def test_a_still_picture_drives_as_viewers_show_it(
+    tmp_path: Path, name: str, mode: str, options: dict[str, Any]
+) -> None:
+    register_heif_opener()
     picture = next(iter(open_driving(GRID)))
-    for name in ("a.heic", "a.avif"):
-        register_heif_opener()
-        Image.fromarray(picture).save(tmp_path / name, exif=exif(6))
-        video = open_driving(tmp_path / name)
-        assert (video.frame_count, video.has_audio) == (1, False)
-        (shown,) = video
-        np.testing.assert_array_equal(shown, read_rgb(tmp_path / name))
+    Image.fromarray(picture).convert(mode).save(tmp_path / name, **options)
+    video = open_driving(tmp_path / name)
+    assert (video.frame_count, video.has_audio) == (1, False)
+    (shown,) = video
+    np.testing.assert_array_equal(shown, read_rgb(tmp_path / name))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("JPEG", "a.mjpeg"), ("PNG", "a.png"), ("PPM", "a.ppm")])
+def test_pictures_one_behind_the_other_are_a_video(tmp_path: Path, kind: str, name: str) -> None:
+    with (tmp_path / name).open("wb") as file:
+        for rgb in counted(5):
+            Image.fromarray(rgb).save(file, kind)
+    assert [number_of(rgb) for rgb in open_driving(tmp_path / name)] == [0, 1, 2, 3, 4]
+
+
+def test_a_video_of_too_many_pixels_is_refused_unread(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(rgb) for rgb in counted(2, (64, 64))]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    content = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(content[:6] + struct.pack("<HH", 20_000, 5_001) + content[10:])
+    with pytest.raises(MediaError, match="20000 x 5001, expected at most 100 million pixels; make it smaller"):
+        open_driving(tmp_path / "a.gif")
+
+
+def test_an_animated_webp_is_named(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(rgb) for rgb in counted(4)]
+    pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:], duration=100)
+    with pytest.raises(MediaError, match=r"got an animated WebP, .* convert it to MP4 or GIF"):
+        open_driving(tmp_path / "a.webp")
 
 
 def test_an_animated_avif_moves(tmp_path: Path) -> None:

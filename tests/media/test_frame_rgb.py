@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from mcnet.media.frame_rgb import RgbConverter, to_screen
 from tests.media.matrix import bundled_frame, hdr_frame
@@ -77,6 +78,14 @@ def test_what_is_transparent_is_grey_as_in_still_pictures(kept: str) -> None:
     assert np.abs(rgb[:, 52:] - (250, 0, 0)).max() < 8
 
 
+@pytest.mark.parametrize("kept", ["yuv420p", "yuva420p", "yuva444p"])
+def test_frames_of_any_width_are_shown_to_their_last_pixel(kept: str) -> None:
+    for width in range(128, 145):
+        frame = VideoFrame.from_ndarray(np.full((32, width, 4), 200, np.uint8), format="rgba").reformat(format="gbrap")
+        rgb = RgbConverter((width, 32))(VideoReformatter().reformat(frame, format=kept))
+        assert np.ptp(rgb) <= 1, width
+
+
 @pytest.mark.parametrize(
     ("size_px", "aspect", "shown"),
     [
@@ -86,6 +95,8 @@ def test_what_is_transparent_is_grey_as_in_still_pictures(kept: str) -> None:
         ((320, 128), None, (0, 32, 160, 64)),
         ((80, 128), Fraction(2), (0, 0, 160, 128)),
         ((128, 128), Fraction(1, 2), (48, 0, 64, 128)),
+        ((80, 64), Fraction(1, 5000), (0, 0, 160, 128)),  # that is damage
+        ((80, 64), Fraction(2**31 - 1), (0, 0, 160, 128)),
     ],
 )
 def test_a_video_that_changes_its_form_midway_is_not_stretched(

@@ -1,3 +1,4 @@
+import itertools
 import os
 import struct
 import subprocess
@@ -5,8 +6,11 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pillow_heif
@@ -24,6 +28,8 @@ from mcnet.media.images import (
     usual_endings,
     write_rgb,
 )
+from mcnet.media.video import open_driving
+from tests.media.grids import of_tiles
 
 ORIENTATION = 0x0112
 
@@ -115,6 +121,99 @@ def test_an_unknown_orientation_or_damaged_exif_changes_nothing(
     if kind != "TIFF":  # whose EXIF is its own directory
         path = _saved(tmp_path / "b.bin", picture, kind, exif=b"Exif\0\0II*\0\xff\xff\xff\x7fnonsense")
         assert np.abs(read_rgb(path).astype(int) - picture).mean() < 4
+
+
+@pytest.mark.parametrize("avif", [False, True], ids=["HEIC", "AVIF"])
+@pytest.mark.parametrize(("turn", "mirror"), [(0, None), (3, None), (1, 1)])
+def test_a_picture_of_tiles_is_read_whole(tmp_path: Path, avif: bool, turn: int, mirror: int | None) -> None:
+    """As phones write it, with smaller companions that nobody is to take for it."""
+    height, width = np.mgrid[:170, :300]
+    rgb = np.stack([width * 0.8, height * 1.4, 128 + 0 * width], axis=-1).astype(np.uint8)
+    far, bright = np.full((64, 80), 200, np.uint8), np.full((86, 150), 99, np.uint8)
+    path = tmp_path / "a.bin"
+    path.write_bytes(of_tiles(rgb, avif=avif, turn=turn, mirror=mirror, depth=far, gain_map=bright))
+    expected = np.rot90(rgb, turn)
+    expected = expected if mirror is None else expected[:, ::-1]
+    read = read_rgb(path)
+    assert read.shape == expected.shape
+    assert np.abs(read.astype(int) - expected).max() < 12
+    (shown,) = open_driving(path)
+    assert np.array_equal(shown, read)
+    half = np.where(width < 150, 255, 0).astype(np.uint8)
+    path.write_bytes(of_tiles(rgb, avif=avif, alpha=half))
+    read = read_rgb(path)
+    assert np.abs(read[:, :140].astype(int) - rgb[:, :140]).max() < 12
+    assert np.abs(read[:, 160:].astype(int) - 128).max() < 6
+
+
+def test_a_heic_that_lacks_tiles_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = of_tiles(np.full((170, 300, 3), 150, np.uint8), thumbnail=False)
+    for content, said in ((whole, False), (whole + b"what a phone puts behind it", False), (whole[:-60], True)):
+        (tmp_path / "a.heic").write_bytes(content)
+        caplog.clear()
+        read = read_rgb(tmp_path / "a.heic")
+        assert np.abs(read[:100, :250].astype(int) - 150).max() < 6
+        assert (np.abs(read[-10:, -10:].astype(int) - 150).max() > 50) == said
+        message = f"the picture {tmp_path / 'a.heic'} is cut short: what is missing of it is green"
+        assert [record.message for record in caplog.records] == [message] * said
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_white_of_a_deep_jpeg_2000_is_white(tmp_path: Path, bits: int, channels: int) -> None:
+    """Pillow rounds 16 bits to 8 beyond 255, which is 0 then."""
+    levels = np.linspace(0, 1, 128)
+    rgb = np.stack([np.tile(levels, (96, 1)), np.tile(levels[::-1], (96, 1)), np.full((96, 128), 0.6)], axis=-1)
+    stored = np.dstack([rgb, np.ones((96, 128))])[:, :, :channels]
+    formats = {8: ("rgb24", "rgba"), 10: ("gbrp10le", "gbrap10le"), 12: ("gbrp12le", "gbrap12le")}
+    deep = av.VideoFrame.from_ndarray((stored * 65535).round().astype(np.uint16), ("rgb48le", "rgba64le")[channels - 3])
+    frame = deep.reformat(format=formats.get(bits, ("rgb48le", "rgba64le"))[channels - 3])
+    frame.pts = 0
+    codec = av.VideoCodecContext.create("jpeg2000", "w")
+    codec.width, codec.height, codec.pix_fmt = 128, 96, frame.format.name
+    codec.time_base, codec.options = Fraction(1, 25), {"pred": "1"}
+    (tmp_path / "a.jp2").write_bytes(b"".join(bytes(part) for part in [*codec.encode(frame), *codec.encode(None)]))
+    assert np.abs(read_rgb(tmp_path / "a.jp2") - rgb * 255).max() < 2
+
+
+def _tiff(planes: list[NDArray[Any]], bits: int, photometric: int, orientation: int) -> bytes:
+    """Plane by plane, of 96 rows and 128 columns."""
+    contents = [plane.tobytes() for plane in planes]
+    several = {258: [bits] * len(planes), 273: [0] * len(planes), 279: [len(content) for content in contents]}
+    tags = {256: [128], 257: [96], 259: [1], 262: [photometric], 274: [orientation], 277: [len(planes)], 278: [96]}
+    tags |= several | {284: [2 if len(planes) > 1 else 1]}
+    beside = 8 + 2 + 12 * len(tags) + 4
+    starts = itertools.accumulate(several[279], initial=beside + 4 * len(several) * len(planes))
+    tags[273] = list(starts)[:-1]
+    entries, values = b"", b""
+    for tag, numbers in sorted(tags.items()):
+        stored = struct.pack(f"<{len(numbers)}I", *numbers)
+        if len(numbers) > 1:
+            entries += struct.pack("<HHII", tag, 4, len(numbers), beside + len(values))
+            values += stored
+        else:
+            entries += struct.pack("<HHI", tag, 4, 1) + stored
+    values = values.ljust(4 * len(several) * len(planes), b"\0")
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + values + b"".join(contents)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_tiffs_of_every_layout_look_the_same(tmp_path: Path, orientation: int) -> None:
+    """Pillow shows noise, a negative and the dark, and what it maps into memory it does not turn."""
+    levels = np.tile(np.arange(128) * 32, (96, 1))  # of 12 bits
+    deep = np.round(levels / 4095 * 65535).astype("<u2")
+    twelve = np.stack([levels[:, ::2] >> 4, levels[:, ::2] << 4 | levels[:, 1::2] >> 8, levels[:, 1::2]], axis=-1)
+    grey = np.repeat(np.round(levels[:, :, None] / 4095 * 255).astype(np.uint8), 3, axis=2)
+    colour = np.stack([grey[..., 0], grey[:, ::-1, 0], grey[..., 0] // 2], axis=-1)
+    for planes, bits, photometric, expected in (
+        ([(deep >> 8).astype(np.uint8)], 8, 1, grey),
+        ([deep], 16, 1, grey),
+        ([65535 - deep], 16, 0, grey),
+        ([(twelve & 255).astype(np.uint8)], 12, 1, grey),
+        ([deep, deep[:, ::-1], deep // 2], 16, 2, colour),
+    ):
+        (tmp_path / "a.tif").write_bytes(_tiff(planes, bits, photometric, orientation))
+        assert np.abs(read_rgb(tmp_path / "a.tif").astype(int) - UPRIGHT[orientation](expected)).max() <= 2
 
 
 def test_what_a_picture_is_its_content_says_and_not_its_name(tmp_path: Path, picture: NDArray[np.uint8]) -> None:

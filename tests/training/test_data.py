@@ -124,6 +124,24 @@ def test_opencv_stands_in_where_pyav_is_missing(clips_folder: Path, monkeypatch:
         list(decode(clips_folder / "clips/a.mp4"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+@pytest.mark.parametrize("name", ["a:b", "b\udcff"])
+def test_any_name_of_a_folder_is_decoded_or_told(
+    clips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).symlink_to(clips_folder)
+    monkeypatch.chdir(tmp_path)
+    path = Path(name, "clips", "a.mp4")
+    expected = len(list(decode(clips_folder / "clips" / "a.mp4")))
+    assert len(list(decode(path))) == expected
+    monkeypatch.setitem(sys.modules, "av", None)
+    if name == "a:b":
+        assert len(list(decode(path))) == expected
+    else:
+        with pytest.raises(DataError, match="its name is no text; rename it, or pip install av"):
+            list(decode(path))
+
+
 def test_packing_again_is_spared_until_the_clips_change(clips_folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     first = open_or_pack(clips_folder, cache)

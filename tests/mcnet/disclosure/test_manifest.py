@@ -189,6 +189,15 @@ def test_pictures_that_differ_are_told_apart(tmp_path: Path) -> None:
         assert not manifest._shows_the_same(one, other)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_pictures_of_any_width_show_the_same_as_themselves(suffix: str, tmp_path: Path) -> None:
+    """Whatever lies in memory where FFmpeg writes nothing."""
+    for width in range(593, 609):
+        path = tmp_path / f"a{suffix}"
+        write_rgb(path, np.resize(NOISE, (540, width, 3)))
+        assert manifest._shows_the_same(path, path), width
+
+
 def test_what_cannot_be_signed_is_told(tmp_path: Path, identity: Identity) -> None:
     (tmp_path / "a.txt").touch()
     (tmp_path / "a.mp4").write_text("no video at all", encoding="utf-8")
