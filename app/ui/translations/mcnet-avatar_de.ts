@@ -2597,6 +2597,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>die Bilder von {path} können nicht verwendet werden: {name}, {width} x {height} lässt sich nicht umwandeln ({error}); exportieren Sie es erneut als H.264 in MP4</translation>
         </message>
         <message>
+            <source>cannot use {path} as a video: got an animated WebP, whose pictures cannot be decoded; convert it to MP4 or GIF</source>
+            <translation>{path} kann nicht als Video benutzt werden: Es ist ein animiertes WebP, dessen Bilder nicht dekodiert werden können; wandeln Sie es in MP4 oder GIF um</translation>
+        </message>
+        <message>
             <source>cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4</source>
             <translation>{path} kann nicht als Video verwendet werden: gefunden: {what}, erwartet: ein Video mit Bildern, etwa H.264 in MP4</translation>
         </message>
@@ -3625,6 +3629,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>the system's sound did not answer within {seconds:g} s: start it again</source>
             <translation>der Ton des Systems hat innerhalb von {seconds:g} s nicht geantwortet: Starten Sie ihn neu</translation>
+        </message>
+        <message>
+            <source>the video {path} is too large: got {width} x {height}, expected at most {millions} million pixels; make it smaller</source>
+            <translation>das Video {path} ist zu groß: {width} x {height}, erwartet werden höchstens {millions} Millionen Pixel; verkleinern Sie es</translation>
         </message>
         <message>
             <source>the view into the network is the plain network's, which is torch's, and {lack}</source>

@@ -2597,6 +2597,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>no se pueden usar las imágenes de {path}: {name}, {width} x {height} no se puede convertir ({error}); expórtelo de nuevo como H.264 en MP4</translation>
         </message>
         <message>
+            <source>cannot use {path} as a video: got an animated WebP, whose pictures cannot be decoded; convert it to MP4 or GIF</source>
+            <translation>no se puede usar {path} como vídeo: es un WebP animado, cuyas imágenes no se pueden descodificar; conviértalo a MP4 o GIF</translation>
+        </message>
+        <message>
             <source>cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4</source>
             <translation>no se puede usar {path} como vídeo: hay {what}, se esperaba un vídeo con imágenes, como H.264 en MP4</translation>
         </message>
@@ -3625,6 +3629,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>the system's sound did not answer within {seconds:g} s: start it again</source>
             <translation>el sonido del sistema no respondió en {seconds:g} s: reinícielo</translation>
+        </message>
+        <message>
+            <source>the video {path} is too large: got {width} x {height}, expected at most {millions} million pixels; make it smaller</source>
+            <translation>el vídeo {path} es demasiado grande: {width} x {height}, se esperaban como máximo {millions} millones de píxeles; redúzcalo</translation>
         </message>
         <message>
             <source>the view into the network is the plain network's, which is torch's, and {lack}</source>

@@ -2597,6 +2597,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>impossible d'utiliser les images de {path} : {name}, {width} x {height} ne peut pas être converti ({error}) ; exportez-la à nouveau en H.264 dans un MP4</translation>
         </message>
         <message>
+            <source>cannot use {path} as a video: got an animated WebP, whose pictures cannot be decoded; convert it to MP4 or GIF</source>
+            <translation>impossible d’utiliser {path} comme vidéo : c’est un WebP animé, dont les images ne peuvent pas être décodées ; convertissez-le en MP4 ou en GIF</translation>
+        </message>
+        <message>
             <source>cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4</source>
             <translation>impossible d'utiliser {path} comme vidéo : trouvé : {what}, attendu : une vidéo avec des images, comme H.264 dans un MP4</translation>
         </message>
@@ -3625,6 +3629,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>the system's sound did not answer within {seconds:g} s: start it again</source>
             <translation>le son du système n'a pas répondu en {seconds:g} s : redémarrez-le</translation>
+        </message>
+        <message>
+            <source>the video {path} is too large: got {width} x {height}, expected at most {millions} million pixels; make it smaller</source>
+            <translation>la vidéo {path} est trop grande : {width} x {height}, au plus {millions} millions de pixels étaient attendus ; réduisez-la</translation>
         </message>
         <message>
             <source>the view into the network is the plain network's, which is torch's, and {lack}</source>

@@ -2596,6 +2596,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} の画像を使えません：{name}、{width} x {height} を変換できません（{error}）。H.264 の MP4 で書き出し直してください</translation>
         </message>
         <message>
+            <source>cannot use {path} as a video: got an animated WebP, whose pictures cannot be decoded; convert it to MP4 or GIF</source>
+            <translation>{path} を動画として使用できません。アニメーション WebP の画像はデコードできません。MP4 または GIF に変換してください</translation>
+        </message>
+        <message>
             <source>cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4</source>
             <translation>{path} を動画として使えません：{what} です。H.264 の MP4 など、映像のある動画が必要です</translation>
         </message>
@@ -3624,6 +3628,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the system's sound did not answer within {seconds:g} s: start it again</source>
             <translation>システムの音声が {seconds:g} 秒以内に応答しませんでした：起動し直してください</translation>
+        </message>
+        <message>
+            <source>the video {path} is too large: got {width} x {height}, expected at most {millions} million pixels; make it smaller</source>
+            <translation>動画 {path} は大きすぎます。{width} x {height} ですが、最大 {millions} 百万画素です。小さくしてください</translation>
         </message>
         <message>
             <source>the view into the network is the plain network's, which is torch's, and {lack}</source>

@@ -2597,6 +2597,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não é possível usar as imagens de {path}: {name}, {width} x {height} não pode ser convertido ({error}); exporte-o de novo como H.264 em MP4</translation>
         </message>
         <message>
+            <source>cannot use {path} as a video: got an animated WebP, whose pictures cannot be decoded; convert it to MP4 or GIF</source>
+            <translation>não é possível usar {path} como vídeo: é um WebP animado, cujas imagens não podem ser decodificadas; converta-o para MP4 ou GIF</translation>
+        </message>
+        <message>
             <source>cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4</source>
             <translation>não é possível usar {path} como vídeo: há {what}, esperava-se um vídeo com imagens, como H.264 em MP4</translation>
         </message>
@@ -3625,6 +3629,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>the system's sound did not answer within {seconds:g} s: start it again</source>
             <translation>o som do sistema não respondeu em {seconds:g} s: inicie-o de novo</translation>
+        </message>
+        <message>
+            <source>the video {path} is too large: got {width} x {height}, expected at most {millions} million pixels; make it smaller</source>
+            <translation>o vídeo {path} é grande demais: {width} x {height}, esperavam-se no máximo {millions} milhões de pixels; reduza-o</translation>
         </message>
         <message>
             <source>the view into the network is the plain network's, which is torch's, and {lack}</source>

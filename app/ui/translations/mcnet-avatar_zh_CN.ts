@@ -2596,6 +2596,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法使用 {path} 的画面：{name}，{width} x {height} 无法转换（{error}）；请重新导出为 H.264 的 MP4</translation>
         </message>
         <message>
+            <source>cannot use {path} as a video: got an animated WebP, whose pictures cannot be decoded; convert it to MP4 or GIF</source>
+            <translation>无法将 {path} 用作视频:它是动画 WebP,其图像无法解码;请将其转换为 MP4 或 GIF</translation>
+        </message>
+        <message>
             <source>cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4</source>
             <translation>无法将 {path} 用作视频：其中是{what}，应为带画面的视频，例如 H.264 的 MP4</translation>
         </message>
@@ -3624,6 +3628,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the system's sound did not answer within {seconds:g} s: start it again</source>
             <translation>系统声音在 {seconds:g} 秒内没有响应：请重新启动</translation>
+        </message>
+        <message>
+            <source>the video {path} is too large: got {width} x {height}, expected at most {millions} million pixels; make it smaller</source>
+            <translation>视频 {path} 过大:{width} x {height},最多应为 {millions} 百万像素;请将其缩小</translation>
         </message>
         <message>
             <source>the view into the network is the plain network's, which is torch's, and {lack}</source>
