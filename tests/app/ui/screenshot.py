@@ -1,7 +1,8 @@
 """Pictures of the real window with the real pipeline: `python -m tests.app.ui.screenshot [OPTIONS] [FOLDER]`.
 
 Runs under Xvfb where there is no display. The bundled clip stands in for the camera, and a sink that keeps nothing for
-the virtual camera in the last pictures; settings and portraits are those of a first launch and are thrown away.
+the virtual camera in the last pictures; settings and portraits are those of a first launch and are thrown away. The
+person is cut out, as from the first launch on where the app may use four processors, however many there are here.
 """
 
 import argparse
@@ -91,7 +92,7 @@ def take(
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
     from app.pipeline.output.sinks import NullSink
-    from app.settings import AppSettings
+    from app.settings import AppSettings, LiveSettings
     from app.ui.application import WindowOptions, _leave_behind, check_display
     from app.ui.languages import speak
     from app.ui.main_window import MainWindow
@@ -115,7 +116,8 @@ def take(
     parts = replace(
         real_parts(), examine_virtual_camera=lambda _: virtual_cameras[0], make_virtual_camera=lambda *_: StandIn()
     )
-    session = Session(options, AppSettings(recordings=os.environ["XDG_DATA_HOME"]), parts)
+    live = LiveSettings(surroundings=True, cut_out=True)
+    session = Session(options, AppSettings(recordings=os.environ["XDG_DATA_HOME"], live=live), parts)
     window = MainWindow(session)
     began_s = time.monotonic()
     heard: list[object] = []
