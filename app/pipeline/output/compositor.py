@@ -29,6 +29,9 @@ _FEATHER_SHARE = 0.035
 _CUT_FADE_SHARE, _CROWN_FADE_SHARE, _CUT_NEAR_SHARE = 0.18, 0.05, 0.1
 """Of the portrait's side: how far a person fades out who is cut off by its edge, and by the upper one, where it is hair
 that comes and goes with each nod; and how far beside him that begins."""
+_CONTINUED_BLUR, _CONTINUED_SHARP = 0.04, 0.2
+"""Of the portrait's side: how far its own background is blurred where it is made up, and within what distance of the
+photograph's edge that begins."""
 _BLUR_SIDE_PX = 48
 _BLUR_SIGMA = 3.0
 _DIM = 0.55
@@ -67,7 +70,7 @@ class Compositor:
 
     The avatar's square is scaled to the output's shorter side, times the setting, and stands in the middle or where the
     settings shift it; where its edges lie in the picture they fade into the background. A person who is cut out of it
-    stands before a background that covers the picture, or before the portrait's own, which then is still.
+    stands before a background that covers the picture and is still; the portrait's own goes on beyond its edges.
     """
 
     def __init__(self, output: OutputFormat) -> None:
@@ -81,6 +84,7 @@ class Compositor:
         self._edge = max(2, round(_FEATHER_SHARE * self._side))
         self._backdrop: tuple[tuple[str, ...], Rgb] | None = None
         self._blurred_plate: tuple[Rgb, float, Rgb] | None = None
+        self._continued_plate: tuple[Rgb, tuple[_Place, float, bool], Rgb] | None = None
         self._video: BackdropVideo | None = None
         self._ended_videos: list[BackdropVideo] = []
         self._slate_picture: Rgb | None = None
@@ -146,23 +150,16 @@ class Compositor:
         The picture then shows the background's colour there. `detailed`: whether the avatar has the portrait's own
         detail, so that less of it is to be brought out.
         """
-        cut_out = settings.cut_out and person is not None
         around_square = Margins(*margins)
         if detailed:
             settings = dataclasses.replace(settings, sharpness=settings.sharpness * _SHARPEN_DETAILED)
         if settings.mirror_output:
             avatar, around_square = np.ascontiguousarray(avatar[:, ::-1]), around_square.mirrored()
-        around = avatar
         alpha: NDArray[np.uint8] | None = None
-        if cut_out and settings.background != "own":
-            assert person is not None
+        if settings.cut_out and person is not None:
             picture, alpha = self._before(person, settings, around_square)
         else:
-            if cut_out:
-                assert person is not None
-                around, cutout = _turned(person.plate, person.cutout, mirrored=settings.mirror_output)
-                avatar = cutout.before(around)
-            picture = self._fitted(around, avatar, settings, around_square)
+            picture = self._fitted(avatar, settings, around_square)
         if settings.badge:
             if alpha is not None:
                 _darken_below_badge(picture, alpha, settings.background_colour)
@@ -174,20 +171,20 @@ class Compositor:
         enlarged = settings.portrait_size * self._side > side_px
         return _sharpened(seen, settings.sharpness) if settings.sharpness and enlarged else seen
 
-    def _fitted(self, around: Rgb, avatar: Rgb, settings: LiveSettings, margins: Margins) -> Rgb:
-        """The avatar as it is to be shown, on its background, that of its own being made of `around`."""
+    def _fitted(self, avatar: Rgb, settings: LiveSettings, margins: Margins) -> Rgb:
+        """The avatar as it is to be shown, on its background."""
         if any(margins) or (settings.portrait_size, settings.portrait_x, settings.portrait_y) != (1, 0, 0):
-            return self._placed(around, avatar, settings, margins)
+            return self._placed(avatar, settings, margins)
         picture = np.empty((self._height, self._width, 3), np.uint8)
         square = self._between(picture, self._begin, self._end)
         sharp = self._sharp(avatar, settings, len(avatar))
         cv2.resize(sharp, (self._side, self._side), dst=square, interpolation=cv2.INTER_CUBIC)
         if self._width != self._height:
             blur = settings.background in _OWN
-            self._surround(picture, *(self._blurred(around) if blur else self._strips(self._backdrop_for(settings))))
+            self._surround(picture, *(self._blurred(avatar) if blur else self._strips(self._backdrop_for(settings))))
         return picture
 
-    def _placed(self, around: Rgb, avatar: Rgb, settings: LiveSettings, margins: Margins) -> Rgb:
+    def _placed(self, avatar: Rgb, settings: LiveSettings, margins: Margins) -> Rgb:
         """A portrait of another size than the output's height, at another place, or with what is around its square.
 
         Where its edges lie inside the picture they fade into the background.
@@ -196,7 +193,7 @@ class Compositor:
         if place.covers:
             picture = np.empty((self._height, self._width, 3), np.uint8)
         elif settings.background in _OWN:
-            window = self._blurred_window(margins.square(around))
+            window = self._blurred_window(margins.square(avatar))
             picture = _resized(window, (self._width, self._height), cv2.INTER_LINEAR)
         else:
             picture = self._backdrop_for(settings).copy()
@@ -212,14 +209,16 @@ class Compositor:
 
     def _before(self, person: Person, settings: LiveSettings, margins: Margins) -> tuple[Rgb, NDArray[np.uint8] | None]:
         """A person who is cut out, before a background that covers the picture."""
-        _, cutout = _turned(person.plate, person.cutout, mirrored=settings.mirror_output)
+        cutout = _turned(person.cutout) if settings.mirror_output else person.cutout
+        side_px = margins.side(cutout.alpha)
+        place, seen = self._place(settings, margins, side_px)
         if settings.background == "blur":
             backdrop = self._blurred_plate_of(person.plate, settings)
             picture = np.ascontiguousarray(backdrop[:, ::-1]) if settings.mirror_output else backdrop.copy()
+        elif settings.background == "own":
+            picture = self._continued_plate_of(person.plate, settings, margins).copy()
         else:
             picture = self._backdrop_for(settings).copy()
-        side_px = margins.side(cutout.alpha)
-        place, seen = self._place(settings, margins, side_px)
         share = np.zeros((self._height, self._width), np.float32) if settings.background == "alpha" else None
         if not place.empty:
             under = picture[place.rows, place.columns]
@@ -239,6 +238,38 @@ class Compositor:
             whole = covering(blurred(plate, settings.background_blur), (self._width, self._height))
             kept = self._blurred_plate = (plate, settings.background_blur, whole)
         return kept[2]
+
+    def _continued_plate_of(self, plate: Rgb, settings: LiveSettings, margins: Margins) -> Rgb:
+        """The portrait's own background where it belongs; beyond its edges it goes on mirrored, and out of focus."""
+        side_px = margins.side(plate)
+        place, seen = self._place(settings, margins, side_px)
+        kept, asked = self._continued_plate, (place, settings.sharpness, settings.mirror_output)
+        if kept is None or kept[0] is not plate or kept[1] != asked:
+            shown = margins.trimmed(np.ascontiguousarray(plate[:, ::-1]) if settings.mirror_output else plate, seen)
+            whole = self._continued(self._sharp(shown, settings, side_px), place)
+            kept = self._continued_plate = (plate, asked, whole)
+        return kept[2]
+
+    def _continued(self, plate: Rgb, place: "_Place") -> Rgb:
+        if place.empty:
+            return covering(blurred(plate, 1), (self._width, self._height))
+        shown = place.cut(_resized(plate, place.size_px, cv2.INTER_CUBIC))
+        beyond = (
+            place.rows.start,
+            self._height - place.rows.stop,
+            place.columns.start,
+            self._width - place.columns.stop,
+        )
+        if not any(beyond):
+            return np.asarray(shown, np.uint8)
+        mirrored = cv2.copyMakeBorder(shown, *beyond, cv2.BORDER_REFLECT)
+        little = cv2.resize(mirrored, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+        little = cv2.GaussianBlur(little, (0, 0), _CONTINUED_BLUR * place.side / 4, borderType=cv2.BORDER_REPLICATE)
+        smooth = cv2.resize(little, (self._width, self._height), interpolation=cv2.INTER_LINEAR)
+        outside = cv2.copyMakeBorder(np.zeros(shown.shape[:2], np.uint8), *beyond, cv2.BORDER_CONSTANT, value=(1,))
+        away = cv2.distanceTransform(outside, cv2.DIST_L2, 3) / (_CONTINUED_SHARP * place.side)
+        share = np.clip(away, 0, 1).astype(np.float32)
+        return np.asarray(cv2.blendLinear(smooth, mirrored, share, 1 - share), np.uint8)
 
     def _place(self, settings: LiveSettings, margins: Margins, side_px: int) -> tuple["_Place", Margins]:
         """Where the avatar lies: its square stands on the lower edge, or is cut off, and is shifted from there.
@@ -450,12 +481,9 @@ class _Place(NamedTuple):
             yield ((whole, strip) if across else (strip, whole)), share
 
 
-def _turned(plate: Rgb, cutout: Cutout, *, mirrored: bool) -> tuple[Rgb, Cutout]:
-    """Plate and person as they are, or as in a mirror."""
-    if not mirrored:
-        return plate, cutout
-    turned = Cutout(np.ascontiguousarray(cutout.colours[:, ::-1]), np.ascontiguousarray(cutout.alpha[:, ::-1]))
-    return np.ascontiguousarray(plate[:, ::-1]), turned
+def _turned(cutout: Cutout) -> Cutout:
+    """The person as in a mirror."""
+    return Cutout(np.ascontiguousarray(cutout.colours[:, ::-1]), np.ascontiguousarray(cutout.alpha[:, ::-1]))
 
 
 def _ending_softly(alpha: NDArray[np.float32], place: _Place, side: int) -> NDArray[np.float32]:

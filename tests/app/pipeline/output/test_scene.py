@@ -5,6 +5,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from mcnet.arrays import Rgb
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
 from mcnet.media.matte import Cutout
+from mcnet.media.surroundings import NO_MARGINS, Margins
 from tests.app.fakes import wait_until
 from tests.media.videos import counted, make_video, number_of
 
@@ -69,6 +71,72 @@ def test_the_portraits_own_background_is_still_whatever_the_network_makes_of_it(
         np.testing.assert_array_equal(one, other)
         assert np.abs(one[CORNER].astype(int) - BLUE).max() <= 2
         assert one[MIDDLE].tolist() == list(RED)
+
+
+def walled(margins: Margins) -> tuple[Rgb, Person]:
+    """A person before a wall that is red on the left and becomes blue to the right, with what is around the square."""
+    height, width = 256 + margins.top + margins.bottom, 256 + margins.left + margins.right
+    plate = np.zeros((height, width, 3), np.uint8)
+    plate[..., 0], plate[..., 2] = np.linspace(250, 0, width), np.linspace(0, 250, width)
+    alpha = np.zeros((height, width), np.float32)
+    alpha[height - 60 :, width // 2 - 20 : width // 2 + 20] = 1
+    return plate, Person(Cutout(np.full_like(plate, 90), alpha), plate)
+
+
+@pytest.mark.parametrize("margins", [NO_MARGINS, Margins(20, 9, 40, 0)])
+@pytest.mark.parametrize("place", [(1.0, 0.0, 0.0), (0.5, 0.3, -0.2), (0.6, -0.5, 0.5)])
+def test_the_own_background_goes_on_beyond_its_edges(
+    compositor: Compositor, margins: Margins, place: tuple[float, float, float]
+) -> None:
+    size, x, y = place
+    settings = dataclasses.replace(
+        PLAIN, background="own", sharpness=0.5, portrait_size=size, portrait_x=x, portrait_y=y
+    )
+    plate, someone = walled(margins)
+    picture = compositor.compose(plate, settings, someone, margins=margins).astype(int)
+    wall = picture[..., 1] < 40  # the person is grey
+    light = picture.sum(axis=-1)[wall]
+    assert light.min() > 235  # no bar, and nothing that is dimmed
+    assert light.max() < 265
+    across = picture[OUTPUT.height_px // 8]
+    assert np.abs(np.diff(across, axis=0)).max() < 8  # no seam
+    if size == 1:  # the photograph itself is where it was
+        scale = OUTPUT.height_px / 256
+        inside = np.arange(150, 490)
+        columns = (inside - OUTPUT.width_px / 2) / scale + 128 + margins.left
+        assert np.abs(across[inside] - plate[0, np.rint(columns).astype(int)]).max() < 6
+    mirrored = compositor.compose(
+        plate, dataclasses.replace(settings, mirror_output=True, portrait_x=-x), someone, margins=margins
+    )
+    assert np.abs(mirrored[:, ::-1].astype(int) - picture).mean() < 1
+
+
+def test_the_own_background_is_made_once_for_a_portrait_and_a_place(
+    compositor: Compositor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    continued = Compositor._continued
+
+    def counted(*args: Any) -> Rgb:
+        made.append(1)
+        return continued(*args)
+
+    monkeypatch.setattr(Compositor, "_continued", counted)
+    settings = dataclasses.replace(PLAIN, background="own")
+    (plate, one), (_, other) = walled(NO_MARGINS), walled(NO_MARGINS)
+    for someone in (one, Person(one.cutout, one.plate), other):
+        for _ in range(3):
+            compositor.compose(plate, settings, someone)[:] = 7  # and nobody's writing gets into it
+    assert len(made) == 2
+    moved = dataclasses.replace(settings, portrait_x=0.1)
+    assert (compositor.compose(plate, moved, other) != 7).any()
+    assert len(made) == 3
+
+
+def test_a_portrait_that_is_moved_out_of_the_picture_leaves_its_own_background(compositor: Compositor) -> None:
+    far = dataclasses.replace(PLAIN, background="own", portrait_size=0.5, portrait_x=0.5, portrait_y=0.5)
+    plate, someone = walled(NO_MARGINS)
+    assert (compositor.compose(plate, far, someone)[20, 20] > 0).any()
 
 
 def test_who_is_not_cut_out_looks_as_ever(compositor: Compositor) -> None:
