@@ -139,6 +139,17 @@ class Part(NamedTuple):
         """What it shows of a picture; a view."""
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]  # type: ignore[return-value]
 
+    def within(self, other: "Part") -> "Part":
+        """What two have in common; of no width or height where that is nothing."""
+        left, top = max(self.left, other.left), max(self.top, other.top)
+        right = min(self.left + self.width, other.left + other.width)
+        bottom = min(self.top + self.height, other.top + other.height)
+        return Part(left, top, max(0, right - left), max(0, bottom - top))
+
+    def moved(self, right: int, down: int) -> "Part":
+        """The same size at another place."""
+        return self._replace(left=self.left + right, top=self.top + down)
+
 
 def whole(picture: NDArray[np.generic]) -> Part:
     """All of a picture."""
@@ -189,10 +200,12 @@ def around_animated(portrait: Surrounded, rgb: Rgb, deformation: NDArray[np.floa
     margins.square(picture)[:] = rgb
     for part in _parts_but(depths, len(share), side, margins):
         x, y = places_px(deformation, side, margins, part)
-        photo = cv2.remap(portrait.rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        network = _on_part(share, len(share), side, margins, part)
-        shown = part.of(picture)
-        shown[:] = cv2.blendLinear(np.ascontiguousarray(shown), photo, network, 1 - network)
+        part.of(picture)[:] = cv2.remap(portrait.rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        seam = part.within(Part(margins.left, margins.top, side, side))
+        if seam.width and seam.height:
+            network = _on_part(share, len(share), side, margins, seam)
+            photo, made = np.ascontiguousarray(seam.of(picture)), seam.moved(-margins.left, -margins.top).of(rgb)
+            seam.of(picture)[:] = cv2.blendLinear(np.ascontiguousarray(made), photo, network, 1 - network)
     return picture
 
 

@@ -2,7 +2,8 @@
 
 Each step by itself, with OpenCV on one thread as the app has it, the ways of composing in turn. A step's own processor
 time is told besides the time that passed: on a machine that is not quiet only the former means anything. The engine's
-share, which several threads compute, is the time that passed.
+share, which several threads compute, is the time that passed. "Around": with what a photograph shows around the
+portrait that is as wide as the output, in whose place there is the portrait, mirrored at its edges.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from mcnet.engine import DeviceChoice, Engine, EngineOptions, open_model
 from mcnet.media.bundled import bundled_faces
 from mcnet.media.images import write_rgb
 from mcnet.media.matte import cut_frame, cut_out
+from mcnet.media.surroundings import SEEN_IN_CALLS, Margins, Surrounded, around_animated
 from tests.media.videos import GRID
 
 
@@ -70,7 +72,14 @@ def main() -> None:
         spent.setdefault(name, Spent()).time(step)
 
     person = Person(cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0]), matte.plate)
-    usual = LiveSettings()
+    usual = LiveSettings(surroundings=False, cut_out=False)
+    margins = Margins(*(round(256 * share) for share in SEEN_IN_CALLS))
+    borders = (margins.top, margins.bottom, margins.left, margins.right)
+    photograph = np.asarray(cv2.copyMakeBorder(faces.sources[0], *borders, cv2.BORDER_REFLECT), np.uint8)
+    wide = Surrounded(photograph, margins)
+    wide_matte = cut_out(photograph, margins)
+    around = around_animated(wide, avatar, flow.deformation[0])
+    around_person = Person(cut_frame(wide_matte, around, flow.deformation[0], flow.occlusion[0]), wide_matte.plate)
     with tempfile.TemporaryDirectory() as folder:
         write_rgb(Path(folder) / "sea.png", np.full((1080, 1920, 3), 90, np.uint8))
         ways = {
@@ -84,18 +93,27 @@ def main() -> None:
             "compose, video": dataclasses.replace(usual, cut_out=True, background="video", background_video=str(GRID)),
             "compose, transparent": dataclasses.replace(usual, cut_out=True, background="alpha"),
         }
-        compositors = {name: Compositor(OutputFormat()) for name in ways}  # each keeps its background
-        for name, settings in ways.items():
-            compositors[name].compose(avatar, settings, person)
+        compositors = {name: (Compositor(OutputFormat()), Compositor(OutputFormat())) for name in ways}
+        for name, settings in ways.items():  # each keeps its background
+            compositors[name][0].compose(avatar, settings, person)
+            compositors[name][1].compose(around, settings, around_person, margins=margins)
         for _ in range(args.rounds):
             measured("cut the person out", lambda: cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0]))
+            measured("what is around", lambda: around_animated(wide, avatar, flow.deformation[0]))
+            measured(
+                "cut the person out, around",
+                lambda: cut_frame(wide_matte, around, flow.deformation[0], flow.occlusion[0]),
+            )
             for name, settings in ways.items():
-                compositor = compositors[name]
-                measured(name, functools.partial(compositor.compose_layers, avatar, settings, person))
+                one, other = compositors[name]
+                measured(name, functools.partial(one.compose_layers, avatar, settings, person))
+                with_margins = functools.partial(other.compose_layers, margins=margins)
+                measured(f"{name}, around", functools.partial(with_margins, around, settings, around_person))
             if args.engine:
                 measured("render", lambda: engine.render(driving))
                 measured("render with flow", lambda: engine.render_with_flow(driving))
-        compositors["compose, video"].close()
+        for compositor in compositors["compose, video"]:
+            compositor.close()
         for _ in range(max(4, args.rounds // 8)):
             measured("make the matte, once per portrait", lambda: cut_out(faces.sources[0]))
     assert cache is engine.source
