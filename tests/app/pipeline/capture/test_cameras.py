@@ -3,7 +3,9 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
+from PIL import Image
 
 from app.errors import CameraError
 from app.pipeline import camera_spec
@@ -141,6 +143,33 @@ class TestFile:
         assert number_of(first) == number_of(second) == 0
         first[:] = 0
         assert number_of(second) == 0
+
+    def test_a_slow_video_gives_its_pictures_again_and_again(
+        self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever reads would take it for gone between two of them."""
+        slow = make_video(tmp_path / "slow.mp4", counted(2), fps=1, times_ms=[0, 2000])
+        camera = _on_clock(open_camera(parse_camera(str(slow))), clock, monkeypatch)
+        start_s, seen = clock.now_s, []
+        while clock.now_s < start_s + 5.7:
+            before_s = clock.now_s
+            seen.append((number_of(camera.read()), clock.now_s - start_s))
+            assert clock.now_s - before_s <= 0.41
+        assert [number for number, at_s in seen if at_s < 1.9] == [0] * 10
+        assert {number for number, at_s in seen if 2.1 < at_s < 3.9} == {1}
+        assert {number for number, at_s in seen if at_s > 4.1} == {0}
+
+    @pytest.mark.parametrize("name", ["still.jpg", "still.heic"])
+    def test_a_single_picture_is_read_once(
+        self, name: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pillow_heif.register_heif_opener()
+        Image.fromarray(counted(1)[0]).save(tmp_path / name)
+        camera = _on_clock(open_camera(parse_camera(str(tmp_path / name))), clock, monkeypatch)
+        first = camera.read()
+        (tmp_path / name).unlink()
+        for _ in range(5):
+            np.testing.assert_array_equal(camera.read(), first)
 
     def test_a_fast_video_is_thinned_out(self, tmp_path: Path) -> None:
         video = make_video(tmp_path / "fast.mp4", counted(30), fps=120)
