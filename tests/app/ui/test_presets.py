@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from PyQt6.QtCore import Qt
-from PyQt6.QtWidgets import QInputDialog
+from PyQt6.QtWidgets import QInputDialog, QLabel
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.events import SourceReady
@@ -69,6 +69,19 @@ def test_each_portrait_comes_back_where_it_stood(proven: MainWindow, world: Worl
     animate(proven, world, "fake_2", qtbot)
     live = world.pipeline.settings
     assert (live.portrait_x, live.portrait_size) == (0, 1)
+
+
+def test_the_name_of_a_preset_is_shown_as_it_is(proven: MainWindow) -> None:
+    row, desk = proven.controls.preset, proven.session.presets
+    press_key(proven.controls.motion.slider, Qt.Key.Key_Home)
+    desk.save("<b>R&B</b>")
+    click(row.rename_button)
+    dialog = next(one for one in proven.findChildren(QInputDialog) if one.isVisible())
+    (said,) = dialog.findChildren(QLabel)
+    assert said.textFormat() is Qt.TextFormat.PlainText
+    assert said.text() == "Another name for <b>R&&B</b>:"
+    answer(proven, "Soul")
+    assert row.choice.currentText() == "Soul"
 
 
 def test_they_come_back_at_the_next_start(

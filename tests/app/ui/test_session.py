@@ -10,7 +10,7 @@ from typing import Any, Never
 import pytest
 from PyQt6.QtCore import QUrl
 from PyQt6.QtGui import QDesktopServices, QImage
-from PyQt6.QtWidgets import QApplication
+from PyQt6.QtWidgets import QApplication, QLabel
 from pytestqt.qtbot import QtBot
 
 from app.control.protocol import Record, RefusedError
@@ -37,6 +37,7 @@ from app.settings import AppSettings, LiveSettings, load_settings, save_settings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
+from app.ui.widgets import tip_of
 from mcnet.disclosure import SigningFiles
 from mcnet.disclosure.words import words_of_snapshot
 from tests.app.ui.conftest import OpenWindow
@@ -152,9 +153,8 @@ def test_what_a_calibration_asks_for_follows_the_motion(proven: MainWindow, worl
         for text in (proven.preview.words.more, proven.action_bar.calibrate_button.toolTip(), step.action.toolTip()):
             assert wanted in text
             assert unwanted not in text
-        assert (
-            proven.action_bar.calibrate_button.accessibleDescription() == proven.action_bar.calibrate_button.toolTip()
-        )
+        button = proven.action_bar.calibrate_button
+        assert tip_of(button.accessibleDescription()) == button.toolTip()
 
 
 def test_a_reference_for_space_alone_is_taken_anew_in_the_plane(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -498,6 +498,7 @@ def test_figures(live: MainWindow, world: World, qtbot: QtBot) -> None:
     expected = "LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0"
     qtbot.waitUntil(lambda: live.status.text == expected)
     assert live.status.hint == "delay your microphone by 60 ms"
+    assert any("lips and sound agree" in widget.toolTip() for widget in live.status.findChildren(QLabel)), "what for"
     live.session.stop()
     world.pipeline.show(State.SLATE)
     qtbot.waitUntil(lambda: live.status.text.startswith("STANDBY"))
