@@ -42,6 +42,14 @@ def cause_and_remedy(error: Exception) -> str:
     return listed([said, _REMEDIES.get(number, phrase("choose another place"))], ";")
 
 
+def as_written(path: str) -> Path:
+    """A path as a person writes it, `~` being a home; where nobody's home is meant, it stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~ of nobody: whoever opens it tells that there is no such file
+        return Path(path)
+
+
 def free_name(path: Path) -> Path:
     """The path itself, or with a number behind its stem, such that nothing is there yet.
 

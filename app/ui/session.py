@@ -79,6 +79,7 @@ from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
+from mcnet.files import as_written
 from mcnet.phrases import Phrase, listed, phrase
 
 if TYPE_CHECKING:
@@ -1011,7 +1012,7 @@ class Session(QObject):
         self.changed.emit()
 
     def _videos_folder(self) -> Path:
-        return Path(self.settings.recordings) if self.settings.recordings else videos_folder()
+        return as_written(self.settings.recordings) if self.settings.recordings else videos_folder()
 
     def _report(self, key: str) -> Callable[[Exception], None]:
         return lambda error: self.told.emit(failure_message(key, error))

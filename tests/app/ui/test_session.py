@@ -375,6 +375,17 @@ def test_a_folder_that_cannot_be_looked_into_is_told(
     assert (session.recordings.beginning, session.recordings.motion_path, world.recordings) == (None, None, [])
 
 
+def test_a_folder_that_was_written_by_hand_may_begin_at_home(
+    open_window: OpenWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    kept = AppSettings(portrait="fake_1", recordings="~/My calls")
+    session = open_window(kept).session
+    assert session.recordings_folder == tmp_path / "My calls"
+    assert session.settings.recordings == "~/My calls", "it stays as it was written"
+
+
 def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
     window.action_bar.snapshot_button.click()
     assert "no picture yet" in window.messages.text
