@@ -5,6 +5,7 @@ import errno
 import itertools
 import logging
 import os
+import shutil
 import sys
 import threading
 import zlib
@@ -206,6 +207,18 @@ def _start_of(name: str, room: int) -> str:
     return name
 
 
+def take_place(partial: Path, place: Path) -> None:
+    """Put a finished file in a place, by the rights of the file that was there; one made its owner's alone stays so.
+
+    Raises:
+        OSError: it cannot take the place.
+    """
+    with contextlib.suppress(OSError):  # nothing is there yet; a file system without rights
+        if partial.stat().st_mode & 0o077:
+            shutil.copymode(place, partial)
+    partial.replace(place)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file in one step: what was at `path` stays until the block has ended well.
@@ -221,7 +234,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = scratch_beside(place)
     try:
         yield partial
-        partial.replace(place)
+        take_place(partial, place)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
