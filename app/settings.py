@@ -13,7 +13,7 @@ from app.errors import AppError
 from mcnet.files import alone_in, followed, free_name, replacing
 from mcnet.inspection import LiveView
 from mcnet.phrases import listed, phrase
-from mcnet.tables import salvage
+from mcnet.tables import salvage, shown
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ def _require_within(settings: object, *limits: tuple[str, float, float]) -> None
     for name, low, high in limits:
         value = getattr(settings, name)
         if not low <= value <= high:
+            value = shown(value) if isinstance(value, int) else value
             raise AppError(
                 phrase(
                     "setting {name}: got {value}, expected {low} to {high}", name=name, value=value, low=low, high=high
@@ -198,7 +199,7 @@ class LiveSettings:
             )
         colour = self.background_colour
         if len(colour) != 7 or colour[0] != "#" or any(digit not in "0123456789abcdefABCDEF" for digit in colour[1:]):
-            raise AppError(phrase("setting background_colour: got {colour}, expected #rrggbb", colour=repr(colour)))
+            raise AppError(phrase("setting background_colour: got {colour}, expected #rrggbb", colour=shown(colour)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -145,7 +145,14 @@ def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:
         ("", "speed = 2", "unknown setting live.speed"),
         ("", "zoom = 'big'", "setting live.zoom: got 'big', expected float"),
         ("", "zoom = nan", "setting zoom: got nan, expected 0.5 to 2"),
-        ("", f"zoom = 1{400 * '0'}", f"setting live.zoom: got 1{400 * '0'}, expected float"),
+        ("", f"zoom = 1{400 * '0'}", f"setting live.zoom: got 1{79 * '0'}…, expected float"),
+        ("", f"zoom = 0x{5000 * 'f'}", "setting live.zoom: got a number of thousands of digits, expected float"),
+        (
+            f"output_width_px = 0x{5000 * 'f'}",
+            "",
+            "setting output_width_px: got a number of thousands of digits, expected 64",
+        ),
+        (f"virtual_camera = '{5000 * 'x'}'", "", f"setting virtual_camera: got '{79 * 'x'}…, expected driver or"),
         ("", "zoom = 9", "setting zoom: got 9.0, expected 0.5 to 2"),
         (
             "",

@@ -71,12 +71,14 @@ class TestParse:
         with pytest.raises(CameraError, match="there is no such file"):
             parse_camera(300 * "x")
 
-    @pytest.mark.parametrize("text", ["", "  ", "no such clip.mp4", "clip.mp4@640x480", "-1", "0@640", "camera 0"])
+    @pytest.mark.parametrize(
+        "text", ["", "  ", "no such clip.mp4", "clip.mp4@640x480", "-1", "0@640", "camera 0", 5000 * "9"]
+    )
     def test_anything_else_is_told_what_was_expected(self, text: str) -> None:
         with pytest.raises(CameraError, match=r"camera: got .* expected a camera's number"):
             parse_camera(text)
 
-    @pytest.mark.parametrize("text", ["0@10x10", "0@640x480@0", "0@99999x480", "0@640x480@1000"])
+    @pytest.mark.parametrize("text", ["0@10x10", "0@640x480@0", "0@99999x480", "0@640x480@1000", "0@640x999999999"])
     def test_absurd_sizes_and_rates(self, text: str) -> None:
         with pytest.raises(CameraError, match="for size and rate, expected 64 to 8192"):
             parse_camera(text)
