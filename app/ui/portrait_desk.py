@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PX = 176
 _THUMBNAILS_AT_ONCE = 8
+_LOOKED_AHEAD = 3
+"""Pictures that wait to be cropped, each of which may take 72 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,8 @@ class PortraitDesk(QObject):
         self._waiting: list[Callable[[], None]] = []
         self._scorings = 0
         self._queue: list[Cropping] = []
-        self._looking = 0
+        self._unseen: list[Callable[[PortraitStore], Portrait]] = []
+        self._looking = 0  # how many have been asked for and not been looked at, those unseen among them
         self._turn = 0
         self._bundled_crops: dict[str, tuple[SquareBox | None, float]] = {}
         self._unusable: set[str] = set()
@@ -347,8 +350,19 @@ class PortraitDesk(QObject):
         if self._store is None:
             self._waiting.append(lambda: self._look(look))
             return
-        store = self._store
         self._looking += 1
+        self._unseen.append(look)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Look at the next picture, unless enough of them wait to be shown: of a whole folder of photographs each would
+        take its memory, and what is wanted meanwhile would wait for them all.
+        """
+        if self._store is None or not self._unseen or self._looking > len(self._unseen):
+            return
+        if len(self._queue) >= _LOOKED_AHEAD:
+            return
+        store, look = self._store, self._unseen.pop(0)
 
         def work() -> "tuple[Portrait, list[PortraitEntry]]":
             return look(store), store.entries()
@@ -378,6 +392,7 @@ class PortraitDesk(QObject):
             self._turn += 1
         elif self.cropping is None and not self._looking:
             self._turn = 0
+        self._look_ahead()
         self.changed.emit()
 
     def _end_cropping(self) -> None:

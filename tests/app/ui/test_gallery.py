@@ -134,6 +134,28 @@ def test_a_new_picture_is_not_in_the_gallery_before_it_is_accepted(
     assert window.session.desk.current == "fake_1"
 
 
+def test_of_a_whole_folder_of_pictures_only_the_next_are_read(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photographs take up to 72 MB each; and another portrait is chosen at once, however many were added."""
+    looked_at: list[Path] = []
+    look = world.store.look
+    monkeypatch.setattr(world.store, "look", lambda path: looked_at.append(path) or look(path))
+    desk, editor = window.session.desk, window.crop_editor
+    paths = [picture(tmp_path, f"photo {number}") for number in range(20)]
+    desk.add_files(paths)
+    qtbot.waitUntil(lambda: editor.title == "Crop of photo 0 (1 of 20)" and not window.session.busy)
+    assert looked_at == paths[:4]
+    desk.choose("fake_2")
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "fake_2")
+    for number in range(1, 20):
+        desk.cancel_crop()
+        qtbot.waitUntil(lambda number=number: editor.title == f"Crop of photo {number} ({number + 1} of 20)")  # type: ignore[misc]
+    desk.cancel_crop()
+    assert looked_at == paths
+    assert desk.cropping is None
+
+
 def test_several_pictures_are_cropped_one_after_the_other(
     window: MainWindow, store: FakeStore, qtbot: QtBot, tmp_path: Path
 ) -> None:
