@@ -401,6 +401,20 @@ def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
     assert said_by(path) == words_of_snapshot(composite=False)
 
 
+def test_snapshots_within_one_second_are_all_kept(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ui.recordings.new_file", lambda folder, suffix, what="avatar": folder / f"{what}{suffix}")
+    world.pipeline.show()
+    qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+    for _ in range(5):
+        window.action_bar.snapshot_button.click()
+    qtbot.waitUntil(lambda: not window.session.busy)
+    names = sorted(path.name for path in (tmp_path / "videos").iterdir())
+    assert names == ["avatar-2.png", "avatar-3.png", "avatar-4.png", "avatar-5.png", "avatar.png"]
+    assert all(QImage(str(tmp_path / "videos" / name)).width() == 64 for name in names)
+
+
 def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
     (tmp_path / "videos").write_text("in the way", encoding="utf-8")
     world.pipeline.show()
