@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.errors import CameraError
 from app.pipeline.capture.camera import CameraFormat, Tenancy
 from mcnet.media.errors import MediaError
-from mcnet.media.video import DrivingVideo, open_driving
+from mcnet.media.video import DrivingVideo, looped, open_driving
 from mcnet.phrases import phrase
 
 _MOST_FPS_HZ = 60.0  # a faster video is thinned out: no camera of a call is faster
@@ -49,10 +49,8 @@ class FileCamera:
         self.name = name
         width, height = video.frame_size_px
         self.format = CameraFormat(width, height, round(video.fps, 3))
-        self._video = video
-        self._frames: Iterator[NDArray[np.uint8]] = iter(())
+        self._frames: Iterator[NDArray[np.uint8]] = looped(video)
         self._next = 0  # index of the frame that the iterator yields next, over all loops
-        self._first = 0  # index of the frame that began this loop
         self._shown: NDArray[np.uint8] | None = None
         self._start_s: float | None = None  # when frame 0 was due
         self._tenancy = Tenancy(name, self._release)
@@ -93,11 +91,6 @@ class FileCamera:
         self._tenancy.require_open()
         try:
             rgb = next(self._frames, None)
-            if rgb is None and self._next == self._first + 1:  # a single picture, which need not be read anew
-                self._first, rgb = self._next, self._shown
-            elif rgb is None:
-                self._frames, self._first = iter(self._video), self._next
-                rgb = next(self._frames, None)
         except MediaError as error:
             raise CameraError(str(error)) from error
         if rgb is None:
