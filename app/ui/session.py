@@ -173,6 +173,7 @@ class Session(QObject):
     def __init__(self, options: WindowOptions, settings: AppSettings, parts: Parts) -> None:
         super().__init__()
         self.settings = self._kept = replace(settings, live=replace(settings.live, slate=False))
+        self._unsaved = False  # what could not be kept when it changed
         self.state = State.STARTING
         self.why = ""
         self.fault = ""
@@ -565,13 +566,14 @@ class Session(QObject):
         try:
             save_changes(self._options.settings_path, self._kept, kept)
         except AppError as error:
+            self._unsaved = True
             self.told.emit(Message("settings", str(error)))
         else:
-            self._kept = kept
+            self._kept, self._unsaved = kept, False
             self.cleared.emit("settings")
 
     def _save_at_last(self) -> None:
-        if self._save_timer.isActive():
+        if self._save_timer.isActive() or self._unsaved:
             self._save_timer.stop()
             self._save()
 

@@ -162,6 +162,16 @@ def test_a_place_that_cannot_be_written_is_told(window: MainWindow, kept: Path, 
     qtbot.waitUntil(lambda: "cannot read the presets" in window.messages.text)
 
 
+def test_what_could_not_be_kept_is_kept_at_the_end(window: MainWindow, kept: Path, qtbot: QtBot) -> None:
+    """As on a full disk on which there is room again."""
+    kept.symlink_to(kept.parent / "no folder" / kept.name)
+    window.session.presets.save("Mine")
+    qtbot.waitUntil(lambda: "cannot keep the presets" in window.messages.text)
+    kept.unlink()
+    window.close()
+    assert set(load_presets(kept)[0].named) == {"Mine"}
+
+
 def test_a_safe_start_neither_reads_nor_writes_them(
     open_window: OpenWindow, options: WindowOptions, kept: Path
 ) -> None:

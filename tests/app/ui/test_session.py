@@ -494,6 +494,21 @@ def test_settings_that_cannot_be_kept_are_told(
     qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text)
 
 
+def test_settings_that_could_not_be_kept_are_kept_at_the_end(
+    open_window: OpenWindow, options: WindowOptions, tmp_path: Path, qtbot: QtBot
+) -> None:
+    """As on a full disk on which there is room again; a window that is maximized has no other size to keep."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    path = tmp_path / "file" / "settings.toml"
+    window = open_window(options=replace(options, settings_path=path))
+    window.showMaximized()
+    window.controls.badge.click()
+    qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text)
+    path.parent.unlink()
+    window.close()
+    assert not load_settings(path)[0].live.badge
+
+
 def test_closing_while_live_stops_everything(live: MainWindow, world: World) -> None:
     live.close()
     assert world.pipeline.stops == 1
