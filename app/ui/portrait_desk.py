@@ -71,6 +71,7 @@ class PortraitDesk(QObject):
         self._open_store = open_store
         self._store: PortraitStore | None = None
         self._settled = ""
+        self._choices = 0
         self._waiting: list[Callable[[], None]] = []
         self._scorings = 0
         self._queue: list[Cropping] = []
@@ -136,10 +137,17 @@ class PortraitDesk(QObject):
             return
         store = self._store
         self.current = self.pending = key
+        self._choices += 1
+        number = self._choices
         self.cleared.emit("portrait")  # it was about another one
         self.changed.emit()
 
-        def prepared(portrait: "Portrait") -> None:
+        def prepare() -> "Portrait | None":
+            return store.prepare(entry) if number == self._choices else None  # another one was chosen meanwhile
+
+        def prepared(portrait: "Portrait | None") -> None:
+            if portrait is None:
+                return
             self._unusable.discard(key)
             self._thumbnail_of(portrait)
             if self.current == key:
@@ -153,7 +161,7 @@ class PortraitDesk(QObject):
             else:
                 self._failed(error, action=tr("Remove it"), act=lambda: self.remove(key))
 
-        self._worker.run(lambda: store.prepare(entry), prepared, failed)
+        self._worker.run(prepare, prepared, failed)
 
     @property
     def exhausted(self) -> bool:

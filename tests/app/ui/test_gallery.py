@@ -1,5 +1,6 @@
 """Choosing, adding, cropping and removing portraits."""
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,28 @@ def test_a_click_chooses(window: MainWindow, world: World, qtbot: QtBot) -> None
     qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "fake_3")
     assert window.session.settings.portrait == "fake_3"
     assert "Score 72" in window.gallery.score
+
+
+def test_of_many_that_are_chosen_in_turn_the_last_is_read(
+    window: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture takes some tenths of a second: the one that is meant does not wait for those that were passed by."""
+    begin, read = threading.Event(), []
+    prepare = world.store.prepare
+
+    def slowly(entry: PortraitEntry) -> Portrait:
+        begin.wait(10)
+        read.append(entry.key)
+        return prepare(entry)
+
+    monkeypatch.setattr(world.store, "prepare", slowly)
+    for _ in range(20):
+        window.session.desk.step(1)
+    begin.set()
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "fake_3")
+    qtbot.waitUntil(lambda: not window.session.busy)
+    assert len(read) <= 2
+    assert window.session.desk.current == "fake_3"
 
 
 def test_the_keyboard_chooses(window: MainWindow, world: World, qtbot: QtBot) -> None:
