@@ -337,6 +337,8 @@ def save_changes(path: Path, before: Presets, now: Presets) -> Presets:
     """
     with alone_beside(path):
         theirs, complaint = load_presets(path, mends=False)
+        if complaint is not None:  # an editor has written it
+            set_aside(path, complaint, phrase("presets"))
         kept = now.merged(before, theirs) if path.exists() and complaint is None else now
         save_presets(path, kept)
     return kept

@@ -394,7 +394,8 @@ def save_changes(path: Path, before: AppSettings, now: AppSettings) -> None:
     Args:
         path: of the file.
         before: as this process knew the file to be.
-        now: as its settings are. Where the file is gone or damaged meanwhile, all of them are written.
+        now: as its settings are. Where the file is gone or damaged meanwhile, all of them are written, and what is
+            damaged is kept aside: an editor has written it.
 
     Raises:
         AppError: the place cannot be written.
@@ -402,8 +403,12 @@ def save_changes(path: Path, before: AppSettings, now: AppSettings) -> None:
     with alone_beside(path):
         try:
             theirs, complaints = settings_from(read_private(path))
-        except (OSError, ValueError):
+        except OSError:
             theirs, complaints = now, []
+        except ValueError as error:
+            theirs, complaints = now, [str(error)]
+        if complaints:
+            set_aside(path, listed(complaints, ";"), phrase("settings"))
         save_settings(path, now if complaints else _merged(before, now, theirs))
 
 

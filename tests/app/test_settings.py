@@ -112,6 +112,7 @@ def test_a_link_to_the_file_stays_one(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "are damaged" in caplog.text
 
 
+@pytest.mark.usefixtures("caplog")
 @pytest.mark.parametrize("text", [None, "", "live = [", "zoom = 3"])
 def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str | None) -> None:
     path, before = tmp_path / "settings.toml", AppSettings(portrait="man_3")
@@ -122,6 +123,8 @@ def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str 
     kept, message = load_settings(path)
     assert (kept.live.zoom, message) == (1.5, None)
     assert kept == (AppSettings(live=now.live) if text == "" else now)  # the file had nothing but defaults by then
+    aside = [file.read_text(encoding="utf-8") for file in tmp_path.glob("*.damaged")]
+    assert aside == ([text] if text else []), "what an editor wrote is not lost for a slip of the pen"
 
 
 def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:
