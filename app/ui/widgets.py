@@ -82,10 +82,15 @@ def tip_of(text: str) -> str:
     then: a long one would leave the screen, and names of files may look like anything.
     """
     said = spoken(text)
-    if not Qt.mightBeRichText(said) and QFontMetrics(QToolTip.font()).horizontalAdvance(said) <= _TIP_PX:
+    if not looks_like_markup(said) and QFontMetrics(QToolTip.font()).horizontalAdvance(said) <= _TIP_PX:
         return said
     lines = html.escape(said, quote=False).split("\n")
     return f"<qt>{'<br>'.join(lines)}</qt>"
+
+
+def looks_like_markup(text: str) -> bool:
+    """Whether Qt takes a text for markup wherever it is not told otherwise."""
+    return bool(Qt.mightBeRichText(text))  # type: ignore[attr-defined] # missing in PyQt6's stubs
 
 
 def written(field: QLineEdit) -> str:

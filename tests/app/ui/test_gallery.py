@@ -163,7 +163,12 @@ def test_of_a_whole_folder_of_pictures_only_the_next_are_read(
     """Photographs take up to 72 MB each; and another portrait is chosen at once, however many were added."""
     looked_at: list[Path] = []
     look = world.store.look
-    monkeypatch.setattr(world.store, "look", lambda path: looked_at.append(path) or look(path))
+
+    def look_at(path: Path) -> Portrait:
+        looked_at.append(path)
+        return look(path)
+
+    monkeypatch.setattr(world.store, "look", look_at)
     desk, editor = window.session.desk, window.crop_editor
     paths = [picture(tmp_path, f"photo {number}") for number in range(20)]
     desk.add_files(paths)

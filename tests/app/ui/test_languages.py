@@ -250,7 +250,7 @@ def test_every_error_that_the_window_shows_is_a_phrase() -> None:
 def test_every_sentence_that_is_answered_or_advised_is_a_phrase() -> None:
     """As why a camera cannot be opened, of which an error is made elsewhere."""
     plain_texts = [
-        f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(text)[:70]}"
+        f"{path.relative_to(ROOT)}:{text.lineno}: {ast.unparse(text)[:70]}"
         for path in SHOWN
         if "pipeline" in path.parts and path.stem != "doctor"  # whose language is English
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

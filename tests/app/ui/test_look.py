@@ -15,7 +15,7 @@ from app.pipeline.capture.camera import CameraInfo
 from app.settings import AppSettings, WindowSettings
 from app.ui.main_window import MainWindow
 from app.ui.theme import DARK, LIGHT, Theme, app_icon, pixmap, stylesheet_of
-from app.ui.widgets import tip_of
+from app.ui.widgets import looks_like_markup, tip_of
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World
 from tests.app.ui.hand import press_key
@@ -93,7 +93,7 @@ def test_a_name_is_never_markup(open_window: OpenWindow, world: World, tmp_path:
     world.store.own_one("<b>Portrait</b>\n&amp; co")
     recordings = str(tmp_path / "<b>Recordings<")
     window = open_window(AppSettings(portrait="own_<b>Portrait</b>\n&amp; co", recordings=recordings, model="<b>Model"))
-    tips = {tip for tip in tips_of(window) if Qt.mightBeRichText(tip)}
+    tips = {tip for tip in tips_of(window) if looks_like_markup(tip)}
     escaped = {name for name in ("Portrait", "Recordings") if any(f"&lt;b&gt;{name}" in tip for tip in tips)}
     assert escaped == {"Portrait", "Recordings"}
     for tip in tips:
@@ -101,13 +101,13 @@ def test_a_name_is_never_markup(open_window: OpenWindow, world: World, tmp_path:
         document.setHtml(tip)
         assert tip_of(document.toPlainText()) == tip, "as it was written"
     for shown in window.findChildren(QLabel):
-        assert not Qt.mightBeRichText(shown.text()) or shown.textFormat() is Qt.TextFormat.PlainText, shown.text()
+        assert not looks_like_markup(shown.text()) or shown.textFormat() is Qt.TextFormat.PlainText, shown.text()
 
 
 def test_no_tip_is_wider_than_a_small_screen(window: MainWindow) -> None:
     """Qt breaks only those into lines that are markup."""
     metrics = QFontMetrics(QToolTip.font())
-    plain = [tip for tip in tips_of(window) if not Qt.mightBeRichText(tip)]
+    plain = [tip for tip in tips_of(window) if not looks_like_markup(tip)]
     assert any(plain)
     assert max(metrics.horizontalAdvance(tip) for tip in plain) < 500
 
