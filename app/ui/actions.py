@@ -9,7 +9,7 @@ from PyQt6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 from app.ui.languages import tr
 from app.ui.session import Session
 from app.ui.status import calibration_request
-from app.ui.widgets import ElidedLabel, button, restyle, set_tip, tint, tip_of
+from app.ui.widgets import ElidedLabel, button, restyle, set_tip, tint
 
 _LEAST_WORDS_PX = 80
 _LIVE_PX = 112
@@ -93,7 +93,7 @@ class ActionBar(QWidget):
         self.missing.setText(
             tr("Missing: {link}", link=session.chain.missing_name()) if missing and not session.live else ""
         )
-        self.missing.setToolTip(tip_of(missing))
+        set_tip(self.missing, missing)
         request = calibration_request(in_space=session.in_space)
         set_tip(
             self.calibrate_button,

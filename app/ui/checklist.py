@@ -11,7 +11,7 @@ from app.ui.languages import capital, tr
 from app.ui.session import Session
 from app.ui.status import calibration_request
 from app.ui.theme import pixmap, theme_in_use
-from app.ui.widgets import ElidedLabel, button, label, restyle, set_tip, tip_of
+from app.ui.widgets import ElidedLabel, button, label, restyle, set_tip
 
 _GAP_PX = 8
 
@@ -250,6 +250,6 @@ class ChainRow(QFrame):
                 icon_name, colour = "warning", theme.warning
             mark.setPixmap(pixmap(icon_name, colour, 14, self.devicePixelRatioF()))
             for widget in (mark, text):
-                widget.setToolTip(tip_of(link.text))
+                set_tip(widget, link.text)
             text.setAccessibleName(tr("{name}: {text}", name=name, text=link.text))
         self._sentence.setText(chain.sentence())

@@ -9,7 +9,7 @@ from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.ui.languages import spoken, tr
 from app.ui.theme import Tone
-from app.ui.widgets import ElidedLabel, button, label, restyle, set_tip, tip_of
+from app.ui.widgets import ElidedLabel, button, label, restyle, set_tip
 from mcnet.phrases import phrase
 
 _MICROPHONE_STEP_MS = 10
@@ -236,7 +236,7 @@ class StatusLine(QFrame):
     def set_figures(self, text: str, *, delay_ms: int, tooltip: str) -> None:
         """Write the line; a delay of 0 means that there is none to speak of."""
         self._figures.setText(text)
-        self._figures.setToolTip(tip_of(tooltip or text))
+        set_tip(self._figures, tooltip or text)
         self._hint.setText(tr("delay your microphone by {delay_ms} ms", delay_ms=delay_ms) if delay_ms else "")
         set_tip(
             self._hint,

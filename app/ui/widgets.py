@@ -72,7 +72,9 @@ def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plai
 
 
 def set_tip(widget: QWidget, tip: str) -> None:
-    """Say what something does, to those who point at it and to those who have it read out."""
+    """Say what something does, to those who point at it and to those who have it read out: these would get the tooltip
+    itself otherwise, which may be markup.
+    """
     widget.setToolTip(tip_of(tip))
     widget.setAccessibleDescription(spoken(tip))
 
@@ -169,7 +171,7 @@ class ElidedLabel(QLabel):
     def setText(self, text: str | None) -> None:
         said = spoken(text or "")
         super().setText(said)
-        self.setToolTip(tip_of(said))
+        set_tip(self, said)
 
     def minimumSizeHint(self) -> QSize:
         return QSize(24 if self.text() else 0, super().minimumSizeHint().height())
@@ -187,7 +189,7 @@ class Combo(QComboBox):
     def __init__(self, name: str, tip: str) -> None:
         super().__init__()
         self.setAccessibleName(name)
-        self.setToolTip(tip_of(tip))
+        set_tip(self, tip)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
@@ -327,7 +329,7 @@ class ValueSlider(QWidget):
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.slider.setAccessibleName(spoken(name))
         self.slider.setAccessibleDescription(tip)
-        self.setToolTip(tip_of(tip))
+        set_tip(self, tip)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(8)

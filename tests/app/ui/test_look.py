@@ -100,6 +100,10 @@ def test_a_name_is_never_markup(open_window: OpenWindow, world: World, tmp_path:
         document = QTextDocument()
         document.setHtml(tip)
         assert tip_of(document.toPlainText()) == tip, "as it was written"
+    for widget in window.findChildren(QWidget):
+        described = widget.accessibleDescription()
+        assert described or not looks_like_markup(widget.toolTip()), "else the tooltip is read out"
+        assert "<qt>" not in described
     for shown in window.findChildren(QLabel):
         assert not looks_like_markup(shown.text()) or shown.textFormat() is Qt.TextFormat.PlainText, shown.text()
 
