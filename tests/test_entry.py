@@ -31,5 +31,5 @@ def test_ctrl_c_while_a_command_is_read_is_no_crash(command: str, interrupted: s
     module, _, function = SCRIPTS[command].partition(":")
     interrupted = interrupted.format(package=module.partition(".")[0])
     code = INTERRUPTED.format(interrupted=interrupted, module=module, function=function, words=["--version"])
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
