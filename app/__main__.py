@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
 import mcnet
@@ -15,6 +14,7 @@ from app.settings import DEFAULT_PORT, FARTHEST_SHIFT, PORTRAIT_SIZES, KeypointK
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
+from mcnet.files import as_written
 from mcnet.streams import steady_streams
 
 _HEADLESS_ONLY = (
@@ -205,7 +205,7 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "--frames", type=whole_number(1), metavar="N", help="stop after N animated frames (default: at Ctrl-C)"
     )
     group.add_argument("--seconds", type=seconds(), metavar="S", help="stop after so many seconds at the latest")
-    group.add_argument("--report", type=Path, metavar="R.json", help="write what was measured")
+    group.add_argument("--report", type=as_written, metavar="R.json", help="write what was measured")
     group.add_argument(
         "--motion",
         choices=get_args(MotionKind),
@@ -227,7 +227,7 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--record-motion",
-        type=Path,
+        type=as_written,
         metavar="FILE",
         help="keep the performer's motion, without pictures, in FILE.safetensors, which --camera plays",
     )

@@ -60,7 +60,7 @@ from mcnet.commands import credentials
 from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
 from mcnet.disclosure.process import begin_disclosing
-from mcnet.files import cause_and_remedy, replacing
+from mcnet.files import as_written, cause_and_remedy, replacing
 from mcnet.media.scene import Background, parse_background
 from mcnet.signals import StopSignals
 from mcnet.track_name import TRACK_SUFFIX
@@ -264,9 +264,9 @@ def check_places(
     sinks = [text for text in args.sink or () if _names_file(text)]
     if twice := {text for text in sinks if sinks.count(text) > 1}:
         raise AppError(f"--sink {twice.pop()}: got it twice, expected each recording once; choose another name")
-    recordings = {f"--sink {text}": Path(text.removeprefix(_FILE_SINK)) for text in sinks}
+    recordings = {f"--sink {text}": as_written(text.removeprefix(_FILE_SINK)) for text in sinks}
     report = {} if args.report is None else {"--report": args.report}
-    read = {"--source": Path(portrait), "--model": Path(model), **credentials.read_by(args)}
+    read = {"--source": as_written(portrait), "--model": as_written(model), **credentials.read_by(args)}
     if camera.path is not None:
         read["--camera"] = camera.path
     if background is not None and background.is_file:
@@ -315,7 +315,7 @@ def parse_sink(text: str, disclose: Disclose | None = None) -> Sink:
     if _names_file(text):
         from app.pipeline.output.recorder import RecorderSink
 
-        return RecorderSink(Path(rest), disclose=disclose)
+        return RecorderSink(as_written(rest), disclose=disclose)
     if kind == "virtualcam":
         from app.pipeline.output.virtual_camera import VirtualCameraSink
 

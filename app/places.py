@@ -1,5 +1,7 @@
 """Where the app keeps its things on this system."""
 
+import contextlib
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -58,6 +60,38 @@ def new_file(folder: Path, suffix: str, what: str = "avatar") -> Path:
         raise AppError(
             phrase("cannot use the folder {folder}: {cause}", folder=folder, cause=cause_and_remedy(error))
         ) from error
+
+
+@contextlib.contextmanager
+def taken(path: Path) -> Iterator[Path]:
+    """Take a new file's name while it is written: what was given the same name meanwhile, and is there by now, stays.
+
+    Yields:
+        The path, or one beside it, with an empty file that the block replaces, and that goes away if the block fails.
+
+    Raises:
+        AppError: nothing can be written there.
+    """
+    try:
+        free = _made_empty(path)
+    except OSError as error:
+        raise AppError(
+            phrase("cannot use the folder {folder}: {cause}", folder=path.parent, cause=cause_and_remedy(error))
+        ) from error
+    try:
+        yield free
+    except BaseException:
+        with contextlib.suppress(OSError):
+            free.unlink()
+        raise
+
+
+def _made_empty(path: Path) -> Path:
+    while True:
+        free = free_name(path)
+        with contextlib.suppress(FileExistsError):  # somebody was quicker
+            free.touch(exist_ok=False)
+            return free
 
 
 def make_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from app.errors import AppError
 from app.settings import LiveSettings, alone_beside, read_private, set_aside, write_private
 from mcnet.phrases import listed, phrase
-from mcnet.tables import salvage
+from mcnet.tables import salvage, shown
 
 T = TypeVar("T")
 
@@ -201,7 +201,9 @@ def _usable(name: str) -> str:
     name = " ".join(name.split())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise AppError(
-            phrase("preset: got {name} for a name, expected 1 to {most} characters", name=repr(name), most=LONGEST_NAME)
+            phrase(
+                "preset: got {name} for a name, expected 1 to {most} characters", name=shown(name), most=LONGEST_NAME
+            )
         )
     return name
 
@@ -251,14 +253,14 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
                 "cannot read the presets in {path}: they are of format {version}, this app knows formats up to "
                 "{known}; use a newer app, or move the file away",
                 path=path,
-                version=version,
+                version=shown(version),
                 known=VERSION,
             )
         )
     complaints = (
         []
         if version == VERSION
-        else [phrase("version: got {version}, expected {known}", version=repr(version), known=VERSION)]
+        else [phrase("version: got {version}, expected {known}", version=shown(version), known=VERSION)]
     )
     named = _sets(Strengths, values.pop("named", {}), "named", complaints)
     last = _sets(Strengths, values.pop("last", {}), "last", complaints)
@@ -288,12 +290,14 @@ def _mended(path: Path, presets: Presets, why: str) -> str:
 
 def _sets(kind: type[T], values: Any, what: str, complaints: list[str]) -> dict[str, T]:
     if not isinstance(values, Mapping):
-        complaints.append(phrase("{what}: got {got}, expected a table of presets", what=what, got=repr(values)))
+        complaints.append(phrase("{what}: got {got}, expected a table of presets", what=what, got=shown(values)))
         return {}
     sets: dict[str, T] = {}
     for name, one in values.items():
         if not isinstance(one, Mapping):
-            complaints.append(phrase("{what}.{name}: got {got}, expected a table", what=what, name=name, got=repr(one)))
+            complaints.append(
+                phrase("{what}.{name}: got {got}, expected a table", what=what, name=name, got=shown(one))
+            )
             continue
         sets[name], wrong = salvage(kind, one, what=_TABLES[kind])
         complaints += [
@@ -333,6 +337,8 @@ def save_changes(path: Path, before: Presets, now: Presets) -> Presets:
     """
     with alone_beside(path):
         theirs, complaint = load_presets(path, mends=False)
+        if complaint is not None:  # an editor has written it
+            set_aside(path, complaint, phrase("presets"))
         kept = now.merged(before, theirs) if path.exists() and complaint is None else now
         save_presets(path, kept)
     return kept

@@ -13,7 +13,7 @@ from app.errors import AppError
 from mcnet.files import alone_in, followed, free_name, replacing
 from mcnet.inspection import LiveView
 from mcnet.phrases import listed, phrase
-from mcnet.tables import salvage
+from mcnet.tables import salvage, shown
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ def _require_within(settings: object, *limits: tuple[str, float, float]) -> None
     for name, low, high in limits:
         value = getattr(settings, name)
         if not low <= value <= high:
+            value = shown(value) if isinstance(value, int) else value
             raise AppError(
                 phrase(
                     "setting {name}: got {value}, expected {low} to {high}", name=name, value=value, low=low, high=high
@@ -201,7 +202,7 @@ class LiveSettings:
             )
         colour = self.background_colour
         if len(colour) != 7 or colour[0] != "#" or any(digit not in "0123456789abcdefABCDEF" for digit in colour[1:]):
-            raise AppError(phrase("setting background_colour: got {colour}, expected #rrggbb", colour=repr(colour)))
+            raise AppError(phrase("setting background_colour: got {colour}, expected #rrggbb", colour=shown(colour)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -396,7 +397,8 @@ def save_changes(path: Path, before: AppSettings, now: AppSettings) -> None:
     Args:
         path: of the file.
         before: as this process knew the file to be.
-        now: as its settings are. Where the file is gone or damaged meanwhile, all of them are written.
+        now: as its settings are. Where the file is gone or damaged meanwhile, all of them are written, and what is
+            damaged is kept aside: an editor has written it.
 
     Raises:
         AppError: the place cannot be written.
@@ -404,8 +406,12 @@ def save_changes(path: Path, before: AppSettings, now: AppSettings) -> None:
     with alone_beside(path):
         try:
             theirs, complaints = settings_from(read_private(path))
-        except (OSError, ValueError):
+        except OSError:
             theirs, complaints = now, []
+        except ValueError as error:
+            theirs, complaints = now, [str(error)]
+        if complaints:
+            set_aside(path, listed(complaints, ";"), phrase("settings"))
         save_settings(path, now if complaints else _merged(before, now, theirs))
 
 

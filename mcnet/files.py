@@ -5,6 +5,7 @@ import errno
 import itertools
 import logging
 import os
+import shutil
 import sys
 import threading
 import zlib
@@ -41,6 +42,14 @@ def cause_and_remedy(error: Exception) -> str:
     if number not in errno.errorcode:  # an encoder's failure, say, that no other place would help
         return said
     return listed([said, _REMEDIES.get(number, phrase("choose another place"))], ";")
+
+
+def as_written(path: str) -> Path:
+    """A path as a person writes it, `~` being a home; where nobody's home is meant, it stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~ of nobody: whoever opens it tells that there is no such file
+        return Path(path)
 
 
 def free_name(path: Path) -> Path:
@@ -213,6 +222,18 @@ def _start_of(name: str, room: int) -> str:
     return name
 
 
+def take_place(partial: Path, place: Path) -> None:
+    """Put a finished file in a place, by the rights of the file that was there; one made its owner's alone stays so.
+
+    Raises:
+        OSError: it cannot take the place.
+    """
+    with contextlib.suppress(OSError):  # nothing is there yet; a file system without rights
+        if partial.stat().st_mode & 0o077:
+            shutil.copymode(place, partial)
+    partial.replace(place)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file in one step: what was at `path` stays until the block has ended well.
@@ -228,7 +249,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = scratch_beside(place)
     try:
         yield partial
-        partial.replace(place)
+        take_place(partial, place)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -11,9 +11,20 @@ from mcnet.phrases import listed, phrase
 
 T = TypeVar("T")
 
+_LONGEST_SHOWN = 80
+
 
 class TableError(UserError, ValueError):
     """A key that is not known, or a value that cannot be."""
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it, which is to be read: not all of a long one."""
+    try:
+        said = repr(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        return phrase("a number of thousands of digits")
+    return said if len(said) <= _LONGEST_SHOWN else f"{said[:_LONGEST_SHOWN]}…"
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
@@ -90,7 +101,7 @@ def _value(kind: Any, value: Any, key: str, what: str) -> Any:
             return value
         if not isinstance(value, Mapping):
             raise TableError(
-                phrase("{what} {key}: got {value}, expected a table of values", what=what, key=key, value=repr(value))
+                phrase("{what} {key}: got {value}, expected a table of values", what=what, key=key, value=shown(value))
             )
         assert isinstance(kind, type)
         return _table(kind, value, f"{key}.", what)
@@ -101,7 +112,7 @@ def _value(kind: Any, value: Any, key: str, what: str) -> Any:
                     "{what} {key}: got {value}, expected {allowed}",
                     what=what,
                     key=key,
-                    value=repr(value),
+                    value=shown(value),
                     allowed=listed(map(str, get_args(kind)), "or"),
                 )
             )
@@ -109,7 +120,7 @@ def _value(kind: Any, value: Any, key: str, what: str) -> Any:
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
             raise TableError(
-                phrase("{what} {key}: got {value}, expected a list", what=what, key=key, value=repr(value))
+                phrase("{what} {key}: got {value}, expected a list", what=what, key=key, value=shown(value))
             )
         return tuple(_value(get_args(kind)[0], item, key, what) for item in value)
     if kind is float and type(value) is int and abs(value) <= sys.float_info.max:
@@ -117,7 +128,7 @@ def _value(kind: Any, value: Any, key: str, what: str) -> Any:
     if type(value) is not kind:
         raise TableError(
             phrase(
-                "{what} {key}: got {value}, expected {kind}", what=what, key=key, value=repr(value), kind=kind.__name__
+                "{what} {key}: got {value}, expected {kind}", what=what, key=key, value=shown(value), kind=kind.__name__
             )
         )
     return value

@@ -2,7 +2,7 @@
 
 import multiprocessing
 
-from app.__main__ import run
+from app.entry import run
 
 multiprocessing.freeze_support()  # a process that this one starts is the same program
 run()

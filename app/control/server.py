@@ -178,7 +178,9 @@ class ControlServer:
         app.router.add_get("/v1/commands", self._get_commands)
         app.router.add_post("/v1/commands/{name}", self._post_command)
         app.router.add_get("/v1/events", self._get_events)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        strangers = logging.getLogger(f"{__name__}.strangers")
+        strangers.addFilter(_in_one_line)
+        runner = web.AppRunner(app, access_log=None, logger=strangers, shutdown_timeout=0.5)
         await runner.setup()
         assert runner.server is not None
         meet, loop = functools.partial(self._meet, runner.server), asyncio.get_running_loop()
@@ -247,6 +249,11 @@ class ControlServer:
             known = "GET /v1/state, GET /v1/commands, POST /v1/commands/NAME, or a WebSocket to /v1/events"
             got = f"{request.method} {request.path[:60]}"
             return _failure(RefusedError("unknown_path", f"got {got} ({error.reason}), expected {known}"))
+        except ConnectionError:  # they have gone
+            raise
+        except Exception as error:
+            logger.exception("a request from outside")
+            return _failure(RefusedError("failed", f"something unexpected went wrong: {error!r}"))
 
     def _check(self, request: web.Request) -> None:
         """Whether the request may come in.
@@ -279,7 +286,12 @@ class ControlServer:
         return web.json_response({"version": VERSION, "commands": help_of_commands()})
 
     async def _post_command(self, request: web.Request) -> web.StreamResponse:
-        arguments = _object(await request.read())
+        try:
+            arguments = _object(await request.read())
+        except web.RequestPayloadError as error:
+            raise RefusedError(
+                "bad_request", "got a body that cannot be read, expected JSON, not compressed"
+            ) from error
         return web.json_response({"ok": True, **await self._do(request.match_info["name"], arguments)})
 
     async def _do(self, name: str, arguments: Mapping[str, Any]) -> Json:
@@ -476,6 +488,14 @@ class _Allowance:
             return False
         self._left -= 1
         return True
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Whoever sends no HTTP, as a browser that tries https, leaves no traceback in the log of whoever runs the app."""
+    if record.exc_info:
+        cause = " ".join(str(record.exc_info[1]).split())
+        logger.info("%s: %s", record.getMessage(), cause[:200])
+    return not record.exc_info
 
 
 def _cut(request: web.Request) -> None:

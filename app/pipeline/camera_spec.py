@@ -19,7 +19,8 @@ _EXPECTED = phrase(
 )
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # longer than a drive's letter
 _SCHEMES = ("http", "https", "rtsp", "rtsps")
-_SIZE = re.compile(r"@(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?$")
+_NUMBER = re.compile(r"\d{1,9}")  # a device of more digits there is nowhere
+_SIZE = re.compile(r"@(\d{1,9})x(\d{1,9})(?:@(\d{1,9}(?:\.\d{1,9})?))?$")
 
 
 CameraKind = Literal["device", "network", "file", "folder", "motion"]
@@ -97,7 +98,7 @@ def parse_camera(text: str) -> CameraSpec:
         return _network_spec(text.strip())
     asked = _SIZE.search(text.strip())
     device = text.strip()[: asked.start()] if asked else text.strip()
-    if device.isdecimal() or device.startswith(("/dev/", "\\\\.\\", "\\\\?\\")):
+    if _NUMBER.fullmatch(device) or device.startswith(("/dev/", "\\\\.\\", "\\\\?\\")):
         return _device_spec(device, asked)
     if not text.strip():
         raise CameraError(phrase("camera: got nothing, expected {expected}", expected=_EXPECTED))
@@ -170,7 +171,7 @@ def _network_spec(text: str) -> CameraSpec:
 
 
 def _device_spec(device: str, asked: re.Match[str] | None) -> CameraSpec:
-    spec = CameraSpec("device", int(device) if device.isdecimal() else device)
+    spec = CameraSpec("device", int(device) if _NUMBER.fullmatch(device) else device)
     if asked is None:
         return spec
     width, height = int(asked[1]), int(asked[2])

@@ -412,7 +412,8 @@ class _Run:
             thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        deadline_s = time.monotonic() + timeout_s
+        began_s = time.monotonic()
+        deadline_s = began_s + timeout_s
         self._stop.set()
         self.camera.request_stop()
         for slot in (self._frames, self._made, self._outputs, self._preview, self._performer):
@@ -424,7 +425,8 @@ class _Run:
             self.sink_stage.give_up_requests()
         late = [*self.alive(), *self.camera.left_behind()]
         if late:
-            logger.warning("still busy %.1f s after the stop, left behind: %s", timeout_s, ", ".join(late))
+            waited_s = time.monotonic() - began_s  # a camera's read is not waited for until the last
+            logger.warning("still busy %.1f s after the stop, left behind: %s", waited_s, ", ".join(late))
         return not late
 
     def alive(self) -> dict[str, threading.Thread]:

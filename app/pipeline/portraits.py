@@ -304,7 +304,7 @@ class PortraitStore:
                     "cannot read the list of portraits {path}: {error}; check its permissions", path=path, error=error
                 )
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             try:
                 aside = free_name(path.with_name(path.name + ".damaged"))
                 path.replace(aside)

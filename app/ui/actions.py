@@ -6,7 +6,7 @@ from PyQt6.QtCore import QSize
 from PyQt6.QtGui import QResizeEvent
 from PyQt6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
-from app.ui.languages import spoken, tr
+from app.ui.languages import tr
 from app.ui.session import Session
 from app.ui.status import calibration_request
 from app.ui.widgets import ElidedLabel, button, restyle, set_tip, tint
@@ -93,7 +93,7 @@ class ActionBar(QWidget):
         self.missing.setText(
             tr("Missing: {link}", link=session.chain.missing_name()) if missing and not session.live else ""
         )
-        self.missing.setToolTip(spoken(missing))
+        set_tip(self.missing, missing)
         request = calibration_request(in_space=session.in_space)
         set_tip(
             self.calibrate_button,

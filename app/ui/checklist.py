@@ -7,7 +7,7 @@ from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayou
 
 from app.ui.chain import Chain, Link
 from app.ui.flow import FlowLayout
-from app.ui.languages import capital, spoken, tr
+from app.ui.languages import capital, tr
 from app.ui.session import Session
 from app.ui.status import calibration_request
 from app.ui.theme import pixmap, theme_in_use
@@ -250,6 +250,6 @@ class ChainRow(QFrame):
                 icon_name, colour = "warning", theme.warning
             mark.setPixmap(pixmap(icon_name, colour, 14, self.devicePixelRatioF()))
             for widget in (mark, text):
-                widget.setToolTip(spoken(link.text))
+                set_tip(widget, link.text)
             text.setAccessibleName(tr("{name}: {text}", name=name, text=link.text))
         self._sentence.setText(chain.sentence())

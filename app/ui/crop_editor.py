@@ -23,7 +23,7 @@ from app.ui.languages import spoken, tr
 from app.ui.pictures import to_image
 from app.ui.portrait_desk import Cropping, PortraitDesk
 from app.ui.theme import theme_in_use
-from app.ui.widgets import ColumnScroll, ElidedLabel, ValueSlider, button, label, panel
+from app.ui.widgets import ColumnScroll, ElidedLabel, ValueSlider, button, label, panel, set_tip
 
 if TYPE_CHECKING:
     from mcnet.media.crop import SquareBox
@@ -59,7 +59,7 @@ class CropEditor(QWidget):
         self._square.setFixedSize(128, 128)
         self._square.setAccessibleName(tr("What will be animated"))
         self.allowed = QCheckBox(tr("I may use this picture"))
-        self.allowed.setToolTip(tr("It shows me, or the person in it agrees, or nobody real is in it."))
+        set_tip(self.allowed, tr("It shows me, or the person in it agrees, or nobody real is in it."))
         self.accept_button = button(tr("Use this portrait"), tip=tr("Keep this crop and animate it"), kind="primary")
         self.cancel_button = button(tr("Cancel"), tip=tr("Leave everything as it was (Escape)"))
         self.automatic_button = button(
@@ -194,9 +194,10 @@ class CropEditor(QWidget):
         refusal = "" if self._shown is None else self._shown.portrait.refusal
         allowed = self.allowed.isChecked()
         self.accept_button.setEnabled(allowed and not refusal)
-        self.accept_button.setToolTip(
+        set_tip(
+            self.accept_button,
             spoken(refusal)
-            or (tr("Keep this crop and animate it") if allowed else tr("Tick first that you may use this picture"))
+            or (tr("Keep this crop and animate it") if allowed else tr("Tick first that you may use this picture")),
         )
 
     def _accept(self) -> None:

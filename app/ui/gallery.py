@@ -21,7 +21,7 @@ from PyQt6.QtWidgets import (
 from app.ui.languages import tr
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.theme import theme_in_use
-from app.ui.widgets import ElidedLabel, button, label, written
+from app.ui.widgets import ElidedLabel, button, label, set_tip, tip_of, written
 from mcnet.phrases import listed
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Gallery(QFrame):
         self._name = ElidedLabel("title")
         self.name_field = QLineEdit()
         self.name_field.setAccessibleName(tr("Name of the portrait"))
-        self.name_field.setToolTip(tr("Enter keeps the name, Escape the one before."))
+        set_tip(self.name_field, tr("Enter keeps the name, Escape the one before."))
         self.name_field.setMaxLength(_LONGEST_NAME)
         self.name_field.hide()
         self._score = label("", "muted", wrap=True)
@@ -238,9 +238,8 @@ class Gallery(QFrame):
         if self._renamed and self._renamed != desk.current:
             self.cancel_renaming()
         for row, entry in enumerate(desk.entries):
-            self._item(row).setToolTip(
-                tr("{name} (key {key})", name=entry.name, key=row + 1) if row < 9 else entry.name
-            )
+            tip = tr("{name} (key {key})", name=entry.name, key=row + 1) if row < 9 else entry.name
+            self._item(row).setToolTip(tip_of(tip))
 
     def _item(self, row: int) -> QListWidgetItem:
         item = self.list.item(row)

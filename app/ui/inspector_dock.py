@@ -15,7 +15,7 @@ from app.ui.languages import spoken, tr
 from app.ui.pictures import to_image
 from app.ui.session import Session
 from app.ui.theme import theme_in_use
-from app.ui.widgets import ElidedLabel, button, set_tip
+from app.ui.widgets import ElidedLabel, button, set_tip, tip_of
 from mcnet.inspection import LiveView
 from mcnet.phrases import phrase
 
@@ -162,7 +162,7 @@ class InspectorDock(QDockWidget):
         for view in get_args(LiveView):
             title, tip = _TITLES[view]
             action = QAction(spoken(title), menu)
-            action.setToolTip(spoken(tip))
+            action.setToolTip(tip_of(tip))
             action.setCheckable(True)
             action.triggered.connect(self._choose_views)
             menu.addAction(action)

@@ -39,6 +39,7 @@ class KeptSettings(QObject):
     def __init__(self, path: Path | None, settings: AppSettings, parent: QObject) -> None:
         super().__init__(parent)
         self.settings = self._kept = _without_slate(settings)
+        self._unsaved = False  # what could not be kept when it changed
         self._path = path
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -63,8 +64,8 @@ class KeptSettings(QObject):
             self.live_changed.emit(before)
 
     def save_at_last(self) -> None:
-        """Keep what has changed a moment ago."""
-        if self._timer.isActive():
+        """Keep what has changed a moment ago, or could not be kept then."""
+        if self._timer.isActive() or self._unsaved:
             self._timer.stop()
             self._save()
 
@@ -75,9 +76,10 @@ class KeptSettings(QObject):
         try:
             save_changes(self._path, self._kept, settings)
         except AppError as error:
+            self._unsaved = True
             self.told.emit(Message("settings", str(error)))
         else:
-            self._kept = settings
+            self._kept, self._unsaved = settings, False
             self.cleared.emit("settings")
 
 

@@ -22,6 +22,7 @@ from PyQt6.QtWidgets import QSizePolicy, QWidget
 from app.ui.languages import tr
 from app.ui.pictures import to_image
 from app.ui.theme import theme_in_use
+from app.ui.widgets import set_tip
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -48,7 +49,7 @@ class PerformerWidget(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.setAccessibleName(tr("You, as only you see yourself"))
-        self.setToolTip(tr("You, with the crop that moves the avatar. Nobody else sees this. Click for another size."))
+        set_tip(self, tr("You, with the crop that moves the avatar. Nobody else sees this. Click for another size."))
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)

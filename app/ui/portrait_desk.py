@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 THUMBNAIL_PX = 176
 _THUMBNAILS_AT_ONCE = 8
+_LOOKED_AHEAD = 3
+"""Pictures that wait to be cropped, each of which may take 72 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +71,12 @@ class PortraitDesk(QObject):
         self._open_store = open_store
         self._store: PortraitStore | None = None
         self._settled = ""
+        self._choices = 0
         self._waiting: list[Callable[[], None]] = []
         self._scorings = 0
         self._queue: list[Cropping] = []
-        self._looking = 0
+        self._unseen: list[Callable[[PortraitStore], Portrait]] = []
+        self._looking = 0  # how many have been asked for and not been looked at, those unseen among them
         self._turn = 0
         self._bundled_crops: dict[str, tuple[SquareBox | None, float]] = {}
         self._unusable: set[str] = set()
@@ -133,10 +137,17 @@ class PortraitDesk(QObject):
             return
         store = self._store
         self.current = self.pending = key
+        self._choices += 1
+        number = self._choices
         self.cleared.emit("portrait")  # it was about another one
         self.changed.emit()
 
-        def prepared(portrait: "Portrait") -> None:
+        def prepare() -> "Portrait | None":
+            return store.prepare(entry) if number == self._choices else None  # another one was chosen meanwhile
+
+        def prepared(portrait: "Portrait | None") -> None:
+            if portrait is None:
+                return
             self._unusable.discard(key)
             self._thumbnail_of(portrait)
             if self.current == key:
@@ -150,7 +161,7 @@ class PortraitDesk(QObject):
             else:
                 self._failed(error, action=tr("Remove it"), act=lambda: self.remove(key))
 
-        self._worker.run(lambda: store.prepare(entry), prepared, failed)
+        self._worker.run(prepare, prepared, failed)
 
     @property
     def exhausted(self) -> bool:
@@ -347,8 +358,19 @@ class PortraitDesk(QObject):
         if self._store is None:
             self._waiting.append(lambda: self._look(look))
             return
-        store = self._store
         self._looking += 1
+        self._unseen.append(look)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Look at the next picture, unless enough of them wait to be shown: of a whole folder of photographs each would
+        take its memory, and what is wanted meanwhile would wait for them all.
+        """
+        if self._store is None or not self._unseen or self._looking > len(self._unseen):
+            return
+        if len(self._queue) >= _LOOKED_AHEAD:
+            return
+        store, look = self._store, self._unseen.pop(0)
 
         def work() -> "tuple[Portrait, list[PortraitEntry]]":
             return look(store), store.entries()
@@ -378,6 +400,7 @@ class PortraitDesk(QObject):
             self._turn += 1
         elif self.cropping is None and not self._looking:
             self._turn = 0
+        self._look_ahead()
         self.changed.emit()
 
     def _end_cropping(self) -> None:

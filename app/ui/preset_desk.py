@@ -123,9 +123,9 @@ class PresetDesk(QObject):
             self._take(self.presets.with_place(self._portrait, place))
 
     def save_at_last(self) -> None:
-        """Keep what has changed a moment ago."""
-        if self._timer.isActive():
-            self._timer.stop()
+        """Keep what has changed a moment ago, or could not be kept then."""
+        self._timer.stop()
+        if self.presets != self._kept:
             self._save()
 
     def _try(self, change: Callable[[], Presets]) -> bool:

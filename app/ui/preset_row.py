@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from PyQt6.QtCore import Qt
-from PyQt6.QtWidgets import QHBoxLayout, QInputDialog, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QHBoxLayout, QInputDialog, QLabel, QVBoxLayout, QWidget
 
 from app.presets import STANDARD
 from app.ui.flow import FlowLayout
@@ -93,7 +93,9 @@ class PresetRow(QWidget):
         """Let the user give a name; neither modal, so that Ctrl+0 reaches the slate, nor lost if it cannot be used."""
         dialog = QInputDialog(self.window())
         dialog.setWindowTitle(title)
-        dialog.setLabelText(text)
+        dialog.setLabelText(text.replace("&", "&&"))  # no key of the field's, nor markup, though names may look so
+        for shown in dialog.findChildren(QLabel):
+            shown.setTextFormat(Qt.TextFormat.PlainText)
         dialog.setTextValue(name)
         dialog.setOkButtonText(action)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)

@@ -12,7 +12,7 @@ from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
-from app.places import make_folder, new_file
+from app.places import make_folder, new_file, taken
 from app.ui.languages import clause, tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
@@ -198,9 +198,10 @@ class Recordings(QObject):
 
             make_folder(path.parent)
             shown = picture.rgb if picture.alpha is None else picture.straight()
-            write_rgb(path, shown, words_of_snapshot(composite=picture.composite))
-            disclose(path, picture.composite)
-            return path
+            with taken(path) as free:  # of several within one second each is kept
+                write_rgb(free, shown, words_of_snapshot(composite=picture.composite))
+            disclose(free, picture.composite)
+            return free
 
         self._worker.run(write, self._saved, self._failed)
 
@@ -274,7 +275,9 @@ class _MotionSave:
             if not self.done:
                 try:
                     make_folder(self._recording.path.parent)
-                    self._recording.save()
+                    with taken(self._recording.path) as free:
+                        self._recording.path = free
+                        self._recording.save()
                 finally:
                     self.done = True  # one that failed is not tried again: it was told
         return self._recording.path

@@ -13,7 +13,7 @@ from app.ui.languages import spoken, tr
 from app.ui.model_desk import BUNDLED, label_of
 from app.ui.run import RunChanges
 from app.ui.session import Session
-from app.ui.widgets import NAME_PX, Combo, ElidedLabel, Switch, button, label
+from app.ui.widgets import NAME_PX, Combo, ElidedLabel, Switch, button, label, set_tip
 from app.words import card_lines
 from mcnet.phrases import phrase
 
@@ -57,7 +57,7 @@ class RunSettings(QWidget):
             tr("Device"), tr("Where the model runs. Automatic: where it was measured to be fastest.")
         )
         self._tips = {
-            combo: combo.toolTip()
+            combo: combo.accessibleDescription()
             for combo in (self.size_choice, self.rate_choice, self.model_choice, self.device_choice)
         }
         self.card = label("", "muted", wrap=True)
@@ -152,7 +152,7 @@ class RunSettings(QWidget):
             if combo is self.model_choice:
                 may, tip = session.can_change_model and not session.models.looking, self._tips[combo]
             combo.setEnabled(may)
-            combo.setToolTip(spoken(tip))
+            set_tip(combo, tip)
         self.credentials_switch.setChecked(session.settings.content_credentials)
         folder = str(session.recordings_folder)
         if folder != self._folder.text():

@@ -71,6 +71,7 @@ from app.ui.window_operator import WindowOperator
 from app.ui.worker import Worker
 from app.words import motion_refused_words
 from mcnet.disclosure import SigningFiles
+from mcnet.files import as_written
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -521,7 +522,7 @@ class Session(QObject):
         self._kept.keep(replace(self.settings, content_credentials=wanted))
 
     def _videos_folder(self) -> Path:
-        return Path(self.settings.recordings) if self.settings.recordings else videos_folder()
+        return as_written(self.settings.recordings) if self.settings.recordings else videos_folder()
 
     def _signing_files(self) -> SigningFiles | None:
         kept = self.settings

@@ -11,7 +11,7 @@ from app.pipeline.output.pipewire_worker import MICROPHONE_NAME
 from app.ui.languages import clause, spoken, tr
 from app.ui.session import Session
 from app.ui.theme import theme_in_use
-from app.ui.widgets import NAME_PX, Combo, Switch, button, label
+from app.ui.widgets import NAME_PX, Combo, Switch, button, label, set_tip
 from mcnet.phrases import phrase
 
 _EVERY_MS = 50
@@ -151,7 +151,7 @@ class LevelMeter(QWidget):
         self._take_peak = take_peak
         self._level_db = _QUIETEST_DB
         self.setAccessibleName(tr("Level of the microphone"))
-        self.setToolTip(tr("Speak as you will in the recording: the bar should reach the middle, and not turn red."))
+        set_tip(self, tr("Speak as you will in the recording: the bar should reach the middle, and not turn red."))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._timer = QTimer(self)
         self._timer.setInterval(_EVERY_MS)

@@ -9,7 +9,7 @@ from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.ui.languages import spoken, tr
 from app.ui.theme import Tone
-from app.ui.widgets import ElidedLabel, button, label, restyle
+from app.ui.widgets import ElidedLabel, button, label, restyle, set_tip
 from mcnet.phrases import phrase
 
 _MICROPHONE_STEP_MS = 10
@@ -204,12 +204,6 @@ class StatusLine(QFrame):
         self._figures = ElidedLabel("text")
         self._figures.setAccessibleName(tr("Status"))
         self._hint = ElidedLabel(takes_room=True)
-        self._hint.setToolTip(
-            tr(
-                "The picture is that late. Set this delay for your microphone (OBS: Advanced audio properties, sync "
-                "offset) and lips and sound agree."
-            )
-        )
         self._busy = ElidedLabel(takes_room=True)
         self.help_button = button(tr("Keys"), tip=tr("List all keys (?)"), icon_name="help", kind="flat")
         row = QHBoxLayout(self)
@@ -243,8 +237,15 @@ class StatusLine(QFrame):
     def set_figures(self, text: str, *, delay_ms: int, tooltip: str) -> None:
         """Write the line; a delay of 0 means that there is none to speak of."""
         self._figures.setText(text)
-        self._figures.setToolTip(spoken(tooltip) or text)
+        set_tip(self._figures, tooltip or text)
         self._hint.setText(tr("delay your microphone by {delay_ms} ms", delay_ms=delay_ms) if delay_ms else "")
+        set_tip(
+            self._hint,
+            tr(
+                "The picture is that late. Set this delay for your microphone (OBS: Advanced audio properties, sync "
+                "offset) and lips and sound agree."
+            ),
+        )
 
     def set_busy(self, text: str) -> None:
         """Say what is under way in the background, or ""."""

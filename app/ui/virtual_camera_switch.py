@@ -129,8 +129,9 @@ class VirtualCameraSwitch(FromThreads):
         self.link = Link(text=phrase("the virtual camera is being opened"))
         self.switched_on.emit()
         self.changed.emit()
-        tell = partial(self._tell, self._number)
-        self._worker.run(partial(self._make, self.kind, tell), self._add, self._not_made)
+        number = self._number
+        make = partial(self._make, self.kind, partial(self._tell, number))
+        self._worker.run(make, partial(self._add, number), partial(self._not_made, number))
 
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed) -> None:
         """Take a fact about a sink; others' are let pass."""
@@ -176,13 +177,15 @@ class VirtualCameraSwitch(FromThreads):
     def _not_examined(self, error: Exception) -> None:
         self.told.emit(failure_message("virtual camera report", error))
 
-    def _add(self, sink: "Sink") -> None:
-        if self.pipeline is not None and self._wanted and self._sink is None:
+    def _add(self, number: int, sink: "Sink") -> None:
+        if self.pipeline is not None and self._wanted and number == self._number:  # not of a wish before
             self._sink = sink
             self.pipeline.add_sink(sink)
             self.changed.emit()
 
-    def _not_made(self, error: Exception) -> None:
+    def _not_made(self, number: int, error: Exception) -> None:
+        if number != self._number or not self._wanted:
+            return
         self._lose(
             Link(text=phrase("the virtual camera cannot be opened: see the advice below its switch"), failed=True)
         )

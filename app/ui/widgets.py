@@ -1,5 +1,6 @@
 """Small widgets that Qt lacks, and short ways to make those that it has."""
 
+import html
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -32,6 +33,7 @@ from PyQt6.QtWidgets import (
     QStyle,
     QStyleOptionComboBox,
     QStylePainter,
+    QToolTip,
     QVBoxLayout,
     QWidget,
 )
@@ -45,6 +47,7 @@ LabelRole = Literal["text", "title", "heading", "muted", "value", "keycap", "cod
 NAME_PX = 86
 """Width of the names of sliders, so that these stand below each other; a longer name takes what it needs."""
 _ICON_GAP_PX = 4
+_TIP_PX = 480
 
 
 def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plain", name: str = "") -> QPushButton:
@@ -69,9 +72,27 @@ def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plai
 
 
 def set_tip(widget: QWidget, tip: str) -> None:
-    """Say what something does, to those who point at it and to those who have it read out."""
-    widget.setToolTip(spoken(tip))
+    """Say what something does, to those who point at it and to those who have it read out: these would get the tooltip
+    itself otherwise, which may be markup.
+    """
+    widget.setToolTip(tip_of(tip))
     widget.setAccessibleDescription(spoken(tip))
+
+
+def tip_of(text: str) -> str:
+    """A text as a tooltip is given it, which Qt takes for markup where it looks like it, and breaks into lines only
+    then: a long one would leave the screen, and names of files may look like anything.
+    """
+    said = spoken(text)
+    if not looks_like_markup(said) and QFontMetrics(QToolTip.font()).horizontalAdvance(said) <= _TIP_PX:
+        return said
+    lines = html.escape(said, quote=False).split("\n")
+    return f"<qt>{'<br>'.join(lines)}</qt>"
+
+
+def looks_like_markup(text: str) -> bool:
+    """Whether Qt takes a text for markup wherever it is not told otherwise."""
+    return bool(Qt.mightBeRichText(text))  # type: ignore[attr-defined] # missing in PyQt6's stubs
 
 
 def written(field: QLineEdit) -> str:
@@ -150,7 +171,7 @@ class ElidedLabel(QLabel):
     def setText(self, text: str | None) -> None:
         said = spoken(text or "")
         super().setText(said)
-        self.setToolTip(said)
+        set_tip(self, said)
 
     def minimumSizeHint(self) -> QSize:
         return QSize(24 if self.text() else 0, super().minimumSizeHint().height())
@@ -168,7 +189,7 @@ class Combo(QComboBox):
     def __init__(self, name: str, tip: str) -> None:
         super().__init__()
         self.setAccessibleName(name)
-        self.setToolTip(tip)
+        set_tip(self, tip)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
@@ -308,7 +329,7 @@ class ValueSlider(QWidget):
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.slider.setAccessibleName(spoken(name))
         self.slider.setAccessibleDescription(tip)
-        self.setToolTip(tip)
+        set_tip(self, tip)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(8)

@@ -10,6 +10,7 @@ from mcnet.commands.outputs import OutputError, check_outputs
 from mcnet.disclosure import Credentials, DisclosureError, Generated, ModelUsed, SigningFiles, disclose, find_identity
 from mcnet.disclosure import read_credentials as read
 from mcnet.disclosure.manifest import UNTRUSTED, drop_stale, may_replace, statement_beside
+from mcnet.files import as_written
 
 if TYPE_CHECKING:
     from mcnet.model_file import ModelInfo
@@ -139,7 +140,7 @@ def signing_files(args: argparse.Namespace) -> SigningFiles | None:
 def read_by(args: argparse.Namespace) -> dict[str, Path]:
     """The files that signing reads, by the option that names them."""
     named = {"--signing-certificates": args.signing_certificates, "--signing-key": args.signing_key}
-    return {option: Path(name) for option, name in named.items() if name}
+    return {option: as_written(name) for option, name in named.items() if name}
 
 
 def check_statement(files: SigningFiles | None, output: Path, inputs: Mapping[str, Path]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcnet.disclosure.errors import DisclosureError
-from mcnet.files import cause_and_remedy, replacing
+from mcnet.files import as_written, cause_and_remedy, replacing
 from mcnet.phrases import phrase
 from mcnet.places import local_signer_file
 
@@ -79,7 +79,7 @@ def find_identity(files: SigningFiles) -> Identity:
             if files.key
             else phrase("got only certificates to sign with: name the file of their private key as well")
         )
-    return _own_identity(Path(files.certificates), Path(files.key))
+    return _own_identity(as_written(files.certificates), as_written(files.key))
 
 
 def _own_identity(certificates_path: Path, key_path: Path) -> Identity:

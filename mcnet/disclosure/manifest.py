@@ -16,7 +16,7 @@ from typing import Any
 
 from mcnet.disclosure.errors import DisclosureError
 from mcnet.disclosure.identity import Identity
-from mcnet.files import cause_and_remedy, real_place, replacing, scratch_beside
+from mcnet.files import cause_and_remedy, real_place, replacing, scratch_beside, take_place
 from mcnet.phrases import listed, phrase
 from mcnet.version import project_version
 
@@ -149,8 +149,7 @@ def disclose(path: Path, said: Generated, identity: Identity) -> Path:
         if _identity_of(path) != before:
             raise DisclosureError(phrase("it was changed, moved or removed while it was being signed"))
         if embedded:
-            shutil.copymode(path, partial)
-            partial.replace(place)
+            take_place(partial, place)
             return path
         statement = path.with_suffix(SIDECAR)
         if not may_replace(statement):

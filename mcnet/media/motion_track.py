@@ -277,7 +277,9 @@ def load_track(path: Path) -> MotionTrack:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise MediaError(phrase("no motion file {path}: there is no such file", path=path)) from error
-    except (OSError, SafetensorError) as error:
+    except MediaError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:  # ValueError: a name that no file can have
         raise MediaError(
             phrase("{path} cannot be read as a motion file: {error}; copy or record it again", path=path, error=error)
         ) from error

@@ -15,7 +15,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.images import is_picture, read_rgb, usual_endings
 from mcnet.media.matte import Cutout, Matte, cut_frame, cut_out, cut_portrait
 from mcnet.media.surroundings import Surrounded
-from mcnet.media.video import open_driving
+from mcnet.media.video import looped, open_driving
 from mcnet.phrases import phrase
 
 Kind = Literal["own", "blur", "colour", "alpha", "image", "video"]
@@ -169,7 +169,7 @@ class LoopedVideo:
     def __init__(self, path: Path) -> None:
         self._video = open_driving(path, self_contained=True)
         self.fps = self._video.fps
-        self._frames: Iterator[Rgb] = iter(())
+        self._frames: Iterator[Rgb] = looped(self._video)
         self._index = -1
         self._frame = self._next()
 
@@ -194,12 +194,7 @@ class LoopedVideo:
     def _next(self) -> Rgb:
         frame = next(self._frames, None)
         if frame is None:
-            self._frames = iter(self._video)
-            frame = next(self._frames, None)
-            if frame is None:
-                raise MediaError(
-                    phrase("no frame of {path} can be decoded; choose another video", path=self._video.path)
-                )
+            raise MediaError(phrase("no frame of {path} can be decoded; choose another video", path=self._video.path))
         self._index += 1
         return frame
 

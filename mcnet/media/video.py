@@ -256,6 +256,26 @@ def open_driving(
         )
 
 
+def looped(video: DrivingVideo) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a video that begins anew where it ends; a single picture is read once.
+
+    It ends where the video has no frame, or not any more.
+
+    Raises:
+        MediaError: the video cannot be read, or not any more.
+    """
+    while True:
+        first, moves = None, False
+        for shown in video:
+            first = shown if first is None else first
+            moves = moves or shown is not first  # a picture that is held is one array several times
+            yield shown
+        if first is None:
+            return
+        if not moves:
+            yield from itertools.repeat(first)
+
+
 def plays(path: Path) -> bool:
     """Whether there is a video, or a folder of pictures, of which at least one frame can be shown."""
     try:

@@ -24,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mcnet.files import cause_and_remedy, free_name, real_place, replacing, scratch_beside, try_beside
+from mcnet.files import cause_and_remedy, free_name, real_place, replacing, scratch_beside, take_place, try_beside
 from mcnet.media.errors import MediaError
 from mcnet.media.images import encoded
 from mcnet.media.muxer import Muxer
@@ -212,7 +212,7 @@ class VideoWriter:
             for picture in sorted(self._partial.iterdir()):
                 picture.rename(place / picture.name)
         else:
-            self._partial.replace(place)
+            take_place(self._partial, place)
         self.has_sound = isinstance(self._sink, _VideoSink) and self._sink.has_sound
 
     def _is_taken(self) -> bool:

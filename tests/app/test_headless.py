@@ -310,6 +310,18 @@ def test_sinks_by_their_names() -> None:
     assert parse_sink("virtualcam").name == "virtualcam"
 
 
+def test_a_recording_may_be_named_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell replaces a ~ that stands behind a colon."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    sink = parse_sink("file:~/call.mp4")
+    sink.open(OutputFormat(64, 64, 30))
+    sink.close()
+    assert Path(sink.detail).parent == tmp_path
+    args = build_parser().parse_args(["--headless", "--report=~/report.json", "--record-motion=~/me.safetensors"])
+    assert (args.report.parent, args.record_motion.parent) == (tmp_path, tmp_path)
+
+
 def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
     watch = watch_of(events, {"file:x.mp4", "virtualcam"})

@@ -150,7 +150,7 @@ def test_a_later_format_is_left_alone(tmp_path: Path) -> None:
         load_presets(tmp_path / "folder.toml")
 
 
-def test_what_two_windows_change_is_all_kept(tmp_path: Path) -> None:
+def test_what_two_windows_change_is_all_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "presets.toml"
     weak, strong = Strengths(nod_strength=0.5), Strengths(nod_strength=1.5)
     before = Presets().saved("a", weak).saved("b", weak).saved("c", weak).with_last("man_1", weak)
@@ -170,3 +170,8 @@ def test_what_two_windows_change_is_all_kept(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == "version = 2\n"
     path.unlink()
     assert save_changes(path, kept, mine) == mine
+    path.write_text("version = 1\n[named", encoding="utf-8")
+    assert save_changes(path, kept, mine) == mine
+    (aside,) = tmp_path.glob("*.damaged")
+    assert aside.read_text(encoding="utf-8") == "version = 1\n[named", "what an editor wrote is not lost"
+    assert "are damaged" in caplog.text

@@ -116,6 +116,7 @@ def test_a_link_to_the_file_stays_one(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "are damaged" in caplog.text
 
 
+@pytest.mark.usefixtures("caplog")
 @pytest.mark.parametrize("text", [None, "", "live = [", "zoom = 3"])
 def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str | None) -> None:
     path, before = tmp_path / "settings.toml", AppSettings(portrait="man_3")
@@ -126,6 +127,8 @@ def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str 
     kept, message = load_settings(path)
     assert (kept.live.zoom, message) == (1.5, None)
     assert kept == (AppSettings(live=now.live) if text == "" else now)  # the file had nothing but defaults by then
+    aside = [file.read_text(encoding="utf-8") for file in tmp_path.glob("*.damaged")]
+    assert aside == ([text] if text else []), "what an editor wrote is not lost for a slip of the pen"
 
 
 def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:
@@ -149,7 +152,14 @@ def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:
         ("", "speed = 2", "unknown setting live.speed"),
         ("", "zoom = 'big'", "setting live.zoom: got 'big', expected float"),
         ("", "zoom = nan", "setting zoom: got nan, expected 0.5 to 2"),
-        ("", f"zoom = 1{400 * '0'}", f"setting live.zoom: got 1{400 * '0'}, expected float"),
+        ("", f"zoom = 1{400 * '0'}", f"setting live.zoom: got 1{79 * '0'}…, expected float"),
+        ("", f"zoom = 0x{5000 * 'f'}", "setting live.zoom: got a number of thousands of digits, expected float"),
+        (
+            f"output_width_px = 0x{5000 * 'f'}",
+            "",
+            "setting output_width_px: got a number of thousands of digits, expected 64",
+        ),
+        (f"virtual_camera = '{5000 * 'x'}'", "", f"setting virtual_camera: got '{79 * 'x'}…, expected driver or"),
         ("", "zoom = 9", "setting zoom: got 9.0, expected 0.5 to 2"),
         (
             "",

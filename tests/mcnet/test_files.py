@@ -1,5 +1,6 @@
 import errno
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -54,6 +55,19 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert (tmp_path / "elsewhere" / "real.txt").read_text(encoding="utf-8") == "new"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["elsewhere", "link.txt", "real.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights as POSIX has them")
+@pytest.mark.parametrize("rights", [0o600, 0o640, 0o664])
+def test_who_may_read_a_file_may_read_the_one_in_its_place(tmp_path: Path, rights: int) -> None:
+    path = tmp_path / "report.json"
+    for made_for, expected in ((0o644, rights), (0o600, 0o600)):
+        path.touch()
+        path.chmod(rights)
+        with replacing(path) as partial:
+            partial.touch()
+            partial.chmod(made_for)
+        assert stat.S_IMODE(path.stat().st_mode) == expected
 
 
 LONG_NAMES = ["x" * 251 + ".png", "ä" * 125 + ".png", "画" * 83 + "ab.png"]

@@ -297,6 +297,13 @@ def test_what_is_too_large_is_not_read(tmp_path: Path, track: MotionTrack, monke
         load_track(path)
 
 
+@pytest.mark.parametrize("name", ["a\0b.safetensors", "\ud800.safetensors"])
+def test_a_name_that_no_file_can_have_is_said(name: str) -> None:
+    """As of a setting that was written by hand."""
+    with pytest.raises(MediaError, match=r"cannot be read as a motion file|there is no such file"):
+        load_track(Path(name))
+
+
 def test_a_motion_file_goes_by_its_name() -> None:
     assert is_track(Path("a/Wave.SafeTensors"))
     assert not is_track(Path("wave.mp4"))

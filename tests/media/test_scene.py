@@ -12,6 +12,7 @@ import pytest
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+from PIL import Image
 
 from mcnet.media.colours import opaque
 from mcnet.media.errors import MediaError
@@ -125,6 +126,15 @@ def test_a_video_begins_anew_where_it_ends(tmp_path: Path) -> None:
     assert number_of(first) == 2
     before = number_of(video.at(0.6))
     assert number_of(video.at(1000.0)) == (before + 1) % 5  # who was away for long goes on where he was
+
+
+def test_a_video_of_a_single_picture_is_read_once(tmp_path: Path) -> None:
+    """As a GIF that does not move."""
+    Image.fromarray(counted(1)[0]).save(tmp_path / "still.gif")
+    video = LoopedVideo(tmp_path / "still.gif")
+    first = video.at(0)
+    (tmp_path / "still.gif").unlink()
+    assert all(video.at(index / 10) is first for index in range(20))
 
 
 def test_a_video_that_goes_away_is_told(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from mcnet.media.head_motion import Head
 logger = logging.getLogger(__name__)
 
 _CAMERA_GAP_S = 0.4
+_MOST_FRAMES_MISSING = 1.5  # of a camera that is slow by itself
 
 
 class Step(NamedTuple):
@@ -89,7 +90,8 @@ class Animator:
         self._source: Source | None = None
         self._detects = False
         self._frame_id = -1
-        self._captured_s = 0.0
+        self._captured_s = self._next_s = 0.0
+        self._faced: OutputFrame | None = None
 
     @property
     def engine(self) -> LiveEngine:
@@ -223,20 +225,25 @@ class Animator:
         """
         self._obey(settings)
         if frame is None:
-            if now_s - self._captured_s < _CAMERA_GAP_S:
+            silent_s = now_s - self._captured_s
+            if silent_s < _CAMERA_GAP_S:
                 return Step(None, None)
-            return Step(self._without_face(now_s, settings, camera=False), None)
+            is_slow = silent_s < _MOST_FRAMES_MISSING * self._next_s
+            if is_slow and self._faced is not None:
+                return Step(dataclasses.replace(self._faced, fresh=False), None)
+            return Step(self._without_face(now_s, settings, camera=is_slow), None)
         if self._performer.meet(frame):
             self._posing.change_camera()
             self._references.forget()
-        self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
+        self._frame_id, self._captured_s, self._next_s = frame.frame_id, frame.captured_s, frame.next_s
+        self._faced = None
         measured = self._measures(settings)
         seen = self._performer.see(frame, settings, measured=measured, recording=self.recording)
         if seen.refused:
             return Step(self._slate(State.NO_FACE), seen.view)
         if not seen.moves:
             return Step(self._without_face(now_s, settings, camera=True), seen.view)
-        output = self._with_face(seen, now_s, settings)
+        output = self._faced = self._with_face(seen, now_s, settings)
         if seen.searched:
             self._pictures.prove()
         picture = self._pictures.latest if output.fresh else None

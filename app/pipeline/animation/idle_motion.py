@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from app.pipeline.animation.tracking_ladder import eased
 from app.pipeline.events import Event, SettingRefused
 from app.settings import GENTLE, LiveSettings
 from mcnet.errors import UserError, sentence
+from mcnet.files import as_written
 from mcnet.media.crop import frame_face
 from mcnet.media.head_motion import Gains, Head, PortraitInSpace, mesh_in_square, most_neutral
 from mcnet.media.motion_track import MotionTrack, load_track, loop_of, resampled
@@ -38,7 +38,7 @@ class IdleMotion:
     """
 
     def __init__(self, name: str) -> None:
-        path = assets.ROOT / "motions" / "gentle.safetensors" if name == GENTLE else Path(name)
+        path = assets.ROOT / "motions" / "gentle.safetensors" if name == GENTLE else as_written(name)
         track = load_track(path)
         seen = [(time_s, face) for time_s, face in zip(track.times_s, track.faces, strict=True) if face is not None]
         times_s = np.array([time_s for time_s, _ in seen]) - seen[0][0]

@@ -36,7 +36,7 @@ class CameraTimes:
     open_s: float = 10.0
     """Until an opened device must have given its first frame."""
     stall_s: float = 2.0
-    """Without a frame, a running camera counts as stalled."""
+    """Without a frame, a running camera counts as stalled; one that is slower by itself has twice its own time."""
     frozen_s: float = 5.0
     """With identical frames, a device counts as frozen: real sensors are never quite still."""
     first_retry_s: float = 0.5
@@ -72,6 +72,7 @@ class _Session:
         self.name = self.device = spec.name
         self.started_s = time.monotonic()
         self.last_frame_s: float | None = None
+        self.next_s = 0.0
         self.changed_s = self.started_s
         self.flat = False
         self.error: str | None = None
@@ -82,6 +83,7 @@ class _Session:
         self._camera: Camera | TrackCamera | None = None
         self._stop = threading.Event()
         self._latest: NDArray[np.uint8] | None = None
+        self._step_s = 0.0
         self._thread = threading.Thread(target=self._run, name=f"camera {number} ({spec.name})", daemon=True)
         self._thread.start()
 
@@ -128,6 +130,7 @@ class _Session:
         self._camera = camera
         try:
             self.name, self.format, self.is_device = camera.name, camera.format, camera.is_device
+            self._step_s = self.next_s = 1 / camera.format.fps_hz
             while not self._stop.is_set():
                 self._take(camera.read())
         except CameraError as error:
@@ -145,6 +148,9 @@ class _Session:
         now_s = time.monotonic()
         if self._stop.is_set():
             return
+        if self.last_frame_s is not None:  # the shorter of two, so that a single halt makes no slow camera
+            step_s = now_s - self.last_frame_s
+            self._step_s, self.next_s = step_s, min(self._step_s, step_s)
         if isinstance(read, Played):  # a drawing is neither dark nor frozen
             self.changed_s = self.last_frame_s = now_s
             self._deliver(self, read, now_s)
@@ -273,7 +279,7 @@ class CameraControl:
                 return
             played = read if isinstance(read, Played) else None
             rgb = read.rgb if isinstance(read, Played) else read
-            frame = CameraFrame(self._frame_id, now_s, rgb, session.device, session.identity, played)
+            frame = CameraFrame(self._frame_id, now_s, rgb, session.device, session.identity, played, session.next_s)
             self._frame_id += 1
         self._deliver(frame)
 
@@ -375,12 +381,12 @@ class CameraControl:
             message = active.error or phrase(
                 "{name} has ended; plug it in again, or choose another camera", name=active.name
             )
-        elif now_s - active.last_frame_s > self._times.stall_s:
+        elif now_s - active.last_frame_s > (patience_s := max(self._times.stall_s, 2 * active.next_s)):
             message = phrase(
                 "{name} has given no frame for {seconds:g} s; it is opened anew. If that does not help, "
                 "{remedy}, or choose another camera",
                 name=active.name,
-                seconds=self._times.stall_s,
+                seconds=round(patience_s, 1),
                 remedy=active.spec.remedy,
             )
         elif frozen and active.flat:

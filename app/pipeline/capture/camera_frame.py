@@ -32,6 +32,7 @@ class CameraFrame:
         camera: which one; the same when it comes back after a failure.
         identity: likewise, and the same in the next run, as far as can be told; never shown. "": it cannot be told.
         played: of a motion file; None: it is a picture, in which a face may be found.
+        next_s: how long the camera takes for the next one, by the last ones; 0: not known yet.
     """
 
     frame_id: int
@@ -40,3 +41,4 @@ class CameraFrame:
     camera: str = ""
     identity: str = ""
     played: Played | None = None
+    next_s: float = 0.0

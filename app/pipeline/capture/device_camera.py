@@ -260,5 +260,13 @@ def _why_not(device: FoundDevice, problem: str, system: CameraSystem) -> str:
             name=name,
             problem=problem,
         )
-    allow = f"; allow it under {system.permission}" if system.permission else ""
-    return f"{name} cannot be opened: it is in use by another program, or not permitted; close that program{allow}"
+    if system.permission:
+        return phrase(
+            "{name} cannot be opened: it is in use by another program, or not permitted; close that program; allow it "
+            "under {place}",
+            name=name,
+            place=system.permission,
+        )
+    return phrase(
+        "{name} cannot be opened: it is in use by another program, or not permitted; close that program", name=name
+    )

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from app.errors import CameraError
 from app.pipeline.capture.camera import CameraFormat, Tenancy
 from mcnet.media.errors import MediaError
-from mcnet.media.video import DrivingVideo, open_driving
+from mcnet.media.video import DrivingVideo, looped, open_driving
 from mcnet.phrases import phrase
 
 _MOST_FPS_HZ = 60.0  # a faster video is thinned out: no camera of a call is faster
 _LATEST_S = 0.5
+_AGAIN_S = 0.2  # a slower one gives each picture several times: a camera that is silent for longer may be gone
 
 
 def open_file(name: str, path: Path) -> "FileCamera":
@@ -38,7 +39,8 @@ class FileCamera:
     """A video file or a folder of pictures, looping, in real time like a camera; see `Camera`.
 
     A late reader gets the frame that is due, and skips the earlier ones. If it is more than half a second late, or the
-    machine cannot decode in time, the video continues from where it was.
+    machine cannot decode in time, the video continues from where it was. Five times per second there is a picture, be
+    it the same one; a single picture is read once only.
     """
 
     is_device = False
@@ -47,27 +49,34 @@ class FileCamera:
         self.name = name
         width, height = video.frame_size_px
         self.format = CameraFormat(width, height, round(video.fps, 3))
-        self._video = video
-        self._frames: Iterator[NDArray[np.uint8]] = iter(())
+        self._frames: Iterator[NDArray[np.uint8]] = looped(video)
         self._next = 0  # index of the frame that the iterator yields next, over all loops
+        self._shown: NDArray[np.uint8] | None = None
         self._start_s: float | None = None  # when frame 0 was due
         self._tenancy = Tenancy(name, self._release)
 
     def read(self) -> NDArray[np.uint8]:
         with self._tenancy.use():
-            due = self._due_index()
-            rgb = self._pull()
-            while self._next <= due:
-                rgb = self._pull()
-            assert self._start_s is not None
-            wait_s = self._start_s + (self._next - 1) / self.format.fps_hz - monotonic()
+            if self._shown is None or self._wait_s(self._next) <= _AGAIN_S:
+                due = self._due_index()
+                self._shown = self._pull()
+                while self._next <= due:
+                    self._shown = self._pull()
+                wait_s = self._wait_s(self._next - 1)
+            else:
+                wait_s = _AGAIN_S
             if wait_s > 0:
                 self._tenancy.closed.wait(wait_s)
             self._tenancy.require_open()
-            return rgb.copy()  # a video that holds a frame gives one array several times
+            return self._shown.copy()  # what is held is one array several times
 
     def close(self) -> None:
         self._tenancy.close()
+
+    def _wait_s(self, index: int) -> float:
+        """Until a frame is due."""
+        assert self._start_s is not None
+        return self._start_s + index / self.format.fps_hz - monotonic()
 
     def _due_index(self) -> int:
         """Which frame a camera would have by now; at least the next one."""
@@ -82,9 +91,6 @@ class FileCamera:
         self._tenancy.require_open()
         try:
             rgb = next(self._frames, None)
-            if rgb is None:
-                self._frames = iter(self._video)
-                rgb = next(self._frames, None)
         except MediaError as error:
             raise CameraError(str(error)) from error
         if rgb is None:
@@ -95,4 +101,4 @@ class FileCamera:
         return rgb
 
     def _release(self) -> None:
-        self._frames = iter(())
+        self._frames, self._shown = iter(()), None

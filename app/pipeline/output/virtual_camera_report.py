@@ -348,7 +348,8 @@ class MacProbe:
         if any("[activated waiting for user]" in line for line in lines):
             place = "General > Login Items & Extensions > Camera Extensions" if major >= 15 else "Privacy & Security"
             sentence = phrase("The {camera} is installed, but you have not approved it yet.", camera=OBS_CAMERA)
-            return VirtualCameraReport("denied", OBS_CAMERA, sentence, (Fix(f"Allow it in System Settings > {place}"),))
+            fix = Fix(phrase("Allow it in System Settings > {place}", place=place))
+            return VirtualCameraReport("denied", OBS_CAMERA, sentence, (fix,))
         start = Fix(
             phrase("Open OBS, press Start Virtual Camera once, allow the extension, press Stop, and restart this app")
         )

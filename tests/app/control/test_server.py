@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -135,6 +136,48 @@ def test_whoever_asks_nothing_takes_no_more_than_so_many_connections_for_so_long
 
 
 # What is answered
+
+
+STRANGE = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + 500 * b"\xa5",  # a browser that tries https
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET /" + 100_000 * b"a" + b" HTTP/1.1\r\n\r\n",
+    b"POST /v1/commands/nope\xed\xa0\x80 HTTP/1.1\r\n\r\n",
+    b"POST /v1/commands/slate HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+    b"GET /v1/state HTTP/1.1\r\n" + 5000 * b"X: a\r\n" + b"\r\n",
+]
+
+
+@pytest.mark.parametrize("sent", STRANGE)
+def test_what_is_no_http_is_refused_and_leaves_no_traceback(
+    served: Served, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with socket.create_connection((HOST, served.server.port), timeout=5) as connection:
+        for _ in range(2):  # aiohttp itself is quiet about the first request alone, and of some kinds only
+            with contextlib.suppress(OSError):
+                connection.sendall(sent)
+        with contextlib.suppress(ConnectionError):
+            assert b"400 Bad Request" in connection.recv(4096)
+    assert "Traceback" not in caplog.text
+    assert {record.levelno for record in caplog.records} <= {logging.INFO}
+    assert served.ask("GET", "/v1/state")[0] == 200
+
+
+def test_a_body_that_cannot_be_read_is_refused(served: Served) -> None:
+    headers = {**served.with_token, "Content-Encoding": "gzip"}
+    status, answer = served.ask("POST", "/v1/commands/slate", "{}", headers)
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+    assert not served.operator.panics
+
+
+def test_a_bug_of_ours_is_told_in_json_too(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(AppState, "as_json", lambda _: 1 / 0)
+    status, answer = served.ask("GET", "/v1/state")
+    assert (status, answer["error"]["code"]) == (500, "failed")
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_localhost_is_this_computer_too(served: Served) -> None:

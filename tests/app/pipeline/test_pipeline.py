@@ -426,10 +426,11 @@ def test_the_next_run_waits_for_a_camera_that_hangs_in_its_driver(rig: Rig, capl
     stuck = rig.cameras.opened[0]
     stuck.block.set()
     time.sleep(0.05)
-    for _ in range(2):  # a run that never opened it waits likewise, and so does the one after that
-        assert not rig.pipeline.stop(0.5)
+    for patience_s in (0.5, 99.0):  # a run that never opened it waits likewise, and so does the one after that
+        assert not rig.pipeline.stop(patience_s)
         rig.pipeline.start()
         time.sleep(0.3)
+    assert "still busy 99.0 s" not in caplog.text, "nobody has waited for it so long"
     assert rig.cameras.opened == [stuck]
     stuck.block.clear()
     rig.reach(State.LIVE)

@@ -195,11 +195,21 @@ def test_bundled_ones_stay(store: PortraitStore) -> None:
         store.remove(bundled_portraits()[0])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"key": 1}]',
+        '[{"key": "a", "name": "b", "box": [1' + 400 * "0" + ", 1, 1]}]",
+        '[{"key": "a", "name": "b", "box": null, "angle_deg": 1' + 5000 * "0" + "}]",
+        3000 * "[" + 3000 * "]",
+    ],
+    ids=["half a row", "a large number", "a number of thousands of digits", "a depth"],
+)
 def test_a_damaged_list_loses_no_picture(
-    store: PortraitStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: PortraitStore, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     added = add(store)
-    (tmp_path / "portraits" / "portraits.json").write_text(json.dumps([{"key": 1}]), encoding="utf-8")
+    (tmp_path / "portraits" / "portraits.json").write_text(text, encoding="utf-8")
     assert [entry.path for entry in store.entries() if not entry.bundled] == [added.entry.path]
     assert "cannot be read" in caplog.text
 

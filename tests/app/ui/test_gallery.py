@@ -1,5 +1,6 @@
 """Choosing, adding, cropping and removing portraits."""
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,28 @@ def test_a_click_chooses(window: MainWindow, world: World, qtbot: QtBot) -> None
     assert "Score 72" in window.gallery.score
 
 
+def test_of_many_that_are_chosen_in_turn_the_last_is_read(
+    window: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture takes some tenths of a second: the one that is meant does not wait for those that were passed by."""
+    begin, read = threading.Event(), []
+    prepare = world.store.prepare
+
+    def slowly(entry: PortraitEntry) -> Portrait:
+        begin.wait(10)
+        read.append(entry.key)
+        return prepare(entry)
+
+    monkeypatch.setattr(world.store, "prepare", slowly)
+    for _ in range(20):
+        window.session.desk.step(1)
+    begin.set()
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "fake_3")
+    qtbot.waitUntil(lambda: not window.session.busy)
+    assert len(read) <= 2
+    assert window.session.desk.current == "fake_3"
+
+
 def test_the_keyboard_chooses(window: MainWindow, world: World, qtbot: QtBot) -> None:
     gallery = window.gallery.list
     gallery.setFocus()
@@ -132,6 +155,33 @@ def test_a_new_picture_is_not_in_the_gallery_before_it_is_accepted(
     assert store.own == []
     assert window.gallery.list.count() == 3
     assert window.session.desk.current == "fake_1"
+
+
+def test_of_a_whole_folder_of_pictures_only_the_next_are_read(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photographs take up to 72 MB each; and another portrait is chosen at once, however many were added."""
+    looked_at: list[Path] = []
+    look = world.store.look
+
+    def look_at(path: Path) -> Portrait:
+        looked_at.append(path)
+        return look(path)
+
+    monkeypatch.setattr(world.store, "look", look_at)
+    desk, editor = window.session.desk, window.crop_editor
+    paths = [picture(tmp_path, f"photo {number}") for number in range(20)]
+    desk.add_files(paths)
+    qtbot.waitUntil(lambda: editor.title == "Crop of photo 0 (1 of 20)" and not window.session.busy)
+    assert looked_at == paths[:4]
+    desk.choose("fake_2")
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "fake_2")
+    for number in range(1, 20):
+        desk.cancel_crop()
+        qtbot.waitUntil(lambda number=number: editor.title == f"Crop of photo {number} ({number + 1} of 20)")  # type: ignore[misc]
+    desk.cancel_crop()
+    assert looked_at == paths
+    assert desk.cropping is None
 
 
 def test_several_pictures_are_cropped_one_after_the_other(

@@ -247,6 +247,32 @@ def test_every_error_that_the_window_shows_is_a_phrase() -> None:
     assert plain_texts == [], "write them as phrase(...), see CONTRIBUTING.md"
 
 
+def test_every_sentence_that_is_answered_or_advised_is_a_phrase() -> None:
+    """As why a camera cannot be opened, of which an error is made elsewhere."""
+    plain_texts = [
+        f"{path.relative_to(ROOT)}:{text.lineno}: {ast.unparse(text)[:70]}"
+        for path in SHOWN
+        if "pipeline" in path.parts and path.stem != "doctor"  # whose language is English
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for text in _answered_or_advised(node)
+        if any(re.search("[a-z]+ [a-z]+ [a-z]+", words) for words in _words_of(text))
+    ]
+    assert plain_texts == [], "write them as phrase(...), see CONTRIBUTING.md"
+
+
+def _answered_or_advised(node: ast.AST) -> Iterator[ast.expr]:
+    if isinstance(node, ast.Return) and node.value is not None:
+        yield node.value
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Fix" and node.args:
+        yield node.args[0]
+
+
+def _words_of(text: ast.expr) -> list[str]:
+    """What stands in a text as it is, not at its places."""
+    parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+    return [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+
+
 def test_no_list_and_no_lone_word_in_a_text_is_english() -> None:
     """What stands at the places of a text is said in the user's language as well, conjunctions and "none" included."""
     found = [

@@ -1,18 +1,23 @@
 """Legible, reachable by keyboard, named for screen readers, and sensible in a small window."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PyQt6.QtCore import Qt
-from PyQt6.QtWidgets import QAbstractButton, QApplication, QComboBox, QSlider, QWidget
+from PyQt6.QtGui import QAction, QFontMetrics, QTextDocument
+from PyQt6.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QSlider, QToolTip, QWidget
 from pytestqt.qtbot import QtBot
 
 import assets
+from app.pipeline.capture.camera import CameraInfo
 from app.settings import AppSettings, WindowSettings
 from app.ui.main_window import MainWindow
 from app.ui.theme import DARK, LIGHT, Theme, app_icon, pixmap, stylesheet_of
+from app.ui.widgets import looks_like_markup, tip_of
 from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.fakes import World
 from tests.app.ui.hand import press_key
 
 UI = Path(__file__).parents[3] / "app" / "ui"
@@ -72,6 +77,43 @@ def test_every_control_has_a_name_and_a_tip(window: MainWindow) -> None:
     for widget in controls_of(window):
         assert widget.accessibleName(), widget
         assert widget.toolTip() or widget.parentWidget().toolTip(), widget.accessibleName()  # type: ignore[union-attr]
+
+
+def tips_of(window: MainWindow) -> Iterator[str]:
+    yield from (widget.toolTip() for widget in (window, *window.findChildren(QWidget)))
+    yield from (action.toolTip() for action in window.findChildren(QAction))
+    rows = range(window.gallery.list.count())
+    yield from (item.toolTip() for row in rows if (item := window.gallery.list.item(row)) is not None)
+
+
+def test_a_name_is_never_markup(open_window: OpenWindow, world: World, tmp_path: Path) -> None:
+    """Whatever looks like markup Qt takes for that: a name would be shown without half of its characters."""
+    world.cameras = [CameraInfo("<b>Cam</b>", "0")]
+    world.microphones = ["<b>Mic</b>"]
+    world.store.own_one("<b>Portrait</b>\n&amp; co")
+    recordings = str(tmp_path / "<b>Recordings<")
+    window = open_window(AppSettings(portrait="own_<b>Portrait</b>\n&amp; co", recordings=recordings, model="<b>Model"))
+    tips = {tip for tip in tips_of(window) if looks_like_markup(tip)}
+    escaped = {name for name in ("Portrait", "Recordings") if any(f"&lt;b&gt;{name}" in tip for tip in tips)}
+    assert escaped == {"Portrait", "Recordings"}
+    for tip in tips:
+        document = QTextDocument()
+        document.setHtml(tip)
+        assert tip_of(document.toPlainText()) == tip, "as it was written"
+    for widget in window.findChildren(QWidget):
+        described = widget.accessibleDescription()
+        assert described or not looks_like_markup(widget.toolTip()), "else the tooltip is read out"
+        assert "<qt>" not in described
+    for shown in window.findChildren(QLabel):
+        assert not looks_like_markup(shown.text()) or shown.textFormat() is Qt.TextFormat.PlainText, shown.text()
+
+
+def test_no_tip_is_wider_than_a_small_screen(window: MainWindow) -> None:
+    """Qt breaks only those into lines that are markup."""
+    metrics = QFontMetrics(QToolTip.font())
+    plain = [tip for tip in tips_of(window) if not looks_like_markup(tip)]
+    assert any(plain)
+    assert max(metrics.horizontalAdvance(tip) for tip in plain) < 500
 
 
 def test_every_control_is_reached_by_the_tab_key(proven: MainWindow, qtbot: QtBot) -> None:

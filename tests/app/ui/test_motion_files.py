@@ -42,6 +42,22 @@ def test_the_performers_motion_is_recorded(
     assert not button.isChecked()
 
 
+def test_two_that_began_within_one_second_are_both_kept(
+    proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their files are not there before they are whole, so that both were given the same name."""
+    monkeypatch.setattr("app.ui.recordings.new_file", lambda folder, suffix, what: folder / f"{what}{suffix}")
+    for frames in (2, 3):
+        click(proven.action_bar.motion_button)
+        recording = world.pipeline.motion
+        assert recording is not None
+        for index in range(frames):
+            recording.take(index / 30, face, (640, 480))
+        click(proven.action_bar.motion_button)
+    qtbot.waitUntil(lambda: not proven.session.busy)
+    assert sorted(len(load_track(path).faces) for path in files(tmp_path)) == [2, 3]
+
+
 def test_one_without_a_face_is_none(proven: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
     click(proven.action_bar.motion_button)
     click(proven.action_bar.motion_button)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from PyQt6.QtCore import Qt
-from PyQt6.QtWidgets import QInputDialog
+from PyQt6.QtWidgets import QInputDialog, QLabel
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.events import SourceReady
@@ -69,6 +69,19 @@ def test_each_portrait_comes_back_where_it_stood(proven: MainWindow, world: Worl
     animate(proven, world, "fake_2", qtbot)
     live = world.pipeline.settings
     assert (live.portrait_x, live.portrait_size) == (0, 1)
+
+
+def test_the_name_of_a_preset_is_shown_as_it_is(proven: MainWindow) -> None:
+    row, desk = proven.controls.preset, proven.session.presets
+    press_key(proven.controls.motion.slider, Qt.Key.Key_Home)
+    desk.save("<b>R&B</b>")
+    click(row.rename_button)
+    dialog = next(one for one in proven.findChildren(QInputDialog) if one.isVisible())
+    (said,) = dialog.findChildren(QLabel)
+    assert said.textFormat() is Qt.TextFormat.PlainText
+    assert said.text() == "Another name for <b>R&&B</b>:"
+    answer(proven, "Soul")
+    assert row.choice.currentText() == "Soul"
 
 
 def test_they_come_back_at_the_next_start(
@@ -147,6 +160,16 @@ def test_a_place_that_cannot_be_written_is_told(window: MainWindow, kept: Path, 
     kept.mkdir()  # nobody knows what would be written over
     window.session.presets.save("Another")
     qtbot.waitUntil(lambda: "cannot read the presets" in window.messages.text)
+
+
+def test_what_could_not_be_kept_is_kept_at_the_end(window: MainWindow, kept: Path, qtbot: QtBot) -> None:
+    """As on a full disk on which there is room again."""
+    kept.symlink_to(kept.parent / "no folder" / kept.name)
+    window.session.presets.save("Mine")
+    qtbot.waitUntil(lambda: "cannot keep the presets" in window.messages.text)
+    kept.unlink()
+    window.close()
+    assert set(load_presets(kept)[0].named) == {"Mine"}
 
 
 def test_a_safe_start_neither_reads_nor_writes_them(

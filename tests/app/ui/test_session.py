@@ -10,7 +10,7 @@ from typing import Any, Never
 import pytest
 from PyQt6.QtCore import QUrl
 from PyQt6.QtGui import QDesktopServices, QImage
-from PyQt6.QtWidgets import QApplication
+from PyQt6.QtWidgets import QApplication, QLabel
 from pytestqt.qtbot import QtBot
 
 from app.control.protocol import Record, RefusedError
@@ -37,6 +37,7 @@ from app.settings import AppSettings, LiveSettings, load_settings, save_settings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
+from app.ui.widgets import tip_of
 from mcnet.disclosure import SigningFiles
 from mcnet.disclosure.words import words_of_snapshot
 from tests.app.ui.conftest import OpenWindow
@@ -152,9 +153,8 @@ def test_what_a_calibration_asks_for_follows_the_motion(proven: MainWindow, worl
         for text in (proven.preview.words.more, proven.action_bar.calibrate_button.toolTip(), step.action.toolTip()):
             assert wanted in text
             assert unwanted not in text
-        assert (
-            proven.action_bar.calibrate_button.accessibleDescription() == proven.action_bar.calibrate_button.toolTip()
-        )
+        button = proven.action_bar.calibrate_button
+        assert tip_of(button.accessibleDescription()) == button.toolTip()
 
 
 def test_a_reference_for_space_alone_is_taken_anew_in_the_plane(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -375,6 +375,17 @@ def test_a_folder_that_cannot_be_looked_into_is_told(
     assert (session.recordings.beginning, session.recordings.motion_path, world.recordings) == (None, None, [])
 
 
+def test_a_folder_that_was_written_by_hand_may_begin_at_home(
+    open_window: OpenWindow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    kept = AppSettings(portrait="fake_1", recordings="~/My calls")
+    session = open_window(kept).session
+    assert session.recordings_folder == tmp_path / "My calls"
+    assert session.settings.recordings == "~/My calls", "it stays as it was written"
+
+
 def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
     window.action_bar.snapshot_button.click()
     assert "no picture yet" in window.messages.text
@@ -388,6 +399,20 @@ def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
     assert (image.width(), image.height()) == (64, 36)
     assert image.pixelColor(3, 3).red() == 120
     assert said_by(path) == words_of_snapshot(composite=False)
+
+
+def test_snapshots_within_one_second_are_all_kept(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ui.recordings.new_file", lambda folder, suffix, what="avatar": folder / f"{what}{suffix}")
+    world.pipeline.show()
+    qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+    for _ in range(5):
+        window.action_bar.snapshot_button.click()
+    qtbot.waitUntil(lambda: not window.session.busy)
+    names = sorted(path.name for path in (tmp_path / "videos").iterdir())
+    assert names == ["avatar-2.png", "avatar-3.png", "avatar-4.png", "avatar-5.png", "avatar.png"]
+    assert all(QImage(str(tmp_path / "videos" / name)).width() == 64 for name in names)
 
 
 def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
@@ -469,6 +494,21 @@ def test_settings_that_cannot_be_kept_are_told(
     qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text)
 
 
+def test_settings_that_could_not_be_kept_are_kept_at_the_end(
+    open_window: OpenWindow, options: WindowOptions, tmp_path: Path, qtbot: QtBot
+) -> None:
+    """As on a full disk on which there is room again; a window that is maximized has no other size to keep."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    path = tmp_path / "file" / "settings.toml"
+    window = open_window(options=replace(options, settings_path=path))
+    window.showMaximized()
+    window.controls.badge.click()
+    qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text)
+    path.parent.unlink()
+    window.close()
+    assert not load_settings(path)[0].live.badge
+
+
 def test_closing_while_live_stops_everything(live: MainWindow, world: World) -> None:
     live.close()
     assert world.pipeline.stops == 1
@@ -498,6 +538,7 @@ def test_figures(live: MainWindow, world: World, qtbot: QtBot) -> None:
     expected = "LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0"
     qtbot.waitUntil(lambda: live.status.text == expected)
     assert live.status.hint == "delay your microphone by 60 ms"
+    assert any("lips and sound agree" in widget.toolTip() for widget in live.status.findChildren(QLabel)), "what for"
     live.session.stop()
     world.pipeline.show(State.SLATE)
     qtbot.waitUntil(lambda: live.status.text.startswith("STANDBY"))

@@ -62,6 +62,29 @@ def test_switching_off_while_it_opens(proven: MainWindow, world: World, qtbot: Q
     assert not world.pipeline.slated()
 
 
+def test_what_a_wish_before_brings_is_not_taken_for_what_is_wished_now(
+    proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a switch that was pressed three times before the first camera was made."""
+    switch, jobs = proven.session.virtual_camera, []
+    monkeypatch.setattr(switch._worker, "run", lambda *job: jobs.append(job))
+    switch.switch(True)
+    switch.switch(False)
+    monkeypatch.setattr(switch, "kind", "pipewire")
+    switch.switch(True)
+    (make_first, add_first, fail_first), (make, add, _) = jobs
+    fail_first(SinkError("no driver: install one"))
+    assert switch.opening
+    assert "install one" not in proven.messages.text
+    add_first(make_first())
+    assert not world.pipeline.sinks
+    add(make())
+    assert set(world.pipeline.sinks) == {"pipewire"}
+    tell_of_it = world.tell_trouble
+    tell_of_it("The camera is away. It comes back by itself.")
+    qtbot.waitUntil(lambda: "The camera is away" in proven.messages.text)
+
+
 def test_a_virtual_camera_that_cannot_be_made(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     world.sink_error = SinkError("no driver: install one")
     proven.session.virtual_camera.switch(True)

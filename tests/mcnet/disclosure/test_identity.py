@@ -96,6 +96,15 @@ def test_one_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
         find_identity(SigningFiles())
 
 
+def test_the_users_own_may_be_named_from_his_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = find_identity(own_files(tmp_path, ec.generate_private_key(ec.SECP256R1())))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert find_identity(SigningFiles("~/chain.pem", "~/key.pem")) == own
+    with pytest.raises(DisclosureError, match="~nobody-of-this-name"):
+        find_identity(SigningFiles("~nobody-of-this-name/chain.pem", "~/key.pem"))
+
+
 @pytest.mark.parametrize(
     ("key", "algorithm"),
     [

@@ -26,7 +26,8 @@ from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import mesh_in_square
 from mcnet.media.video import open_driving
 from mcnet.pictures import to_rgb
-from tests.app.pipeline.animation.stage import POINTS, SETTINGS, Stage, shown_head, turned
+from tests.app.fakes import marked_picture
+from tests.app.pipeline.animation.stage import DT_S, POINTS, SETTINGS, Stage, shown_head, turned
 from tests.media.videos import GRID
 
 pytestmark = pytest.mark.usefixtures("_compiled_once")
@@ -139,6 +140,30 @@ def test_a_camera_that_stops_goes_down_the_same_ladder(face: Face, woman: Portra
     stage.until(State.EASING, frame=False)
     stage.until(State.NO_CAMERA, frame=False)
     stage.until(State.LIVE)
+
+
+def test_between_the_frames_of_a_slow_camera_what_is_shown_stays(face: Face, woman: Portrait) -> None:
+    """A network camera at night, say; the sinks take a model that says nothing for hung."""
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+
+    def between(next_s: float, steps: int) -> list[tuple[State, bool]]:
+        stage.now_s += DT_S
+        frame = CameraFrame(stage.frames, stage.now_s, marked_picture(), "one", next_s=next_s)
+        assert stage.animator.step(frame, stage.now_s, SETTINGS).output is not None
+        outputs = [stage.step(frame=False).output for _ in range(steps)]
+        return [(output.state, output.fresh) for output in outputs if output is not None]
+
+    for _ in range(2):
+        shown = between(2.0, 50)
+        assert len(shown) > 35
+        assert set(shown) == {(State.LIVE, False)}
+    assert State.NO_CAMERA in {state for state, _ in between(2.0, 150)}, "it has ended"
+    assert State.EASING in {state for state, _ in between(0.04, 50)}
+    stage.until(State.LIVE)
+    stage.finder.face = None
+    stage.until(State.HOLD)
+    assert State.EASING in {state for state, _ in between(2.0, 50)}, "nothing waits for it where no face is seen"
 
 
 def test_another_camera_is_calibrated_anew_and_the_same_one_is_not(face: Face, woman: Portrait) -> None:

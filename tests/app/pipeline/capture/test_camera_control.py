@@ -215,6 +215,20 @@ def test_a_read_that_hangs_counts_as_stalled(desk: Desk) -> None:
     wait_until(lambda: len(desk.opened()) >= 2, "it is opened again")
 
 
+def test_a_camera_that_is_slow_by_itself_is_not_taken_for_stalled() -> None:
+    desk = Desk(Cameras(lambda name: FakeCamera(name, fps_hz=2.0)), replace(PATIENT, stall_s=0.3))
+    try:
+        desk.wish(ONE)
+        wait_until(lambda: len(desk.frames) > 3, "frames come")
+        assert not desk.failures()
+        assert len(desk.opened()) == 1
+        assert all(frame.next_s > 0.4 for frame in desk.frames)
+        desk.cameras.opened[0].block.set()
+        wait_until(lambda: bool(desk.failures()), "the stall is told")
+    finally:
+        desk.close()
+
+
 def test_a_read_that_never_returns_is_opened_beside_and_told_again_and_again() -> None:
     """A few times, for each keeps a thread; after that it is only told, until one returns."""
     cameras = Cameras(StuckCamera)

@@ -3,7 +3,9 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
+from PIL import Image
 
 from app.errors import CameraError
 from app.pipeline import camera_spec
@@ -69,12 +71,14 @@ class TestParse:
         with pytest.raises(CameraError, match="there is no such file"):
             parse_camera(300 * "x")
 
-    @pytest.mark.parametrize("text", ["", "  ", "no such clip.mp4", "clip.mp4@640x480", "-1", "0@640", "camera 0"])
+    @pytest.mark.parametrize(
+        "text", ["", "  ", "no such clip.mp4", "clip.mp4@640x480", "-1", "0@640", "camera 0", 5000 * "9"]
+    )
     def test_anything_else_is_told_what_was_expected(self, text: str) -> None:
         with pytest.raises(CameraError, match=r"camera: got .* expected a camera's number"):
             parse_camera(text)
 
-    @pytest.mark.parametrize("text", ["0@10x10", "0@640x480@0", "0@99999x480", "0@640x480@1000"])
+    @pytest.mark.parametrize("text", ["0@10x10", "0@640x480@0", "0@99999x480", "0@640x480@1000", "0@640x999999999"])
     def test_absurd_sizes_and_rates(self, text: str) -> None:
         with pytest.raises(CameraError, match="for size and rate, expected 64 to 8192"):
             parse_camera(text)
@@ -141,6 +145,33 @@ class TestFile:
         assert number_of(first) == number_of(second) == 0
         first[:] = 0
         assert number_of(second) == 0
+
+    def test_a_slow_video_gives_its_pictures_again_and_again(
+        self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever reads would take it for gone between two of them."""
+        slow = make_video(tmp_path / "slow.mp4", counted(2), fps=1, times_ms=[0, 2000])
+        camera = _on_clock(open_camera(parse_camera(str(slow))), clock, monkeypatch)
+        start_s, seen = clock.now_s, []
+        while clock.now_s < start_s + 5.7:
+            before_s = clock.now_s
+            seen.append((number_of(camera.read()), clock.now_s - start_s))
+            assert clock.now_s - before_s <= 0.41
+        assert [number for number, at_s in seen if at_s < 1.9] == [0] * 10
+        assert {number for number, at_s in seen if 2.1 < at_s < 3.9} == {1}
+        assert {number for number, at_s in seen if at_s > 4.1} == {0}
+
+    @pytest.mark.parametrize("name", ["still.jpg", "still.heic"])
+    def test_a_single_picture_is_read_once(
+        self, name: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pillow_heif.register_heif_opener()
+        Image.fromarray(counted(1)[0]).save(tmp_path / name)
+        camera = _on_clock(open_camera(parse_camera(str(tmp_path / name))), clock, monkeypatch)
+        first = camera.read()
+        (tmp_path / name).unlink()
+        for _ in range(5):
+            np.testing.assert_array_equal(camera.read(), first)
 
     def test_a_fast_video_is_thinned_out(self, tmp_path: Path) -> None:
         video = make_video(tmp_path / "fast.mp4", counted(30), fps=120)
