@@ -136,6 +136,10 @@
             <translation>Ausschnitt anpassen</translation>
         </message>
         <message>
+            <source>Allow it in System Settings &gt; {place}</source>
+            <translation>Erlauben Sie es in den Systemeinstellungen &gt; {place}</translation>
+        </message>
+        <message>
             <source>Always dark</source>
             <translation>Immer dunkel</translation>
         </message>
@@ -2265,6 +2269,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>eine Bewegungsdatei fasst höchstens {hours} Stunden</translation>
         </message>
         <message>
+            <source>a number of thousands of digits</source>
+            <translation>eine Zahl mit tausenden Ziffern</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>ein Bild wird zum Porträt, ein Video zur Kamera</translation>
         </message>
@@ -4027,6 +4035,14 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{name} cannot be found: no host of that name is known; check the address, or use the number that the app shows</source>
             <translation>{name} kann nicht gefunden werden: Kein Host dieses Namens ist bekannt; prüfen Sie die Adresse, oder verwenden Sie die Nummer, die die App anzeigt</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program</source>
+            <translation>{name} kann nicht geöffnet werden: Ein anderes Programm benutzt es, oder es ist nicht erlaubt; schließen Sie jenes Programm</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program; allow it under {place}</source>
+            <translation>{name} kann nicht geöffnet werden: Ein anderes Programm benutzt es, oder es ist nicht erlaubt; schließen Sie jenes Programm; erlauben Sie es unter {place}</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {kind}: {error}</source>

@@ -136,6 +136,10 @@
             <translation>Ajustar el recorte</translation>
         </message>
         <message>
+            <source>Allow it in System Settings &gt; {place}</source>
+            <translation>Permítalo en Ajustes del Sistema &gt; {place}</translation>
+        </message>
+        <message>
             <source>Always dark</source>
             <translation>Siempre oscuro</translation>
         </message>
@@ -2265,6 +2269,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>un archivo de movimiento admite como máximo {hours} horas</translation>
         </message>
         <message>
+            <source>a number of thousands of digits</source>
+            <translation>un número de miles de cifras</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>una imagen pasa a ser un retrato; un vídeo, la cámara</translation>
         </message>
@@ -4027,6 +4035,14 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{name} cannot be found: no host of that name is known; check the address, or use the number that the app shows</source>
             <translation>no se encuentra {name}: no se conoce ningún equipo con ese nombre; revise la dirección, o use el número que muestra la aplicación</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program</source>
+            <translation>no se puede abrir {name}: otro programa lo está usando, o no está permitido; cierre ese programa</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program; allow it under {place}</source>
+            <translation>no se puede abrir {name}: otro programa lo está usando, o no está permitido; cierre ese programa; permítalo en {place}</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {kind}: {error}</source>

@@ -136,6 +136,10 @@
             <translation>Ajuster le cadrage</translation>
         </message>
         <message>
+            <source>Allow it in System Settings &gt; {place}</source>
+            <translation>Autorisez-la dans Réglages Système &gt; {place}</translation>
+        </message>
+        <message>
             <source>Always dark</source>
             <translation>Toujours sombre</translation>
         </message>
@@ -2265,6 +2269,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>un fichier de mouvement contient au plus {hours} heures</translation>
         </message>
         <message>
+            <source>a number of thousands of digits</source>
+            <translation>un nombre de milliers de chiffres</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>une image devient un portrait, une vidéo la caméra</translation>
         </message>
@@ -4027,6 +4035,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{name} cannot be found: no host of that name is known; check the address, or use the number that the app shows</source>
             <translation>{name} est introuvable : aucun hôte de ce nom n'est connu ; vérifiez l'adresse, ou utilisez le numéro qu'affiche l'application</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program</source>
+            <translation>impossible d’ouvrir {name} : un autre programme l’utilise, ou ce n’est pas autorisé ; fermez ce programme</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program; allow it under {place}</source>
+            <translation>impossible d’ouvrir {name} : un autre programme l’utilise, ou ce n’est pas autorisé ; fermez ce programme ; autorisez-le sous {place}</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {kind}: {error}</source>

@@ -136,6 +136,10 @@
             <translation>切り抜きを調整</translation>
         </message>
         <message>
+            <source>Allow it in System Settings &gt; {place}</source>
+            <translation>システム設定 &gt; {place} で許可してください</translation>
+        </message>
+        <message>
             <source>Always dark</source>
             <translation>常に暗い配色</translation>
         </message>
@@ -2264,6 +2268,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>モーションファイルは最大 {hours} 時間までです</translation>
         </message>
         <message>
+            <source>a number of thousands of digits</source>
+            <translation>何千桁もの数</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>画像はポートレートに、動画はカメラになります</translation>
         </message>
@@ -4024,6 +4032,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{name} cannot be found: no host of that name is known; check the address, or use the number that the app shows</source>
             <translation>{name} が見つかりません：その名前のホストがありません。アドレスを確認するか、アプリに表示される番号を使ってください</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program</source>
+            <translation>{name} を開けません。別のプログラムが使用中か、許可されていません。そのプログラムを閉じてください</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program; allow it under {place}</source>
+            <translation>{name} を開けません。別のプログラムが使用中か、許可されていません。そのプログラムを閉じるか、{place} で許可してください</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {kind}: {error}</source>

@@ -136,6 +136,10 @@
             <translation>Ajustar o corte</translation>
         </message>
         <message>
+            <source>Allow it in System Settings &gt; {place}</source>
+            <translation>Permita em Ajustes do Sistema &gt; {place}</translation>
+        </message>
+        <message>
             <source>Always dark</source>
             <translation>Sempre escuro</translation>
         </message>
@@ -2265,6 +2269,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>um arquivo de movimento comporta no máximo {hours} horas</translation>
         </message>
         <message>
+            <source>a number of thousands of digits</source>
+            <translation>um número de milhares de algarismos</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>uma imagem vira um retrato; um vídeo, a câmera</translation>
         </message>
@@ -4027,6 +4035,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{name} cannot be found: no host of that name is known; check the address, or use the number that the app shows</source>
             <translation>{name} não pode ser encontrada: nenhum host com esse nome é conhecido; verifique o endereço, ou use o número que o aplicativo mostra</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program</source>
+            <translation>não é possível abrir {name}: está em uso por outro programa, ou não é permitido; feche esse programa</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program; allow it under {place}</source>
+            <translation>não é possível abrir {name}: está em uso por outro programa, ou não é permitido; feche esse programa; permita em {place}</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {kind}: {error}</source>

@@ -136,6 +136,10 @@
             <translation>调整裁剪</translation>
         </message>
         <message>
+            <source>Allow it in System Settings &gt; {place}</source>
+            <translation>请在系统设置 &gt; {place} 中允许</translation>
+        </message>
+        <message>
             <source>Always dark</source>
             <translation>始终使用深色</translation>
         </message>
@@ -2264,6 +2268,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>动作文件最长为 {hours} 小时</translation>
         </message>
         <message>
+            <source>a number of thousands of digits</source>
+            <translation>一个数千位的数字</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>图片成为肖像，视频代替摄像头</translation>
         </message>
@@ -4024,6 +4032,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{name} cannot be found: no host of that name is known; check the address, or use the number that the app shows</source>
             <translation>找不到 {name}：没有该名称的主机；请检查地址，或使用应用显示的数字地址</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program</source>
+            <translation>无法打开 {name}:它正被另一个程序使用,或未获许可;请关闭该程序</translation>
+        </message>
+        <message>
+            <source>{name} cannot be opened: it is in use by another program, or not permitted; close that program; allow it under {place}</source>
+            <translation>无法打开 {name}:它正被另一个程序使用,或未获许可;请关闭该程序,或在 {place} 下允许</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {kind}: {error}</source>
