@@ -87,7 +87,8 @@ class Portrait:
         """The square in a size of its own, with what the photograph shows around it."""
         from mcnet.engine import resized  # the window looks at portraits before there is an engine
 
-        return surrounded(turned(self.rgb, self.entry.angle_deg), self.box, resized(self.square, size_px))
+        square = resized(self.square, size_px)
+        return surrounded(self.rgb, self.box, square, angle_deg=self.entry.angle_deg)
 
     @property
     def refusal(self) -> str:

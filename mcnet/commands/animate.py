@@ -321,14 +321,15 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     shown = in_size_asked(args, source)
     whole = Surrounded(shown.square, NO_MARGINS)
     if args.surroundings:
-        whole = surrounded(portrait.rgb, shown.box, shown.square, FARTHEST).even()
+        whole = surrounded(portrait.rgb, shown.box, shown.square, FARTHEST)
     scene = None if background is None else Scene(background, whole)
     height, width = whole.rgb.shape[:2]
     alpha = scene is not None and scene.has_alpha
     size_px = (width * (3 if args.side_by_side else 1), height)
     sound = driving.path if driving.has_audio else None
     behind = background is not None and background.is_file
-    words = words_of_animation(beside=args.side_by_side, behind=behind)
+    around = any(whole.margins)
+    words = words_of_animation(beside=args.side_by_side, behind=behind, around=around)
     with StopSignals() as stop:
         with VideoWriter(args.output, driving.fps, size_px, audio_from=sound, alpha=alpha, words=words) as writer:
             performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
@@ -348,7 +349,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
             write_sheet(args.contact_sheet, shown.square, result.moments)
         sheet = [args.contact_sheet] if args.contact_sheet else []
         written = [writer.path] if result.frames else []
-        generated, composites = ([], written) if args.side_by_side or behind else (written, [])
+        generated, composites = ([], written) if args.side_by_side or behind or around else (written, [])
         undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
     return Animated(result, writer.has_sound, driving.fps, interrupted, undisclosed)
 
@@ -829,7 +830,7 @@ def animate(
                 performer = replace(shot, size_px=len(source)).square
             writer.write(np.hstack((source, performer, result)) if args.side_by_side else result)
             if args.contact_sheet:
-                moments.offer(index, Moment(time_s, performer, opaque(portrait.margins.square(result))))
+                moments.offer(index, Moment(time_s, performer, opaque(portrait.margins.square(result)).copy()))
         if stop.received:
             break
     chosen = moments.chosen() if args.contact_sheet else []

@@ -6,6 +6,7 @@ Filtering", 2013), and what a half transparent pixel shows of the background is 
 "Approximate Fast Foreground Colour Estimation", 2021). Everything takes and gives numpy's arrays.
 """
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from assets import ROOT as ASSETS
 from mcnet.arrays import Rgb
 from mcnet.media.face_mesh import checked_content
-from mcnet.media.surroundings import NO_MARGINS, Margins, on_pixels, places_px, whole
+from mcnet.media.surroundings import NO_MARGINS, Margins, moving, on_pixels, places_px
 
 MATTE_VERSION = 4
 """Of how mattes are made: one that was kept under another is not used."""
@@ -39,6 +40,8 @@ _TRACE = 0.02
 _UNSURE, _SURE = 0.4, 0.7  # of the variance that the picture's colours explain
 _SPECKLE_SIGMA, _OWN_SIGMA = 0.008, 0.005
 _LEAST = 1e-5
+_MOST_PIXELS = 1_500_000
+"""Of a picture that is cut out as it is: some 235 bytes are taken for each."""
 
 
 class Matte(NamedTuple):
@@ -94,9 +97,34 @@ def cut_out(picture: Rgb, margins: Margins = NO_MARGINS) -> Matte:
     Raises:
         MediaError: the bundled network is missing or damaged.
     """
+    height, width = picture.shape[:2]
+    if height * width > _MOST_PIXELS:
+        return _cut_out_smaller(picture, margins, math.sqrt(_MOST_PIXELS / (height * width)))
+    return _cut_out_as_it_is(picture, margins)
+
+
+def _cut_out_as_it_is(picture: Rgb, margins: Margins) -> Matte:
     side = margins.side(picture)
-    alpha = _refined(picture, _person(picture, margins), side)
-    return Matte(alpha, _plate(picture, alpha, side), _faded_above(alpha, side), margins)
+    soft, others = _person(picture, margins)
+    alpha = _refined(picture, soft, side)
+    return Matte(alpha, _plate(picture, alpha, side, others), _faded_above(alpha, side), margins)
+
+
+def _cut_out_smaller(picture: Rgb, margins: Margins, scale: float) -> Matte:
+    """Likewise of a picture for which that would take too much memory: as that of a smaller one.
+
+    What is seen of the background is the picture's own all the same.
+    """
+    height, width = picture.shape[:2]
+    little = Margins(*(round(px * scale) for px in margins))
+    side = round(margins.side(picture) * scale)
+    little_px = (side + little.left + little.right, side + little.top + little.bottom)
+    small = np.asarray(cv2.resize(picture, little_px, interpolation=cv2.INTER_AREA), np.uint8)
+    matte = _cut_out_as_it_is(small, little)
+    changed = (cv2.absdiff(matte.plate, small).max(axis=2) > 0).astype(np.float32)
+    share = cv2.resize(cv2.dilate(changed, np.ones((5, 5))), (width, height), interpolation=cv2.INTER_LINEAR)
+    larger = resized_matte(matte, (width, height), margins)
+    return larger._replace(plate=np.asarray(cv2.blendLinear(larger.plate, picture, share, 1 - share), np.uint8))
 
 
 def resized_matte(matte: Matte, size_px: tuple[int, int], margins: Margins = NO_MARGINS) -> Matte:
@@ -113,15 +141,15 @@ def resized_matte(matte: Matte, size_px: tuple[int, int], margins: Margins = NO_
     return Matte(alpha, plate, _faded_above(alpha, margins.side(alpha)), margins)
 
 
-def _person(picture: Rgb, margins: Margins) -> NDArray[np.float32]:
-    """Where the person is, coarsely, (H, W) in [0, 1].
+def _person(picture: Rgb, margins: Margins) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Where the person is, coarsely, (H, W) in [0, 1], and (H, W) 1 where others are.
 
     The network looks at the square, as closely as it can, and once more at the whole picture, where there is more of
     it: what it finds there counts outside of the square, if it hangs together with the person in it.
     """
     inside = _segmented(margins.square(picture))
     if not any(margins):
-        return inside
+        return inside, np.zeros(inside.shape, np.uint8)
     height, width = picture.shape[:2]
     over = max(height, width)
     square = cv2.copyMakeBorder(picture, 0, over - height, 0, over - width, cv2.BORDER_REPLICATE)
@@ -132,8 +160,8 @@ def _person(picture: Rgb, margins: Margins) -> NDArray[np.float32]:
     square_of = margins.square(soft)
     square_of += share * (inside - square_of)
     _, parts = cv2.connectedComponents((soft > 0.5).astype(np.uint8))
-    own = np.unique(margins.square(parts))
-    return np.where(np.isin(parts, own), soft, np.minimum(soft, 0.5)).astype(np.float32)
+    others = ~np.isin(parts, np.unique(margins.square(parts)))
+    return np.where(others, np.float32(0), soft), others.astype(np.uint8)
 
 
 def _segmented(square: Rgb) -> NDArray[np.float32]:
@@ -195,14 +223,15 @@ def _guided(
     return np.asarray((mean(slope) * guide).sum(-1) + mean(offset), np.float32), np.asarray(explained, np.float32)
 
 
-def _plate(picture: Rgb, alpha: NDArray[np.float32], side: int) -> Rgb:
-    """The background alone: what lies behind the person, and a little around, is filled in from what is seen of it.
+def _plate(picture: Rgb, alpha: NDArray[np.float32], side: int, others: NDArray[np.uint8] | None = None) -> Rgb:
+    """The background alone: what lies behind people, and a little around, is filled in from what is seen of it.
 
     Right behind the person's edge, where a head that turns uncovers it, it is what is seen on the other side of that
     edge, mirrored: textures and lines that end at the person go on. Farther behind, inpainting goes on with these
     lines, which makes rays: there they are smoothed out.
     """
-    hidden = cv2.dilate((alpha > _TRACE).astype(np.uint8), _disc(_BEHIND * side))
+    people = (alpha > _TRACE).astype(np.uint8) if others is None else ((alpha > _TRACE) | (others > 0)).astype(np.uint8)
+    hidden = cv2.dilate(people, _disc(_BEHIND * side))
     if hidden.all():
         return np.full_like(picture, picture.reshape(-1, 3).mean(0).astype(np.uint8))
     filled = cv2.inpaint(picture, hidden, 3, cv2.INPAINT_TELEA)
@@ -262,12 +291,12 @@ def cut_frame(matte: Matte, rgb: Rgb, deformation: NDArray[np.float32], occlusio
         occlusion: (64, 64) float32, likewise.
     """
     alpha = moved_alpha(matte, deformation, occlusion)
-    return Cutout(person_colours(rgb, alpha), alpha)
+    return Cutout(person_colours(rgb, alpha, matte.margins.side(alpha)), alpha)
 
 
 def cut_portrait(matte: Matte, picture: Rgb) -> Cutout:
     """The person in the portrait itself, which `cut_out` was given."""
-    return Cutout(person_colours(picture, matte.alpha), matte.alpha)
+    return Cutout(person_colours(picture, matte.alpha, matte.margins.side(matte.alpha)), matte.alpha)
 
 
 def moved_alpha(matte: Matte, deformation: NDArray[np.float32], occlusion: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -286,10 +315,12 @@ def moved_alpha(matte: Matte, deformation: NDArray[np.float32], occlusion: NDArr
     Returns:
         (H, W) float32 in [0, 1].
     """
-    x, y = places_px(deformation, matte.margins.side(matte.alpha), matte.margins, whole(matte.alpha))
-    above = len(matte.padded) - len(matte.alpha)
-    moved = cv2.remap(matte.padded, x, y + np.float32(above), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    alpha = np.asarray(moved, np.float32)
+    side = matte.margins.side(matte.alpha)
+    moves = moving(side, matte.margins)
+    x, y = places_px(deformation, side, matte.margins, moves)
+    y += np.float32(len(matte.padded) - len(matte.alpha))
+    alpha = matte.alpha.copy()
+    moves.of(alpha)[:] = cv2.remap(matte.padded, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     square = matte.margins.square(alpha)
     hidden = _holes(cv2.resize(square, occlusion.shape, interpolation=cv2.INTER_AREA)) * (1 - occlusion)
     if hidden.any():
@@ -304,7 +335,7 @@ def _holes(alpha: cv2.typing.MatLike) -> NDArray[np.float32]:
     return cv2.dilate(outside[1:-1, 1:-1], np.ones((3, 3), np.uint8)).astype(np.float32)
 
 
-def person_colours(rgb: Rgb, alpha: NDArray[np.float32]) -> Rgb:
+def person_colours(rgb: Rgb, alpha: NDArray[np.float32], side: int) -> Rgb:
     """The colours of the person alone: what is left of half transparent pixels without the background behind.
 
     Person and background are taken to be smooth near an edge, so that their means there, of what is mostly the one or
@@ -313,17 +344,18 @@ def person_colours(rgb: Rgb, alpha: NDArray[np.float32]) -> Rgb:
     Args:
         rgb: (H, W, 3) uint8.
         alpha: (H, W) float32, the person's share of each pixel.
+        side: of the portrait's square in the picture.
 
     Returns:
         (H, W, 3) uint8 RGB. Where there is nothing of the person it counts for nothing.
     """
     height, width = alpha.shape
     # The means are of wide neighbourhoods, and need no more pixels than that.
-    scale = min(1.0, _FOREGROUND_PX / min(height, width))
+    scale = min(1.0, _FOREGROUND_PX / side)
     little_px = (round(width * scale), round(height * scale))
     picture = cv2.resize(rgb, little_px, interpolation=cv2.INTER_AREA).astype(np.float32)
     little = np.asarray(cv2.resize(alpha, little_px, interpolation=cv2.INTER_AREA), np.float32)
-    size = 2 * max(1, round(_FOREGROUND_RADIUS * min(little_px))) + 1
+    size = 2 * max(1, round(_FOREGROUND_RADIUS * scale * side)) + 1
     # Inside of the person all is his; outside, colours count as far as they are mixed with when they are enlarged.
     near = cv2.dilate((alpha > 0).astype(np.uint8), np.ones((_FRINGE_PX, _FRINGE_PX), np.uint8)) > 0
     rows, columns = np.nonzero(near & (alpha < 1))

@@ -8,6 +8,7 @@ Everything takes and gives numpy's arrays.
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import cv2
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.crop import SquareBox, crop
+from mcnet.media.crop import SquareBox, turned_box, turned_size
+from mcnet.media.sampling import sample_square
 
 _Picture = TypeVar("_Picture", bound=NDArray[np.generic])
 
@@ -53,7 +55,7 @@ class Margins(NamedTuple):
         return len(picture) - self.top - self.bottom
 
     def at_most(self, most: "Margins") -> "Margins":
-        """The smaller one of each two."""
+        """On each side the smaller one of both."""
         return Margins(*map(min, self, most))
 
     def trimmed(self, picture: _Picture, kept: "Margins") -> _Picture:
@@ -79,48 +81,71 @@ class Surrounded(NamedTuple):
     rgb: Rgb
     margins: Margins
 
-    def even(self) -> "Surrounded":
-        """The same with an even width and height, as videos want them; a pixel less of what is around, if need be.
-
-        The square's side is even.
-        """
-        left, top, right, bottom = self.margins
-        over_x, over_y = (left + right) % 2, (top + bottom) % 2
-        kept = Margins(
-            left - (over_x if left else 0),
-            top - (over_y if top else 0),
-            right - (0 if left else over_x),
-            bottom - (0 if top else over_y),
-        )
-        return Surrounded(np.ascontiguousarray(self.margins.trimmed(self.rgb, kept)), kept)
-
 
 def surrounded(
-    rgb: Rgb, box: SquareBox, square: Rgb, most: tuple[float, float, float, float] = SEEN_IN_CALLS
+    rgb: Rgb,
+    box: SquareBox,
+    square: Rgb,
+    most: tuple[float, float, float, float] = SEEN_IN_CALLS,
+    *,
+    angle_deg: float = 0.0,
 ) -> Surrounded:
     """A portrait's square together with what its photograph shows around it; nothing is made up where that ends.
 
     Args:
         rgb: (H, W, 3) uint8, the photograph.
-        box: the square in it; it may leave the photograph.
+        box: the square in it, as it is turned; it may leave the photograph.
         square: (S, S, 3) uint8, what is seen in the box.
         most: how far it is seen at most, in shares of the square's side: left, above, right and below.
+        angle_deg: how far the photograph is turned, clockwise; `rgb` is not yet.
     """
     side = len(square)
-    height, width = rgb.shape[:2]
-    half = box.side / 2
-    room = (box.center_x - half, box.center_y - half, width - box.center_x - half, height - box.center_y - half)
-    margins = Margins(
-        *(math.floor(side * min(max(0.0, length / box.side), limit)) for length, limit in zip(room, most, strict=True))
-    )
+    size_px = (rgb.shape[1], rgb.shape[0])
+    margins = _margins(size_px, box, side, most, angle_deg)
     most_px = max(margins)
     if not most_px:
         return Surrounded(square, NO_MARGINS)
-    whole_px = side + 2 * most_px
-    larger = crop(rgb, SquareBox(box.center_x, box.center_y, box.side * whole_px / side), whole_px)
+    larger_px = side + 2 * most_px
+    flat = turned_box(box, size_px, angle_deg, 0.0)
+    larger, _ = sample_square(
+        rgb,
+        (flat.center_x, flat.center_y),
+        box.side * larger_px / side,
+        larger_px,
+        angle_rad=-math.radians(angle_deg),
+        border=cv2.BORDER_REPLICATE,
+    )
     picture = Margins(*(most_px,) * 4).trimmed(larger, margins).copy()
     margins.square(picture)[:] = square
     return Surrounded(picture, margins)
+
+
+def _margins(
+    size_px: tuple[int, int], box: SquareBox, side: int, most: tuple[float, float, float, float], angle_deg: float
+) -> Margins:
+    """How far a photograph of that width and height shows more than the box, in pixels of the square."""
+    width, height = turned_size(size_px, angle_deg)
+    half = box.side / 2
+    room = (box.center_x - half, box.center_y - half, width - box.center_x - half, height - box.center_y - half)
+    shares = [min(max(0.0, length / box.side), limit) for length, limit in zip(room, most, strict=True)]
+    if angle_deg % 90:  # the photograph does not fill the upright picture that it is turned into
+        whole, steps = shares, 64
+        fits = [
+            step for step in range(steps + 1) if _shown(size_px, box, [one * step / steps for one in whole], angle_deg)
+        ]
+        shares = [one * max(fits, default=0) / steps for one in whole]
+    return Margins(*(math.floor(side * share) for share in shares))
+
+
+def _shown(size_px: tuple[int, int], box: SquareBox, shares: Sequence[float], angle_deg: float) -> bool:
+    """Whether a turned photograph shows all of the box with so much of its side around it."""
+    left, top, right, bottom = (box.side * (0.5 + share) for share in shares)
+    corners = [
+        turned_box(SquareBox(box.center_x + x, box.center_y + y, 0), size_px, angle_deg, 0.0)
+        for x in (-left, right)
+        for y in (-top, bottom)
+    ]
+    return all(0 <= one.center_x <= size_px[0] and 0 <= one.center_y <= size_px[1] for one in corners)
 
 
 class Part(NamedTuple):
@@ -154,6 +179,14 @@ class Part(NamedTuple):
 def whole(picture: NDArray[np.generic]) -> Part:
     """All of a picture."""
     return Part(0, 0, picture.shape[1], picture.shape[0])
+
+
+def moving(side: int, margins: Margins) -> Part:
+    """What moves of a picture in which the square has that side and these margins: beyond, everything is at rest."""
+    far = math.ceil(_STILL * side)
+    height, width = side + margins.top + margins.bottom, side + margins.left + margins.right
+    around_square = Part(margins.left - far, margins.top - far, side + 2 * far, side + 2 * far)
+    return around_square.within(Part(0, 0, width, height))
 
 
 def places_px(
@@ -196,9 +229,12 @@ def around_animated(portrait: Surrounded, rgb: Rgb, deformation: NDArray[np.floa
     if not any(margins):
         return rgb
     share, depths = _network_share(deformation, margins)
-    picture = np.empty_like(portrait.rgb)
+    picture = portrait.rgb.copy()
     margins.square(picture)[:] = rgb
-    for part in _parts_but(depths, len(share), side, margins):
+    moves = moving(side, margins)
+    for part in (one.within(moves) for one in _parts_but(depths, len(share), side, margins)):
+        if not (part.width and part.height):
+            continue
         x, y = places_px(deformation, side, margins, part)
         part.of(picture)[:] = cv2.remap(portrait.rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         seam = part.within(Part(margins.left, margins.top, side, side))

@@ -12,6 +12,7 @@ from mcnet.media import matte as module
 from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb
 from mcnet.media.matte import Matte, cut_frame, cut_out, cut_portrait, moved_alpha, person_colours
+from mcnet.media.surroundings import NO_MARGINS, Margins
 
 SIDE = 256
 
@@ -167,7 +168,7 @@ def test_half_transparent_pixels_have_the_persons_colour() -> None:
     edge = (alpha > 0.3) & (alpha < 1)
     wrong = np.abs(mixed[edge] - person).max()
     assert wrong > 90
-    assert np.abs(person_colours(mixed, alpha)[edge] - person).max() < wrong / 3
+    assert np.abs(person_colours(mixed, alpha, len(alpha))[edge] - person).max() < wrong / 3
 
 
 def test_a_cut_out_person_before_something_else(bald_man: tuple[NDArray[np.uint8], Matte]) -> None:
@@ -188,3 +189,70 @@ def test_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "NETWORK", tmp_path / "selfie.tflite")
     with pytest.raises(MediaError, match=r"selfie.tflite is not the bundled one"):
         cut_out(np.zeros((SIDE, SIDE, 3), np.uint8))
+
+
+def in_a_room(square: NDArray[np.uint8], margins: Margins) -> NDArray[np.uint8]:
+    """The man of a portrait before his wall, of which more is seen; below, his shirt goes on."""
+    borders = (margins.top, margins.bottom, margins.left, margins.right)
+    return np.asarray(cv2.copyMakeBorder(square, *borders, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def test_in_the_square_the_matte_is_as_close_as_without_what_is_around(
+    bald_man: tuple[NDArray[np.uint8], Matte],
+) -> None:
+    square, alone = bald_man
+    margins = Margins(100, 36, 100, 36)
+    matte = cut_out(in_a_room(square, margins), margins)
+    assert matte.margins == margins
+    assert matte.alpha.shape == matte.plate.shape[:2] == (SIDE + 72, SIDE + 200)
+    inner = np.abs(margins.square(matte.alpha) - alone.alpha)[15:-15, 15:-15]
+    assert (inner > 0.1).mean() < 0.002
+    assert matte.alpha[-1, 100 : 100 + SIDE].mean() > 0.5  # the shirt goes on
+    assert not matte.alpha[: 36 + 20].any()
+    np.testing.assert_array_equal(matte.of_square().alpha, margins.square(matte.alpha))
+    np.testing.assert_array_equal(matte.of_square().plate, margins.square(matte.plate))
+    assert matte.of_square().margins == NO_MARGINS
+    assert len(matte.of_square().padded) == SIDE + len(matte.padded) - len(matte.alpha)
+
+
+def test_what_is_around_moves_as_the_picture_does(bald_man: tuple[NDArray[np.uint8], Matte]) -> None:
+    square, _ = bald_man
+    margins = Margins(100, 36, 60, 20)
+    matte = cut_out(in_a_room(square, margins), margins)
+    np.testing.assert_allclose(moved_alpha(matte, still(), TRUSTED), matte.alpha, atol=0.02)
+    by_px = 10
+    moved = moved_alpha(matte, still(by_x=by_px * 2 / (SIDE - 1)), TRUSTED)
+    inside = np.s_[40:240, 110:330]
+    np.testing.assert_allclose(
+        moved[inside], np.roll(matte.alpha, -by_px, axis=1)[inside], atol=0.05
+    )  # of the square, and of nothing else
+
+
+def test_colours_at_the_edge_do_not_hang_on_how_much_is_around() -> None:
+    """A person in two colours before a wall in two: each edge has its own, within a twentieth of the square's side."""
+    side = 128
+    for margin in (0, 200):
+        width = side + 2 * margin
+        person, wall = np.zeros((width, width, 3)), np.zeros((width, width, 3))
+        person[:, : width // 2], person[:, width // 2 :] = (200, 30, 30), (30, 30, 200)
+        wall[: width // 2], wall[width // 2 :] = (90, 220, 90), (220, 220, 60)
+        alpha = np.zeros((width, width), np.float32)
+        alpha[margin + 30 : margin + 98, margin + 30 : margin + 98] = 1
+        alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), 1.5), np.float32)
+        mixed = (alpha[..., None] * person + (1 - alpha[..., None]) * wall).astype(np.uint8)
+        edge = (alpha > 0.2) & (alpha < 0.8)
+        got = person_colours(mixed, alpha, side)
+        assert np.abs(got[edge].astype(int) - person[edge]).mean() < 12
+
+
+def test_a_picture_that_is_too_large_is_cut_out_as_a_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    margins = Margins(100, 36, 101, 37)
+    picture = in_a_room(portrait("man_3"), margins)
+    expected = cut_out(picture, margins)
+    monkeypatch.setattr(module, "_MOST_PIXELS", 70_000)
+    got = cut_out(picture, margins)
+    assert (got.margins, got.alpha.shape, got.padded.shape) == (margins, expected.alpha.shape, expected.padded.shape)
+    assert np.abs(got.alpha - expected.alpha).mean() < 0.01
+    seen = cv2.erode((expected.alpha == 0).astype(np.uint8), np.ones((41, 41), np.uint8)) > 0
+    assert seen.any()
+    np.testing.assert_array_equal(got.plate[seen], picture[seen])

@@ -6,13 +6,15 @@ import pytest
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.crop import SquareBox, crop
+from mcnet.media.crop import SquareBox, crop, turned
 from mcnet.media.surroundings import (
+    FARTHEST,
     NO_MARGINS,
     Margins,
     Part,
     Surrounded,
     around_animated,
+    moving,
     places_px,
     surrounded,
     whole,
@@ -61,6 +63,52 @@ def test_what_is_around_is_seen_as_far_as_the_photograph_goes(box: SquareBox, ma
             if 4 < x < 296 and 4 < y < 196:
                 expected = rgb[round(y - 0.5), round(x - 0.5), :2].astype(int)
                 assert np.abs(got.rgb[row, column, :2].astype(int) - expected).max() <= 3
+
+
+@pytest.mark.parametrize("angle_deg", [90.0, 180.0, 270.0, -90.0])
+def test_a_photograph_on_its_side_is_as_if_it_had_been_turned_before(angle_deg: float) -> None:
+    rgb = photograph()
+    whole_one = turned(rgb, angle_deg)
+    box = SquareBox(whole_one.shape[1] / 2 + 10, whole_one.shape[0] / 2 - 5, 100)
+    got = surrounded(rgb, box, square_in(box, whole_one), angle_deg=angle_deg)
+    expected = surrounded(whole_one, box, square_in(box, whole_one))
+    assert got.margins == expected.margins
+    assert any(got.margins)
+    assert np.abs(got.rgb.astype(int) - expected.rgb.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("angle_deg", [8.0, -20.0, 98.0])
+def test_of_a_photograph_that_was_straightened_nothing_is_seen_beyond_its_slanted_edge(angle_deg: float) -> None:
+    """Its border is red; what a turned picture has beyond that is red as well."""
+    rgb = photograph(400, 300)
+    rgb[:2] = rgb[-2:] = (255, 0, 0)
+    rgb[:, :2] = rgb[:, -2:] = (255, 0, 0)
+    whole_one = turned(rgb, angle_deg)
+    for x, y in ((0.0, 0.0), (60.0, 0.0), (-40.0, 50.0)):
+        box = SquareBox(whole_one.shape[1] / 2 + x, whole_one.shape[0] / 2 + y, 100)
+        got = surrounded(rgb, box, square_in(box, whole_one), angle_deg=angle_deg)
+        outside = np.ones(got.rgb.shape[:2], bool)
+        got.margins.square(outside)[:] = False
+        strayed = (got.rgb[..., 0] > 220) & (got.rgb[..., 1] < 30) & outside
+        assert strayed.sum() <= 12  # a corner may touch the border
+        if (x, y) == (0, 0):
+            assert min(got.margins) > 2
+    narrow = SquareBox(whole_one.shape[1] / 2, whole_one.shape[0] / 2, 280)  # reaches beyond the slanted edge itself
+    assert surrounded(rgb, narrow, square_in(narrow, whole_one), angle_deg=angle_deg).margins == NO_MARGINS
+
+
+def test_far_from_the_square_everything_rests() -> None:
+    rgb = photograph(900, 600)
+    box = SquareBox(450, 300, 100)
+    portrait = surrounded(rgb, box, square_in(box, rgb), FARTHEST)
+    assert portrait.margins == (128, 128, 128, 128)
+    shown = around_animated(portrait, square_in(box, rgb), still(by_x=0.3))
+    part = moving(SIDE, portrait.margins)
+    assert part == (96, 96, 128, 128)
+    rests = np.ones(shown.shape[:2], bool)
+    part.of(rests)[:] = False
+    np.testing.assert_array_equal(shown[rests], portrait.rgb[rests])
+    assert np.abs(shown[~rests].astype(int) - portrait.rgb[~rests].astype(int)).max() > 5
 
 
 def test_at_rest_nothing_changes() -> None:
@@ -136,17 +184,6 @@ def test_a_border_beyond_which_there_is_nothing_is_the_networks_own() -> None:
     assert portrait.margins.top == 0 < portrait.margins.left
     shown = around_animated(portrait, np.zeros((SIDE, SIDE, 3), np.uint8), still())
     assert not portrait.margins.square(shown)[0, 10:-10].any()
-
-
-@pytest.mark.parametrize("margins", [Margins(3, 2, 4, 4), Margins(0, 1, 3, 0), Margins(2, 0, 0, 5), NO_MARGINS])
-def test_what_goes_into_a_video_has_an_even_size(margins: Margins) -> None:
-    height, width = SIDE + margins.top + margins.bottom, SIDE + margins.left + margins.right
-    picture = photograph(width, height)
-    even = Surrounded(picture, margins).even()
-    assert even.rgb.shape[0] % 2 == even.rgb.shape[1] % 2 == 0
-    assert height - 1 <= even.rgb.shape[0] <= height
-    assert width - 1 <= even.rgb.shape[1] <= width
-    np.testing.assert_array_equal(even.margins.square(even.rgb), margins.square(picture))
 
 
 def test_margins_are_told_trimmed_and_mirrored() -> None:

@@ -10,6 +10,7 @@ from mcnet import Engine, EngineOptions, load_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.media.matte import Matte
+from mcnet.media.surroundings import Margins
 
 pytestmark = pytest.mark.usefixtures("_compiled_once")
 
@@ -100,6 +101,7 @@ def test_mattes_are_kept_by_picture_and_made_anew_where_they_are_damaged(tmp_pat
     for part, expected in zip(again, matte, strict=True):
         np.testing.assert_array_equal(part, expected)
     assert store.load_matte(square[:, ::-1].copy()) is None
+    assert store.load_matte(square, Margins(0, 10, 0, 0)) is None  # another square of it is animated
     (path,) = (tmp_path / "sources").iterdir()
     path.write_bytes(path.read_bytes()[:1000])
     assert store.load_matte(square) is None

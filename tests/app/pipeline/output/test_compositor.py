@@ -341,3 +341,15 @@ def test_any_place_fits_any_output_with_what_is_around(
     for settings in (placed, dataclasses.replace(placed, cut_out=True, background="colour")):
         picture = Compositor(OutputFormat(*size)).compose(rgb, settings, person, margins=margins)
         assert picture.shape == (size[1], size[0], 3)
+
+
+def test_a_person_whom_the_photograph_ends_fades_out_there_and_not_at_the_square() -> None:
+    rgb, margins = surrounded_avatar()
+    person = Person(Cutout(np.full_like(rgb, 250), np.ones(rgb.shape[:2], np.float32)), np.zeros_like(rgb))
+    settings = dataclasses.replace(PLAIN, background_colour="#000000", cut_out=True)
+    row = Compositor(OutputFormat(1280, 720)).compose(rgb, settings, person, margins=margins)[400, :, 0].astype(int)
+    end = 1000 + round(60 * 720 / 256)  # of the photograph, on the right; on the left it goes beyond the picture
+    assert (row[: end - round(0.19 * 720)] > 245).all()
+    assert (np.diff(row[end - round(0.17 * 720) : end]) <= 0).all()
+    assert row[end - 3] < 80
+    assert not row[end + 2 :].any()
