@@ -133,10 +133,11 @@ class LiveSettings:
     """Likewise, of the height and downwards, from where its size puts it."""
     surroundings: bool = dataclasses.field(default_factory=has_processors_to_spare)
     """Whether what the photograph shows around the portrait's square is seen, as far as there is room for it. It takes
-    a few milliseconds per picture, and is as the fine detail unless it is asked for."""
+    a few milliseconds per picture: from the first start on only where the process may use four processors."""
     cut_out: bool = dataclasses.field(default_factory=has_processors_to_spare)
     """Whether the person is cut out of the portrait, so that the background stays still behind; otherwise the
-    portrait's own background moves along, and the background below is seen around the portrait alone. Likewise."""
+    portrait's own background moves along, and the background below is seen around the portrait alone. From the first
+    start on as the surroundings."""
     background: Background = "blur"
     """The portrait's own, blurred; the portrait's own as it is; a colour; a picture; a video, repeated; or none:
     recordings in WebM and snapshots are then transparent, and everything else shows the colour. Without `cut_out` the
@@ -312,6 +313,10 @@ class AppSettings:
                 )
 
 
+_SHOWS_MORE = ("surroundings", "cut_out")
+"""A call sees more, or another scene, by these: who had the app before there were any goes on as before."""
+
+
 def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     """Read the settings: what is good is taken, what is not has its default and is named, and the file is kept aside.
 
@@ -338,6 +343,10 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
         )
+    live = values.setdefault("live", {})
+    if isinstance(live, dict):
+        for name in _SHOWS_MORE:
+            live.setdefault(name, False)
     settings, complaints = settings_from(values)
     if not complaints:
         return settings, None

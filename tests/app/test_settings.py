@@ -46,13 +46,15 @@ def test_no_file_means_defaults_and_no_message(tmp_path: Path) -> None:
 def test_what_takes_time_is_on_where_there_are_processors_unless_it_was_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    """By what was kept before there was such a setting a call sees no more than before."""
     path = tmp_path / "settings.toml"
     for processors, usual in ((2, False), (8, True)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=processors: set(range(n)), raising=False)
         path.write_text("[live]\nzoom = 1.5\n", encoding="utf-8")
         kept = load_settings(path)[0]
         assert kept.live.zoom == 1.5
-        assert getattr(kept.live, name) is usual
+        assert getattr(kept.live, name) is (usual and name == "fine_detail")
+        assert getattr(LiveSettings(), name) is usual
         for on in (True, False):  # what was chosen stays, wherever the next start is
             chosen: dict[str, Any] = {name: on}
             save_settings(path, AppSettings(live=LiveSettings(**chosen)))
