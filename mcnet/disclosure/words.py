@@ -31,25 +31,30 @@ def words_of_snapshot(*, composite: bool) -> Words:
     """Of one picture that the live pipeline puts out.
 
     Args:
-        composite: a picture or video of the user's choice is in it.
+        composite: a picture or video of the user's choice is in it, or what the portrait's photograph shows around.
     """
     source_type = COMPOSITE if composite else GENERATED
     said = f"{_MADE} ({source_type}); no live camera's picture is shown."
-    chosen = " A picture or video of the user's choice stands behind it or in its place." if composite else ""
-    return Words(said + chosen, source_type)
+    chosen = (
+        " A picture or video of the user's choice stands behind it or in its place, or more of its photo around it."
+    )
+    return Words(said + chosen if composite else said, source_type)
 
 
-def words_of_animation(*, beside: bool, behind: bool) -> Words:
+def words_of_animation(*, beside: bool, behind: bool, around: bool = False) -> Words:
     """Of what was animated offline.
 
     Args:
         beside: the portrait and the performer are shown beside the avatar.
         behind: a picture or video of the user's choice stands behind it.
+        around: what the portrait's photograph shows around it is seen.
     """
-    source_type = COMPOSITE if beside or behind else GENERATED
+    source_type = COMPOSITE if beside or behind or around else GENERATED
     said = [f"{_MADE} ({source_type})."]
     if beside:
         said.append("The portrait and a recording of the person who moved it are shown beside it.")
     if behind:
         said.append("A picture or video of the user's choice stands behind it.")
+    if around:
+        said.append("What the portrait's photograph shows around it is seen, too.")
     return Words(" ".join(said), source_type)

@@ -161,7 +161,8 @@ class Composed:
         alpha: (height, width) uint8, how far it is not transparent; None: it is not at all. It then shows
             `behind` where it is.
         behind: the colour that shows through, as #rrggbb.
-        composite: whether a picture or video of the user's is in it, as background or slate.
+        composite: whether a picture or video of the user's is in it, as background or slate, or what the portrait's
+            photograph shows around it.
     """
 
     frame_id: int

@@ -102,6 +102,7 @@ class Presenter:
         fading = self._fade_from is not None
         scene = self._scene or settings
         has_backdrop = (shows_avatar or fading) and scene.background in ("image", "video")
+        around = (shows_avatar or fading) and self._avatar is not None and any(self._avatar[0].margins)
         has_slate = (not shows_avatar or fading) and bool(settings.slate_image)
         return Composed(
             frame_id=-1 if current is None else current.frame_id,
@@ -112,7 +113,7 @@ class Presenter:
             fading=fading,
             alpha=alpha,
             behind=scene.background_colour,
-            composite=has_backdrop or has_slate,
+            composite=has_backdrop or has_slate or around,
         )
 
     def _state(self, settings: LiveSettings, now_s: float, *, fault: bool) -> State:

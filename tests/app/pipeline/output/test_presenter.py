@@ -38,6 +38,19 @@ def test_a_live_picture_is_fresh_once_and_then_repeated() -> None:
     assert first.rgb[MIDDLE].tolist() == list(AVATAR_RGB)
 
 
+def test_what_is_around_the_square_is_shown_beside_it_and_told() -> None:
+    """Also where the background cannot be had, so that the usual one takes its place."""
+    wide = np.zeros((256, 456, 3), np.uint8)
+    wide[:, 100:356] = AVATAR_RGB
+    shown = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(wide, margins=(100, 0, 100, 0)), fresh=True)
+    for settings in (SETTINGS, dataclasses.replace(SETTINGS, background="image", background_image="missing.png")):
+        picture = Presenter(OUTPUT, 2.0).present(shown, settings, 10.0, fault=False)
+        assert (picture.rgb[:, 150:490] == AVATAR_RGB).all()
+        assert not picture.rgb[:, 20:130].any()
+        assert picture.composite
+    assert not Presenter(OUTPUT, 2.0).present(live(), SETTINGS, 10.0, fault=False).composite
+
+
 def test_the_panic_key_takes_effect_with_the_next_picture_without_a_fade() -> None:
     presenter = Presenter(OUTPUT, 2.0)
     presenter.present(live(), SETTINGS, 10.0, fault=False)
