@@ -22,6 +22,18 @@ if "ONEDNN_MAX_CPU_ISA" in os.environ:
     os.environ.setdefault("OV_CPU_MAX_ISA", os.environ["ONEDNN_MAX_CPU_ISA"])
 
 
+TWO_PROCESSORS = "os.sched_getaffinity", lambda _: {0, 1}
+"""What a test file or a test of the app has patched: what is on from the first start hangs on how many there are."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Settings that files make as they are read are those of a machine that has two processors, as in tests/app."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*TWO_PROCESSORS, raising=False)
+        return (yield)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _measured_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What the commands measure of this machine, they measure once for all tests; and leave the user's file alone."""

@@ -63,7 +63,7 @@ class SceneControls(QWidget):
         super().__init__()
         self._session = session
         self.surroundings = Switch(
-            tr("Show the photo around the portrait"),
+            tr("Show the whole photo"),
             tr(
                 "Shoulders, hair and the room are seen as far as the photo shows them, not the portrait's square alone."
             ),

@@ -7,12 +7,13 @@ import pytest
 
 from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
 from mcnet.media.faces import Face
+from tests.conftest import TWO_PROCESSORS
 
 
 @pytest.fixture(autouse=True)
 def _two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     """On every machine settings are those of one that has two: a test says so where it wants more."""
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(*TWO_PROCESSORS, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,9 @@ ALL = dict(
 )
 RANGE = r"got .*, expected a (whole )?number (from|above) -?[0-9.]+ to [0-9]"
 NUMBERS = {
-    name: action for name, action in ALL.items() if callable(action.type) and action.type.__module__.startswith("mcnet")
+    name: action
+    for name, action in ALL.items()
+    if callable(action.type) and action.type.__module__.startswith("mcnet.commands")  # places are no numbers
 } | {"mcnet-train evaluate --frames-per-clip": ALL["mcnet-train evaluate --frames-per-clip"]}
 
 

@@ -1511,16 +1511,16 @@
             <translation>Den nächsten Schritt zeigen</translation>
         </message>
         <message>
-            <source>Show the photo around the portrait</source>
-            <translation>Das Foto um das Porträt zeigen</translation>
-        </message>
-        <message>
             <source>Show the portraits here</source>
             <translation>Hier die Porträts zeigen</translation>
         </message>
         <message>
             <source>Show the slate without a picture again</source>
             <translation>Das Pausenbild wieder ohne eigenes Bild zeigen</translation>
+        </message>
+        <message>
+            <source>Show the whole photo</source>
+            <translation>Das ganze Foto zeigen</translation>
         </message>
         <message>
             <source>Show what the network does with your motion (N).</source>

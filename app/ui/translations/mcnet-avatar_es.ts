@@ -1511,16 +1511,16 @@
             <translation>Mostrar el paso siguiente</translation>
         </message>
         <message>
-            <source>Show the photo around the portrait</source>
-            <translation>Mostrar la foto alrededor del retrato</translation>
-        </message>
-        <message>
             <source>Show the portraits here</source>
             <translation>Mostrar los retratos aquí</translation>
         </message>
         <message>
             <source>Show the slate without a picture again</source>
             <translation>Mostrar de nuevo la pantalla de espera sin imagen</translation>
+        </message>
+        <message>
+            <source>Show the whole photo</source>
+            <translation>Mostrar toda la foto</translation>
         </message>
         <message>
             <source>Show what the network does with your motion (N).</source>

@@ -1511,16 +1511,16 @@
             <translation>Montrer l'étape suivante</translation>
         </message>
         <message>
-            <source>Show the photo around the portrait</source>
-            <translation>Montrer la photo autour du portrait</translation>
-        </message>
-        <message>
             <source>Show the portraits here</source>
             <translation>Montrer les portraits ici</translation>
         </message>
         <message>
             <source>Show the slate without a picture again</source>
             <translation>Montrer à nouveau l'écran d'attente sans image</translation>
+        </message>
+        <message>
+            <source>Show the whole photo</source>
+            <translation>Montrer toute la photo</translation>
         </message>
         <message>
             <source>Show what the network does with your motion (N).</source>

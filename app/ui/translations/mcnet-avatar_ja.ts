@@ -1510,16 +1510,16 @@
             <translation>次の手順を表示</translation>
         </message>
         <message>
-            <source>Show the photo around the portrait</source>
-            <translation>ポートレートの周りの写真を表示する</translation>
-        </message>
-        <message>
             <source>Show the portraits here</source>
             <translation>ここにポートレートを表示</translation>
         </message>
         <message>
             <source>Show the slate without a picture again</source>
             <translation>待機画面を画像なしに戻す</translation>
+        </message>
+        <message>
+            <source>Show the whole photo</source>
+            <translation>写真全体を表示する</translation>
         </message>
         <message>
             <source>Show what the network does with your motion (N).</source>

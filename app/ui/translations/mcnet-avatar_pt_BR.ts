@@ -1511,16 +1511,16 @@
             <translation>Mostrar o próximo passo</translation>
         </message>
         <message>
-            <source>Show the photo around the portrait</source>
-            <translation>Mostrar a foto ao redor do retrato</translation>
-        </message>
-        <message>
             <source>Show the portraits here</source>
             <translation>Mostrar os retratos aqui</translation>
         </message>
         <message>
             <source>Show the slate without a picture again</source>
             <translation>Mostrar de novo a tela de espera sem imagem</translation>
+        </message>
+        <message>
+            <source>Show the whole photo</source>
+            <translation>Mostrar a foto inteira</translation>
         </message>
         <message>
             <source>Show what the network does with your motion (N).</source>

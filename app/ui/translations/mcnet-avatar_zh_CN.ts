@@ -1510,16 +1510,16 @@
             <translation>显示下一步</translation>
         </message>
         <message>
-            <source>Show the photo around the portrait</source>
-            <translation>显示肖像周围的照片</translation>
-        </message>
-        <message>
             <source>Show the portraits here</source>
             <translation>在此显示肖像</translation>
         </message>
         <message>
             <source>Show the slate without a picture again</source>
             <translation>让待机画面恢复为无图片</translation>
+        </message>
+        <message>
+            <source>Show the whole photo</source>
+            <translation>显示整张照片</translation>
         </message>
         <message>
             <source>Show what the network does with your motion (N).</source>
