@@ -176,11 +176,6 @@ class Part(NamedTuple):
         return self._replace(left=self.left + right, top=self.top + down)
 
 
-def whole(picture: NDArray[np.generic]) -> Part:
-    """All of a picture."""
-    return Part(0, 0, picture.shape[1], picture.shape[0])
-
-
 def moving(side: int, margins: Margins) -> Part:
     """What moves of a picture in which the square has that side and these margins: beyond, everything is at rest."""
     far = math.ceil(_STILL * side)

@@ -17,7 +17,6 @@ from mcnet.media.surroundings import (
     moving,
     places_px,
     surrounded,
-    whole,
 )
 
 SIDE, CELLS = 64, 64
@@ -33,6 +32,10 @@ def still(by_x: float = 0.0, by_y: float = 0.0) -> NDArray[np.float32]:
     """The motion by which everything is moved to the left and up by so much, in [-1, 1]."""
     line = np.linspace(-1, 1, CELLS, dtype=np.float32)
     return np.stack(np.meshgrid(line, line), axis=-1) + np.array((by_x, by_y), np.float32)
+
+
+def whole(picture: NDArray[np.generic]) -> Part:
+    return Part(0, 0, picture.shape[1], picture.shape[0])
 
 
 def square_in(box: SquareBox, rgb: Rgb) -> Rgb:
