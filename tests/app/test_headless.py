@@ -234,7 +234,7 @@ def test_a_disk_that_becomes_full_ends_a_run_that_only_records(tmp_path: Path) -
         assert process.returncode == 1, said
         last = said.splitlines()[-1]
         assert last.startswith(f"mcnet-avatar: the recording {recording} cannot go on: ")
-        assert re.search(r"; its first \d+ s are kept; cannot write the report ", last)
+        assert re.search(r"; its first [\d.]+ s are kept; cannot write the report ", last)
         assert "Traceback" not in said
         assert list(folder.iterdir()) == [recording]
         assert next(iter(open_driving(recording))).size

