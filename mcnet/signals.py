@@ -41,6 +41,37 @@ def handled_by(handler: Handler, *numbers: int) -> Iterator[None]:
             signal.signal(number, old)
 
 
+@contextlib.contextmanager
+def handlers_wait() -> Iterator[None]:
+    """Let Python's signal handlers run after the block; on any but the main thread there are none."""
+    came: list[int] = []
+    asked = [number for number in STOPPING if callable(signal.getsignal(number))]
+    try:
+        with handled_by(lambda number, _: came.append(number), *asked) if asked else contextlib.nullcontext():
+            yield
+    finally:
+        for waited in came:
+            signal.raise_signal(waited)
+
+
+@contextlib.contextmanager
+def starting_processes() -> Iterator[None]:
+    """Have processes that are started in the block leave Ctrl-C and the end of the terminal to this one.
+
+    What comes meanwhile is heard behind the block: it is not lost, and leaves no process half started.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        with handled_by(signal.SIG_IGN, *FROM_TERMINAL):
+            yield
+        return
+    with handlers_wait():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)  # what is started inherits it
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _outlived() -> list[signal.Signals]:
     """The end of the terminal, where this process was told to ignore it."""
     return [number for number in FROM_TERMINAL[1:] if signal.getsignal(number) == signal.SIG_IGN]

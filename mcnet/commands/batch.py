@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from mcnet.commands.jobs import (
 from mcnet.commands.outputs import check_outputs
 from mcnet.commands.status import INTERRUPTED
 from mcnet.files import claimed
-from mcnet.signals import FROM_TERMINAL, StopSignals, handled_by
+from mcnet.signals import StopSignals, starting_processes
 
 _CORES_PER_JOB = 4
 """More cores make one frame little faster; more jobs at once make the batch faster."""
@@ -219,7 +218,7 @@ class _Working:
         self.pipe, theirs = context.Pipe(duplex=False)
         self.process: SpawnProcess = context.Process(target=_work, args=(job, perform, place, theirs), daemon=True)
         # Until the job has handlers of its own: these reach the whole group, and this process ends the others.
-        with handled_by(signal.SIG_IGN, *FROM_TERMINAL):
+        with starting_processes():
             self.process.start()
         theirs.close()
 

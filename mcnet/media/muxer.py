@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
@@ -13,7 +12,7 @@ import av
 import av.error
 from av.packet import Packet
 
-from mcnet.signals import STOPPING, handled_by
+from mcnet.signals import handlers_wait
 
 
 class Muxer:
@@ -97,7 +96,7 @@ class Muxer:
     def _step(self) -> Iterator[None]:
         if self._failure is not None:
             raise OSError(*self._failure)
-        with _handlers_wait():
+        with handlers_wait():
             try:
                 yield
                 if self._file.failure is not None:  # not every muxer looks whether its last bytes went out
@@ -155,16 +154,3 @@ class _OwnFile:
 
 def _said(error: BaseException) -> tuple[int, str]:
     return getattr(error, "errno", None) or errno.EIO, getattr(error, "strerror", None) or str(error)
-
-
-@contextlib.contextmanager
-def _handlers_wait() -> Iterator[None]:
-    """Let Python's signal handlers run after the block; on any but the main thread there are none."""
-    came: list[int] = []
-    asked = [number for number in STOPPING if callable(signal.getsignal(number))]
-    try:
-        with handled_by(lambda number, _: came.append(number), *asked) if asked else contextlib.nullcontext():
-            yield
-    finally:
-        for waited in came:
-            signal.raise_signal(waited)

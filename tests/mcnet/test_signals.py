@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mcnet.signals import STOPPING, StopSignals, handled_by
+from mcnet.signals import STOPPING, StopSignals, handled_by, starting_processes
 
 
 @pytest.mark.usefixtures("_signals_are_heard")
@@ -106,3 +106,37 @@ def test_on_another_thread_the_block_runs_and_nothing_is_set() -> None:
     thread.start()
     thread.join()
     assert seen == [(signal.getsignal(signal.SIGINT), None)]
+
+
+_SAYS_WHAT_IS_BLOCKED = "import signal; print(sorted(one.name for one in signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that reach a group")
+@pytest.mark.usefixtures("_signals_are_heard")
+@pytest.mark.parametrize("number", STOPPING)
+def test_what_comes_while_a_process_is_started_is_heard_behind_it(number: signal.Signals) -> None:
+    """And what is started leaves the terminal's signals to who started it, but ends when that one asks it to."""
+    reached = []
+    with StopSignals() as stop:
+        with starting_processes():
+            os.kill(os.getpid(), number)
+            started = subprocess.run(
+                [sys.executable, "-c", _SAYS_WHAT_IS_BLOCKED],
+                capture_output=True,
+                check=True,
+                text=True,
+                encoding="utf-8",
+            )
+            reached.append(stop.received)
+        reached.append(stop.received)
+    assert reached == [None, number.name]
+    assert started.stdout.strip() == "['SIGHUP', 'SIGINT']"
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_a_start_that_fails_leaves_signals_as_they_were() -> None:
+    before = [signal.getsignal(each) for each in STOPPING]
+    with pytest.raises(OSError, match="no more processes"), starting_processes():
+        raise OSError("no more processes")
+    assert [signal.getsignal(each) for each in STOPPING] == before

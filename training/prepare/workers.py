@@ -4,7 +4,6 @@ import collections
 import contextlib
 import multiprocessing
 import os
-import signal
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -12,7 +11,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Generic, NamedTuple, TypeVar
 
 from mcnet.errors import sentence
-from mcnet.signals import FROM_TERMINAL, handled_by
+from mcnet.signals import starting_processes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -105,7 +104,7 @@ class _Worker(Generic[T, R]):
         self.process: SpawnProcess = context.Process(target=_serve, args=(its_end, function), daemon=True)
         self.task: T | None = None
         # Inherited: Ctrl-C reaches the whole group, and this process ends the others.
-        with handled_by(signal.SIG_IGN, *FROM_TERMINAL):
+        with starting_processes():
             before = os.environ.get("OMP_NUM_THREADS")
             os.environ["OMP_NUM_THREADS"] = "1"
             try:
