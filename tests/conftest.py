@@ -26,12 +26,10 @@ TWO_PROCESSORS = "os.sched_getaffinity", lambda _: {0, 1}
 """What a test file or a test of the app has patched: what is on from the first start hangs on how many there are."""
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
-    """Settings that files make as they are read are those of a machine that has two processors, as in tests/app."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(*TWO_PROCESSORS, raising=False)
-        return (yield)
+# Settings that files make as they are read, other conftests before there are tests, are those of a machine that has two
+# processors, as in tests/app.
+_while_read = pytest.MonkeyPatch()
+_while_read.setattr(*TWO_PROCESSORS, raising=False)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -96,6 +94,7 @@ def _threads_as_before() -> Iterator[None]:
 
 def pytest_collection_finish() -> None:
     """Spare the collector what lasts to the end: modules, torch's some hundred thousand objects, and the tests."""
+    _while_read.undo()
     gc.collect()
     gc.freeze()
 
