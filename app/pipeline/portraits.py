@@ -23,7 +23,7 @@ from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
 from mcnet.media.expressions import expression
 from mcnet.media.faces import Box, Face, FaceFinder
 from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb, write_rgb
-from mcnet.media.surroundings import Surrounded, surrounded
+from mcnet.media.surroundings import Margins, Surrounded, margins_around, surrounded
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -89,6 +89,11 @@ class Portrait:
 
         square = resized(self.square, size_px)
         return surrounded(self.rgb, self.box, square, angle_deg=self.entry.angle_deg)
+
+    def margins(self, size_px: int) -> Margins:
+        """Those of the square in that picture, which is not made for it."""
+        height, width = self.rgb.shape[:2]
+        return margins_around((width, height), self.box, size_px, angle_deg=self.entry.angle_deg)
 
     @property
     def refusal(self) -> str:

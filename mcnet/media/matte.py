@@ -107,7 +107,7 @@ def _cut_out_as_it_is(picture: Rgb, margins: Margins) -> Matte:
     side = margins.side(picture)
     soft, others = _person(picture, margins)
     alpha = _refined(picture, soft, side)
-    return Matte(alpha, _plate(picture, alpha, side, others), _faded_above(alpha, side), margins)
+    return Matte(alpha, _plate(picture, np.maximum(alpha, others), side), _faded_above(alpha, side), margins)
 
 
 def _cut_out_smaller(picture: Rgb, margins: Margins, scale: float) -> Matte:
@@ -123,22 +123,23 @@ def _cut_out_smaller(picture: Rgb, margins: Margins, scale: float) -> Matte:
     matte = _cut_out_as_it_is(small, little)
     changed = (cv2.absdiff(matte.plate, small).max(axis=2) > 0).astype(np.float32)
     share = cv2.resize(cv2.dilate(changed, np.ones((5, 5))), (width, height), interpolation=cv2.INTER_LINEAR)
-    larger = resized_matte(matte, (width, height), margins)
+    larger = resized_matte(matte, margins.side(picture), margins)
     return larger._replace(plate=np.asarray(cv2.blendLinear(larger.plate, picture, share, 1 - share), np.uint8))
 
 
-def resized_matte(matte: Matte, size_px: tuple[int, int], margins: Margins = NO_MARGINS) -> Matte:
+def resized_matte(matte: Matte, side: int, margins: Margins = NO_MARGINS) -> Matte:
     """A portrait's matte for pictures of another size: with no more of its edges than it had.
 
     Args:
         matte: of the portrait, in any size.
-        size_px: width and height of the other one.
-        margins: of the square in that.
+        side: of the square in the other one.
+        margins: of the square there.
     """
+    size_px = (margins.left + side + margins.right, margins.top + side + margins.bottom)
     how = cv2.INTER_AREA if size_px[1] < len(matte.alpha) else cv2.INTER_LINEAR
     alpha = np.asarray(cv2.resize(matte.alpha, size_px, interpolation=how), np.float32)
     plate = np.asarray(cv2.resize(matte.plate, size_px, interpolation=how), np.uint8)
-    return Matte(alpha, plate, _faded_above(alpha, margins.side(alpha)), margins)
+    return Matte(alpha, plate, _faded_above(alpha, side), margins)
 
 
 def _person(picture: Rgb, margins: Margins) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -223,15 +224,14 @@ def _guided(
     return np.asarray((mean(slope) * guide).sum(-1) + mean(offset), np.float32), np.asarray(explained, np.float32)
 
 
-def _plate(picture: Rgb, alpha: NDArray[np.float32], side: int, others: NDArray[np.uint8] | None = None) -> Rgb:
+def _plate(picture: Rgb, people: NDArray[np.float32], side: int) -> Rgb:
     """The background alone: what lies behind people, and a little around, is filled in from what is seen of it.
 
     Right behind the person's edge, where a head that turns uncovers it, it is what is seen on the other side of that
     edge, mirrored: textures and lines that end at the person go on. Farther behind, inpainting goes on with these
     lines, which makes rays: there they are smoothed out.
     """
-    people = (alpha > _TRACE).astype(np.uint8) if others is None else ((alpha > _TRACE) | (others > 0)).astype(np.uint8)
-    hidden = cv2.dilate(people, _disc(_BEHIND * side))
+    hidden = cv2.dilate((people > _TRACE).astype(np.uint8), _disc(_BEHIND * side))
     if hidden.all():
         return np.full_like(picture, picture.reshape(-1, 3).mean(0).astype(np.uint8))
     filled = cv2.inpaint(picture, hidden, 3, cv2.INPAINT_TELEA)

@@ -101,7 +101,7 @@ def surrounded(
     """
     side = len(square)
     size_px = (rgb.shape[1], rgb.shape[0])
-    margins = _margins(size_px, box, side, most, angle_deg)
+    margins = margins_around(size_px, box, side, most, angle_deg=angle_deg)
     most_px = max(margins)
     if not most_px:
         return Surrounded(square, NO_MARGINS)
@@ -120,10 +120,18 @@ def surrounded(
     return Surrounded(picture, margins)
 
 
-def _margins(
-    size_px: tuple[int, int], box: SquareBox, side: int, most: tuple[float, float, float, float], angle_deg: float
+def margins_around(
+    size_px: tuple[int, int],
+    box: SquareBox,
+    side: int,
+    most: tuple[float, float, float, float] = SEEN_IN_CALLS,
+    *,
+    angle_deg: float = 0.0,
 ) -> Margins:
-    """How far a photograph of that width and height shows more than the box, in pixels of the square."""
+    """How far a photograph of that width and height shows more than the box, in pixels of a square of that side.
+
+    For the rest see `surrounded`.
+    """
     width, height = turned_size(size_px, angle_deg)
     half = box.side / 2
     room = (box.center_x - half, box.center_y - half, width - box.center_x - half, height - box.center_y - half)
@@ -198,12 +206,23 @@ def places_px(
     Returns:
         (height, width) float32 x and y of the part's pixels, counted from the middle of the picture's first one.
     """
+    return _places_of(_motion_px(deformation, side, margins), len(deformation), side, margins, part)
+
+
+def _motion_px(deformation: NDArray[np.float32], side: int, margins: Margins) -> NDArray[np.float32]:
+    """(M, M, 2): how far away the square's cells look, and as many more on all sides as there are margins for."""
     by_px = (deformation - _identity(len(deformation))) * np.float32((side - 1) / 2)
-    if any(margins):
-        share = _moving_share(len(deformation), side, margins)
-        more = (len(share) - len(deformation)) // 2
-        by_px = np.pad(by_px, ((more, more), (more, more), (0, 0)), mode="edge") * share[..., None]
-    x, y = cv2.split(_on_part(by_px, len(deformation), side, margins, part))
+    if not any(margins):
+        return by_px
+    share = _moving_share(len(deformation), side, margins)
+    more = (len(share) - len(deformation)) // 2
+    return np.pad(by_px, ((more, more), (more, more), (0, 0)), mode="edge") * share[..., None]
+
+
+def _places_of(
+    by_px: NDArray[np.float32], cells: int, side: int, margins: Margins, part: Part
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    x, y = cv2.split(_on_part(by_px, cells, side, margins, part))
     x += np.arange(part.left, part.left + part.width, dtype=np.float32)
     y += np.arange(part.top, part.top + part.height, dtype=np.float32)[:, None]
     return np.asarray(x, np.float32), np.asarray(y, np.float32)
@@ -226,11 +245,11 @@ def around_animated(portrait: Surrounded, rgb: Rgb, deformation: NDArray[np.floa
     share, depths = _network_share(deformation, margins)
     picture = portrait.rgb.copy()
     margins.square(picture)[:] = rgb
-    moves = moving(side, margins)
+    by_px, moves = _motion_px(deformation, side, margins), moving(side, margins)
     for part in (one.within(moves) for one in _parts_but(depths, len(share), side, margins)):
         if not (part.width and part.height):
             continue
-        x, y = places_px(deformation, side, margins, part)
+        x, y = _places_of(by_px, len(deformation), side, margins, part)
         part.of(picture)[:] = cv2.remap(portrait.rgb, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         seam = part.within(Part(margins.left, margins.top, side, side))
         if seam.width and seam.height:

@@ -207,8 +207,7 @@ def _in_size(before: CuttingOut | None, portrait: Portrait, size_px: int) -> Mat
     if before is None or before.portrait is not portrait or before.matte is None:
         return None
     try:
-        shown, margins = portrait.surrounded(size_px)
-        return resized_matte(before.matte, (shown.shape[1], shown.shape[0]), margins)
+        return resized_matte(before.matte, size_px, portrait.margins(size_px))
     except Exception as error:  # out of memory, say: the picture before stays until there is another
         logger.warning("the matte cannot be resized: %s", error)
         return None

@@ -233,7 +233,7 @@ class Pictures:
             assert flow is not None
             matte = ways.matte if any(margins) else ways.matte.of_square()
             if matte.alpha.shape != rgb.shape[:2]:  # without its detail
-                matte = resized_matte(matte, (rgb.shape[1], rgb.shape[0]), margins)
+                matte = resized_matte(matte, margins.side(rgb), margins)
             with self._watch.timed("cut out"):
                 person = Person(cut_frame(matte, rgb, flow.deformation[0], flow.occlusion[0]), matte.plate)
         return AvatarPicture(rgb, person, detailed=detailed, margins=margins)

@@ -216,7 +216,7 @@ class Compositor:
             backdrop = self._blurred_plate_of(person.plate, settings)
             picture = np.ascontiguousarray(backdrop[:, ::-1]) if settings.mirror_output else backdrop.copy()
         elif settings.background == "own":
-            picture = self._continued_plate_of(person.plate, settings, margins).copy()
+            picture = self._continued_plate_of(person.plate, settings, margins, place, seen).copy()
         else:
             picture = self._backdrop_for(settings).copy()
         share = np.zeros((self._height, self._width), np.float32) if settings.background == "alpha" else None
@@ -239,14 +239,14 @@ class Compositor:
             kept = self._blurred_plate = (plate, settings.background_blur, whole)
         return kept[2]
 
-    def _continued_plate_of(self, plate: Rgb, settings: LiveSettings, margins: Margins) -> Rgb:
+    def _continued_plate_of(
+        self, plate: Rgb, settings: LiveSettings, margins: Margins, place: "_Place", seen: Margins
+    ) -> Rgb:
         """The portrait's own background where it belongs; beyond its edges it goes on mirrored, and out of focus."""
-        side_px = margins.side(plate)
-        place, seen = self._place(settings, margins, side_px)
         kept, asked = self._continued_plate, (place, settings.sharpness, settings.mirror_output)
         if kept is None or kept[0] is not plate or kept[1] != asked:
             shown = margins.trimmed(np.ascontiguousarray(plate[:, ::-1]) if settings.mirror_output else plate, seen)
-            whole = self._continued(self._sharp(shown, settings, side_px), place)
+            whole = self._continued(self._sharp(shown, settings, margins.side(plate)), place)
             kept = self._continued_plate = (plate, asked, whole)
         return kept[2]
 

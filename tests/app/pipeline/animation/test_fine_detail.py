@@ -375,7 +375,7 @@ def test_what_fails_in_one_size_is_not_tried_and_told_again_in_the_other(
 def test_a_matte_of_another_size_cuts_out_the_same_person(woman: Portrait) -> None:
     made = {size_px: cut_out(resized(woman.square, size_px)) for size_px in (SIZE_PX, SQUARE_PX)}
     for size_px, other_px in ((SIZE_PX, SQUARE_PX), (SQUARE_PX, SIZE_PX)):
-        again = resized_matte(made[other_px], (size_px, size_px))
+        again = resized_matte(made[other_px], size_px)
         for name in ("alpha", "plate", "padded"):
             expected, got = getattr(made[size_px], name), getattr(again, name)
             assert (got.shape, got.dtype) == (expected.shape, expected.dtype)

@@ -90,6 +90,8 @@ def test_a_photograph_that_was_turned_is_seen_turned(wide: Portrait) -> None:
     entry = dataclasses.replace(wide.entry, angle_deg=90.0)
     turned = dataclasses.replace(wide, entry=entry, rgb=np.ascontiguousarray(np.rot90(wide.rgb)))
     assert np.abs(turned.surrounded(256).rgb.astype(int) - wide.surrounded(256).rgb).max() <= 1
+    for portrait in (turned, wide):
+        assert portrait.margins(256) == portrait.surrounded(256).margins
 
 
 def test_who_is_cut_out_is_so_with_what_is_around_and_once(
