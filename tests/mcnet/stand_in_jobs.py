@@ -24,9 +24,11 @@ class StandIn(NamedTuple):
 
 
 def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
-    """By the driving file's name: fail, break, die, slow, endless or another; notes when, and on what cores."""
+    """By the driving file's name: fail, break, die, slow, endless, meet or another; notes on what cores.
+
+    The ones that meet wait until two of them have begun, which those that come one after the other never do.
+    """
     args = parse_one(words)
-    began_s = time.time()
     print("chatter of the model", file=sys.stderr)
     how = args.driving.stem
     if how == "fail":
@@ -35,6 +37,10 @@ def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
         raise ZeroDivisionError("a bug")
     if how == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "meet":
+        output = Path(args.output)
+        output.with_suffix(".began").touch()
+        _wait_for_two(output.parent)
     with StopSignals() as stop:
         for frame in range(5):
             if tell is not None:
@@ -45,5 +51,13 @@ def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
                     Path(args.output).write_text("half", encoding="utf-8")
                     return StandIn(frame, 0, interrupted=True)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    Path(args.output).write_text(f"{began_s} {time.time()} {args.device} {cores}", encoding="utf-8")
+    Path(args.output).write_text(f"{time.time()} {args.device} {cores}", encoding="utf-8")
     return StandIn(5, 1, interrupted=False)
+
+
+def _wait_for_two(folder: Path) -> None:
+    deadline_s = time.monotonic() + 60
+    while len(list(folder.glob("*.began"))) < 2:
+        if time.monotonic() > deadline_s:
+            raise UserError("no other job began within a minute")
+        time.sleep(0.01)

@@ -61,6 +61,7 @@ def bench() -> Iterator[Bench]:
 def test_pictures_go_on_at_the_stated_rate_while_the_model_says_nothing(bench: Bench) -> None:
     sink = FakeSink()
     bench.stage.add(sink)
+    wait_until(lambda: sink.opened == 1, "a frame that comes before goes to nobody")
     bench.send()
 
     def rates_hz(pictures: int) -> list[float]:
