@@ -59,9 +59,10 @@ animate: $(LIVE)
 
 # File by file in three processes, as tests also wait (421 s on two cores; two processes took 545), whose threads do not
 # spin for each other's cores (tests/conftest.py). Where the environment bars bytecode (images for containers often do),
-# each of the many processes that tests start would compile all modules anew.
+# each of the many processes that tests start would compile all modules anew. AGAIN=5 tries up to five tests that failed
+# once more, alone (.ci/again).
 test: setup
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --durations=10
+	PYTHONDONTWRITEBYTECODE= $(if $(AGAIN),.ci/again $(AGAIN) )$(BIN)/python -m pytest -n 3 --dist loadfile --durations=10
 
 # Of the network, what computes it, and faces. The settings limit torch's own kernels, MKL, oneDNN, OpenVINO and OpenCV to
 # what most laptops have.
