@@ -133,7 +133,8 @@ def _fast(codec: str) -> dict[str, str]:
     return {
         "libx264": {"preset": "ultrafast", "bf": "2", "g": "12"},
         "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
-        "libvpx": {"deadline": "realtime", "cpu-used": "8"},
+        # More threads of it spin for each other, on a busy machine for minutes.
+        "libvpx": {"deadline": "realtime", "cpu-used": "8", "threads": "1"},
         "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
         "libsvtav1": {"preset": "12"},
     }.get(codec, {})
