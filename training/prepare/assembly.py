@@ -262,9 +262,9 @@ def write_csv(path: Path, columns: Sequence[str], lines: Iterable[Sequence[objec
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one step."""
+    """Write a file in one step. What is no text in it, as some names of files, is escaped."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:

@@ -57,7 +57,7 @@ from training.prepare.workers import WorkerError
 RECORD = "record.json"
 LANDMARKS = "landmarks.npy"
 _CLIP_REASONS = ("unreadable", "no_face", "too_short", "too_small", "blurred", "still", "cut_off", "moving")
-REASONS = (*_CLIP_REASONS, "apart", "failed", "crashed")
+REASONS = ("copy", *_CLIP_REASONS, "apart", "failed", "crashed")
 """Why something is rejected, in the order in which it is checked; `apart` is told of photographs; `failed` is an error
 of ours, and tried again."""
 

@@ -322,7 +322,7 @@ def bring_back(folder: Path, run_dir: Path, out: Path) -> ModelInfo:
 
     if (run_dir / CHECKPOINT).exists():
         raise JourneyError(
-            f"{run_dir} already holds a run: choose another folder, or write the model of that one by mcnet-train export"
+            f"{run_dir} already holds a run: choose another folder, or write that one's model by mcnet-train export"
         )
     run_dir.mkdir(parents=True, exist_ok=True)
     _join(folder / "state", run_dir / CHECKPOINT)

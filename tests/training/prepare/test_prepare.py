@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import errno
 import fcntl
 import gc
 import io
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -724,7 +726,8 @@ def test_who_is_seen(tmp_path: Path) -> None:
     read = read_table_of_identities(table)
 
     def source(label: str) -> Source:
-        return Source(label, Path(label), label.split(".")[0].replace("/", "-").replace("#", "-"))
+        name = label.split(".")[0].replace("/", "-").replace("#", "-")
+        return Source(label, Path(label), name, folder=label.partition("/")[0])
 
     folder = Identities(read, by_folder=True)
     assert folder.of(source("id1/a.mp4"), 0) == "Ann-B"
@@ -740,6 +743,146 @@ def test_who_is_seen(tmp_path: Path) -> None:
         table.write_text(text, encoding="utf-8")
         with pytest.raises(SourceError, match=message):
             read_table_of_identities(table)
+
+
+def test_names_in_any_letters_stay_different_people(tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    names = ("Анна", "Борис", "王", "Müller", "Möller", "Ann B.")
+    lines = [f"{index}.mp4,{name}" for index, name in enumerate(names)]
+    table.write_text("\n".join(("source,identity", *lines)), encoding="utf-8")
+    identities = Identities(read_table_of_identities(table), by_folder=True)
+    told = [identities.of(Source(f"{index}.mp4", Path(f"{index}.mp4"), str(index)), 0) for index in range(len(names))]
+    assert len(set(told)) == len(names)
+    assert told[-1] == "Ann-B"
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in told)
+    # As a Mac writes folders' names, and as everybody else does.
+    composed, decomposed = (unicodedata.normalize(form, "José") for form in ("NFC", "NFD"))
+    folders = [Source("a.mp4", Path("a.mp4"), "a", folder=name) for name in (composed, decomposed)]
+    one, two = (identities.of(source, 0) for source in folders)
+    assert one == two
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("Анна#1.jpg", "Анна#2.jpg", "Борис#1.jpg"):
+        (pictures / name).touch()
+    packs = find_sources([pictures], tmp_path / "out", photos=True)
+    assert sorted(len(source.files) for source in packs) == [1, 2]
+
+
+def test_the_first_folder_below_an_input_tells_who_is_seen(tmp_path: Path) -> None:
+    for name in ("x/v/id1/a.mp4", "x/v/id1/b.mp4", "y/v/id1/a.mp4", "x/v/solo.mp4", "x/v/id2/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    identities = Identities({}, by_folder=True)
+    sources = find_sources([tmp_path / "x" / "v", tmp_path / "y" / "v"], tmp_path / "out")
+    assert {source.label: identities.of(source, 0) for source in sources} == {
+        "x/v/id1/a.mp4": "id1",  # lengthened, as the other input has such a one
+        "y/v/id1/a.mp4": "id1",
+        "id1/b.mp4": "id1",
+        "id2": "id2",
+        "solo.mp4": "solo",
+    }
+    with pytest.raises(DataError, match=r"solo\.mp4 lies in no folder of its input, expected a folder for each person"):
+        call(tmp_path / "x" / "v", tmp_path / "out", "--identity", "folder")
+    table = tmp_path / "who.csv"
+    table.write_text("source,identity\nsolo,ann\n", encoding="utf-8")
+    Identities(read_table_of_identities(table), by_folder=True).refuse_unknown(sources)
+    Identities({}, by_folder=False).refuse_unknown(sources)
+
+
+def test_the_same_footage_twice_is_learned_from_once(short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for place in ("a.mp4", "backup/a again.mp4", "c.mp4"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(short / "a.mp4", folder / place)
+    shutil.copyfile(short / "b.mp4", folder / "b.mp4")
+    for name in ("empty.mp4", "also empty.mp4"):
+        (folder / name).touch()
+    table = tmp_path / "who.csv"
+    table.write_text("source,identity\nc.mp4,cyd\n", encoding="utf-8")
+    out = tmp_path / "out"
+    assert call(folder, out, "--identities", table) == 0
+    assert {row["source"]: row["identity"] for row in read_csv(out / "manifest.csv")} == {"b.mp4": "b", "c.mp4": "cyd"}
+    rejects = {row["source"]: row for row in read_csv(out / "rejects.csv")}
+    assert rejects["a.mp4"]["detail"] == "the same footage as c.mp4, which stands for it"
+    assert {name: row["reason"] for name, row in rejects.items()} == {
+        "a.mp4": "copy",
+        "backup/a again.mp4": "copy",
+        "empty.mp4": "unreadable",
+        "also empty.mp4": "unreadable",
+    }
+    assert "copy" in (out / "report.txt").read_text(encoding="utf-8")
+    table.write_text("source,identity\nc.mp4,cyd\na.mp4,ann\n", encoding="utf-8")
+    with pytest.raises(DataError, match="are the same footage, and the table says that ann is seen in one and cyd in"):
+        call(folder, out, "--identities", table)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are no text")
+def test_a_name_that_is_no_text_is_prepared(short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copyfile(short / "a.mp4", os.fsencode(folder) + b"/caf\xe9.mp4")
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / os.fsdecode(b"\xe9.png")).write_bytes(b"no picture")
+    for licence in ("CC0", ""):  # also when the manifest is read back
+        (tmp_path / "who.csv").write_text(f"source,licence,kind\ncaf%E9,{licence},clip\n", encoding="utf-8")
+        assert call(folder, tmp_path / "out", "--identities", tmp_path / "who.csv", "--photos") == 0
+        (row,) = read_csv(tmp_path / "out" / "manifest.csv")
+        assert (row["source"], row["identity"], row["licence"]) == ("caf%E9.mp4", "caf-E9", "CC0")
+    (reject,) = read_csv(tmp_path / "out" / "rejects.csv")
+    assert reject["reason"] == "unreadable"
+    assert r"\udce9.png" in reject["detail"]
+
+
+def test_links_that_lead_back_are_walked_once(tmp_path: Path) -> None:
+    for index in range(12):  # as many ways through them as 2 to their number
+        (tmp_path / "in" / f"{index}").mkdir(parents=True)
+        (tmp_path / "in" / f"{index}" / "up").symlink_to("..")
+    (tmp_path / "in" / "a.mp4").touch()
+    assert [source.label for source in find_sources([tmp_path / "in"], tmp_path / "out")] == ["a.mp4"]
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "0.png").touch()
+    (pictures / "1.png").symlink_to("gone.png")
+    (source,) = find_sources([pictures], tmp_path / "out")
+    stamp = source.stamp
+    (pictures / "out").mkdir()  # where what comes of it may lie
+    assert source.stamp == stamp
+
+
+def test_a_table_of_identities_is_read_as_it_is_meant(tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    for text, message in (
+        ("source,license\na,CC0\n", "got the column 'license', expected licence: rename it"),
+        ("Source,identity\na,b\n", "got the column 'Source', expected source"),
+        ("source, identity\na,b\n", "got the column ' identity', expected identity"),
+        ("source,identity,identity\na,b,c\n", "got the column identity twice"),
+        ("source,licence\na,CC BY, 4.0\n", r"got the cells \[' 4.0'\] behind the last column in the line of 'a'"),
+    ):
+        table.write_text(text, encoding="utf-8")
+        with pytest.raises(SourceError, match=message):
+            read_table_of_identities(table)
+    table.write_bytes('\ufeffsource,identity,notes\r\na,"Ann, B.",x\r\n,,\r\n\r\n'.encode())
+    assert {name: line.identity for name, line in read_table_of_identities(table).items()} == {"a": "Ann, B."}
+
+
+def test_a_full_disk_does_not_forget_by_which_rules(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copyfile(short / "a.mp4", tmp_path / "in" / "a.mp4")
+    assert call(tmp_path / "in", tmp_path / "out") == 0
+    before = (tmp_path / "out" / ".prepare" / "rules.json").read_bytes()
+
+    def full(path: Path, *_: object, **__: object) -> int:
+        path.open("w").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(DataError, match="No space left"):
+            call(tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out" / ".prepare" / "rules.json").read_bytes() == before
+    assert call(tmp_path / "in", tmp_path / "out") == 0
 
 
 def test_the_licence_of_the_table_reaches_the_dataset(short: Path, tmp_path: Path) -> None:
