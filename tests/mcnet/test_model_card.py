@@ -86,7 +86,10 @@ def test_garbage_beside_a_model_is_no_card(card: str, tmp_path: Path) -> None:
     assert read_card(path).evaluation is None
 
 
-@pytest.mark.parametrize("figures", [None, [], {"l1_of_copying": "good"}, {"l1_of_copying": True}, {"other": 1.0}])
+@pytest.mark.parametrize(
+    "figures",
+    [None, [], {"l1_of_copying": "good"}, {"l1_of_copying": True}, {"other": 1.0}, {"l1_of_copying": 10**400}],
+)
 def test_figures_that_are_none_are_left_out(figures: object, tmp_path: Path) -> None:
     assert read_card(written(tmp_path / "a.safetensors", evaluation={"figures": figures})).evaluation is None
     assert read_card(written(tmp_path / "a.safetensors", evaluation=figures)).evaluation is None
