@@ -346,8 +346,11 @@ def pack(folder: Path, out: Path) -> PackReport:
         What was packed. Clips that cannot be decoded, or are not what the table says, are left out and listed.
 
     Raises:
-        DataError: the folder holds no clips, or none of them can be used, or the disk is full.
+        DataError: the folder holds no clips, or none of them can be used, or the disk is full; or `out` is itself a
+            folder of clips, whose landmarks would be lost.
     """
+    if (out / "clips.json").exists():
+        raise DataError(f"cannot pack into {out}: it is a folder of clips; choose an empty folder, or a new name")
     table = read_table(folder / "clips.json", CLIPS_FORMAT)
     landmarks = read_landmarks(folder / "landmarks.npz")
     total = sum(clip.frames for clip in table.clips)
@@ -356,6 +359,7 @@ def pack(folder: Path, out: Path) -> PackReport:
     out.mkdir(parents=True, exist_ok=True)
     # The table is what makes it a dataset: removed first and written last, so that half of one is never opened.
     (out / "dataset.json").unlink(missing_ok=True)
+    (out / "frames.u8").unlink(missing_ok=True)  # not written over: whoever still learns from it keeps what it opened
     needed, free = total * table.size_px**2 * 3, shutil.disk_usage(out).free
     if needed > free:
         raise DataError(f"cannot pack into {out}: {needed >> 20} MiB are needed, {free >> 20} MiB are free")
@@ -363,22 +367,27 @@ def pack(folder: Path, out: Path) -> PackReport:
     kept: list[NDArray[np.int64]] = []
     skipped: list[str] = []
     first = 0
-    with (out / "frames.u8").open("wb") as file:
-        for clip, frames in _decoded(folder, table):
-            rows = np.arange(first, first + clip.frames)
-            first += clip.frames
-            if isinstance(frames, DataError):
-                skipped.append(str(frames))
-                _log.warning("left out: %s", frames)
-                continue
-            file.write(frames.tobytes())
-            packed.append(clip)
-            kept.append(rows)
-    if not packed:
-        raise DataError(f"none of the {len(table.clips)} clips of {folder} can be used; the first: {skipped[0]}")
-    rows = np.concatenate(kept)
-    write_landmarks(out / "landmarks.npz", landmarks.rows(rows))
-    write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)))
+    try:
+        with (out / "frames.u8").open("wb") as file:
+            for clip, frames in _decoded(folder, table):
+                rows = np.arange(first, first + clip.frames)
+                first += clip.frames
+                if isinstance(frames, DataError):
+                    skipped.append(str(frames))
+                    _log.warning("left out: %s", frames)
+                    continue
+                file.write(frames.tobytes())
+                packed.append(clip)
+                kept.append(rows)
+        if not packed:
+            raise DataError(f"none of the {len(table.clips)} clips of {folder} can be used; the first: {skipped[0]}")
+        rows = np.concatenate(kept)
+        write_landmarks(out / "landmarks.npz", landmarks.rows(rows))
+        write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)))
+    except BaseException:  # they are large, and nobody reads them without their table
+        (out / "frames.u8").unlink(missing_ok=True)
+        (out / "dataset.json").unlink(missing_ok=True)
+        raise
     return PackReport(len(packed), len(rows), tuple(skipped))
 
 

@@ -1,6 +1,7 @@
 """Data layouts go round, and broken ones are refused in a sentence or left out and counted."""
 
 import dataclasses
+import errno
 import json
 import sys
 from pathlib import Path
@@ -152,6 +153,37 @@ def test_packing_again_is_spared_until_the_clips_change(clips_folder: Path, tmp_
     table["clips"][0]["identity"] = "zoe"
     (clips_folder / "clips.json").write_text(json.dumps(table), encoding="utf-8")
     assert open_or_pack(clips_folder, cache).fingerprint != first.fingerprint
+
+
+def test_a_folder_of_clips_is_not_packed_into(clips_folder: Path) -> None:
+    (clips_folder / "clips/a.mp4").write_bytes(b"")  # left out, and so would be its landmarks
+    before = {file: file.read_bytes() for file in clips_folder.rglob("*") if file.is_file()}
+    with pytest.raises(DataError, match="it is a folder of clips; choose an empty folder"):
+        pack(clips_folder, clips_folder)
+    assert {file: file.read_bytes() for file in clips_folder.rglob("*") if file.is_file()} == before
+
+
+def test_who_learns_from_a_dataset_keeps_it_when_it_is_packed_again(clips_folder: Path, tmp_path: Path) -> None:
+    pack(clips_folder, tmp_path / "packed")
+    opened = open_dataset(tmp_path / "packed")
+    before = opened.frames.copy()
+    (clips_folder / "clips/a.mp4").write_bytes(b"")  # so that it is a shorter one
+    pack(clips_folder, tmp_path / "packed")
+    assert len(open_dataset(tmp_path / "packed").frames) < len(before)
+    assert np.array_equal(opened.frames, before)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_packing_that_ends_early_leaves_no_frames(
+    error: BaseException, clips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(type(error)):
+        pack(clips_folder, tmp_path / "packed")
+    assert not (tmp_path / "packed" / "frames.u8").exists()
 
 
 def test_clips_that_cannot_be_used_are_left_out_and_counted(clips_folder: Path, tmp_path: Path) -> None:
