@@ -150,7 +150,7 @@ def _export(options: argparse.Namespace) -> int:
 
     read = {"RUN": options.run, "--figures": options.figures, "--sheet": options.sheet}
     inputs = {name: path for name, path in read.items() if path is not None}
-    if options.out.suffix == ".safetensors":
+    if options.out.suffix.lower() == ".safetensors":
         check_outputs({"OUT": options.out}, inputs)
     else:
         check_apart({"OUT": options.out}, inputs)

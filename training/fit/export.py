@@ -59,7 +59,7 @@ def export(
     path = run / CHECKPOINT if run.is_dir() else run
     if not path.is_file():
         raise StateError(f"{run} holds no {CHECKPOINT}: expected the folder of a run of `mcnet-train fit`")
-    as_folder = out.suffix != ".safetensors"
+    as_folder = out.suffix.lower() != ".safetensors"
     if as_folder:
         check_folder(out)
     state = load_state(path)
