@@ -7,6 +7,7 @@ import fcntl
 import gc
 import io
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -43,7 +44,7 @@ from training.fit.stores import LandmarkStore
 from training.landmarks import TRAINING_POINTS
 from training.prepare import clips as clips_module
 from training.prepare import command as prepare
-from training.prepare import progress, shards
+from training.prepare import progress, shards, workers
 from training.prepare.clips import ClipRules, Record, SourceTask, prepare_source
 from training.prepare.sources import (
     Identities,
@@ -483,6 +484,16 @@ def test_signals_end_all_processes_and_leave_no_halves(short: Path, tmp_path: Pa
     while (left := at_work(process.pid)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
+
+
+def test_a_process_whose_employer_is_gone_ends_quietly() -> None:
+    for task in ([], [1]):  # before a task, and with the answer to one
+        ours, theirs = multiprocessing.Pipe()
+        for number in task:
+            ours.send(number)
+        ours.close()
+        workers._serve(theirs, abs)
+        assert theirs.closed
 
 
 def test_a_process_that_dies_fails_its_task_only() -> None:
