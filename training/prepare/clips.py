@@ -14,6 +14,7 @@ What a source gives lies in a folder of its own, put in place in one step when i
 
 import contextlib
 import dataclasses
+import io
 import itertools
 import json
 import logging
@@ -258,7 +259,9 @@ def prepare_source(task: SourceTask) -> Record:
         record = dataclasses.replace(record, stamp=task.stamp, remarks=tuple(dict.fromkeys(remarks)))
         landmarks = [clip.landmarks for clip in found]
         empty = np.zeros((0, len(rules.points), 3), np.float16)
-        np.save(task.partial / LANDMARKS, np.concatenate([empty, *landmarks]))
+        stored = io.BytesIO()  # of a full disk NumPy tells the bytes alone
+        np.save(stored, np.concatenate([empty, *landmarks]))
+        (task.partial / LANDMARKS).write_bytes(stored.getbuffer())
         record.write(task.partial / RECORD)
         shutil.rmtree(task.done, ignore_errors=True)
         task.done.parent.mkdir(parents=True, exist_ok=True)
@@ -435,18 +438,18 @@ def _cut_out(source: Source, rules: ClipRules, found: list[_Found], folder: Path
     at_work: list[tuple[_Found, VideoWriter]] = []
     with contextlib.ExitStack() as stack:
         for index, rgb in enumerate(_open(source, rules.fps)[0]):
-            while waiting and waiting[-1].facts.start == index:
-                clip = waiting.pop()
-                writer = VideoWriter(_file_of(clip, rules, folder), rules.fps, size)
-                at_work.append((clip, stack.enter_context(writer)))
-            for clip, writer in list(at_work):
-                try:
+            try:
+                while waiting and waiting[-1].facts.start == index:
+                    clip = waiting.pop()
+                    writer = VideoWriter(_file_of(clip, rules, folder), rules.fps, size)
+                    at_work.append((clip, stack.enter_context(writer)))
+                for clip, writer in list(at_work):
                     writer.write(crop(rgb, clip.square, rules.size_px))
                     if writer.frame_count == clip.facts.frames:
                         writer.close()
                         at_work.remove((clip, writer))
-                except MediaError as error:
-                    raise WorkerError(str(error)) from error
+            except MediaError as error:
+                raise WorkerError(str(error)) from error
             if not waiting and not at_work:
                 return
     raise WorkerError(f"{source.path} has changed while it was read: call again when nobody writes to it")

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from assets import ROOT as ASSETS
 from mcnet.commands.status import INTERRUPTED
 from mcnet.media.crop import SIDE_PER_SIZE, SquareBox, crop, face_size_px
+from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
@@ -696,15 +698,41 @@ def test_a_second_call_at_the_same_time_is_refused(short: Path, tmp_path: Path) 
             call(short, tmp_path / "out")
 
 
-def test_a_full_disk_stops_with_one_sentence(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("place", "name", "error"),
+    [
+        (clips_module, "VideoWriter", MediaError("cannot write a clip: No space left on device")),
+        (VideoWriter, "write", MediaError("cannot write a clip: No space left on device")),
+    ],
+)
+def test_a_full_disk_stops_with_one_sentence(
+    place: object, name: str, error: Exception, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(place, name, full)
     with pytest.raises(DataError, match="No space left"):
         call(short, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.json"))
     assert not (tmp_path / "out" / ".prepare" / "done").exists()
+    assert not (tmp_path / "out" / ".prepare" / "partial").exists()
+    assert not (tmp_path / "out" / "rejects.csv").exists()  # no source counts as failed
+
+
+def test_landmarks_that_have_no_room_are_told(short: Path, tmp_path: Path) -> None:
+    assert call(short / "a.mp4", tmp_path / "whole") == 0
+    (landmarks,) = (tmp_path / "whole").rglob("landmarks.npy")
+    (clip,) = (tmp_path / "whole").rglob("*.mp4")
+    least = landmarks.stat().st_size - 1
+    assert clip.stat().st_size < least
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (least, before[1]))
+    try:
+        with pytest.raises(DataError, match="File too large"):  # not how many bytes, as NumPy has it
+            call(short / "a.mp4", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_slow_and_fast_videos_become_25_frames_a_second(tmp_path: Path, grid: Frames) -> None:
