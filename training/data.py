@@ -42,6 +42,8 @@ from mcnet.errors import UserError
 PACKED_FORMAT = "mcnet-frames/2"
 CLIPS_FORMAT = "mcnet-clips/2"
 _READ_AS_WELL = {PACKED_FORMAT: "mcnet-frames/1", CLIPS_FORMAT: "mcnet-clips/1"}
+FILES = ("dataset.json", "clips.json", "frames.u8", "landmarks.npz")
+"""What a dataset or a folder of clips has, besides the clips."""
 CLIP, PHOTOS = "clip", "photos"
 """The kinds of clips: consecutive frames (or one still), and photographs of one person, in no order, cut by one box."""
 NO_LICENCE = "not stated"
