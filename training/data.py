@@ -44,6 +44,8 @@ CLIPS_FORMAT = "mcnet-clips/2"
 _READ_AS_WELL = {PACKED_FORMAT: "mcnet-frames/1", CLIPS_FORMAT: "mcnet-clips/1"}
 FILES = ("dataset.json", "clips.json", "frames.u8", "landmarks.npz")
 """What a dataset or a folder of clips has, besides the clips."""
+PNG_PATTERN = "%06d.png"
+"""The name of a clip that is a folder of PNGs, behind that folder: what FFmpeg and OpenCV take for its frames."""
 CLIP, PHOTOS = "clip", "photos"
 """The kinds of clips: consecutive frames (or one still), and photographs of one person, in no order, cut by one box."""
 NO_LICENCE = "not stated"

@@ -664,6 +664,8 @@ def test_shards_hold_everything_and_become_a_folder_of_clips_again(prepared: Pat
     assert {"clips.json", "landmarks.npz"} < set(after)
     with pytest.raises(DataError, match="already holds"):
         shards.unshard([str(written[0])], tmp_path / "back")
+    with pytest.raises(DataError, match=r"name the clip .* twice: expected those of one dataset, each once"):
+        shards.unshard([str(written[0]), str(written[0])], tmp_path / "twice")
     (tmp_path / "bad.tar").write_bytes(b"no tar" * 500)
     with pytest.raises(DataError, match="cannot read the shards"):
         shards.unshard([str(tmp_path / "bad.tar")], tmp_path / "bad")
