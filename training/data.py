@@ -28,8 +28,8 @@ import logging
 import os
 import shutil
 import zipfile
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.errors import UserError
+from mcnet.mesh_points import MESH_SIZE
 
 PACKED_FORMAT = "mcnet-frames/2"
 CLIPS_FORMAT = "mcnet-clips/2"
@@ -154,6 +155,7 @@ def open_dataset(folder: Path) -> Dataset:
     if size != int(np.prod(shape, dtype=np.int64)):
         raise DataError(f"{path}: got {size} bytes, expected {np.prod(shape)} for {total} frames; pack it again")
     frames = np.memmap(path, np.uint8, "r", shape=shape)
+    _tell_of_mixed_splits(folder / "dataset.json", table.clips)
     landmarks = read_landmarks(folder / "landmarks.npz")
     if len(landmarks.valid) != total:
         raise DataError(
@@ -173,7 +175,7 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path.parent} holds no {path.name}: expected a dataset, see training/data.py") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     found = values.get("format") if isinstance(values, dict) else None
     if found not in accepted:
@@ -189,7 +191,24 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
         raise DataError(f"{path}: clip {strange[0].file} is of kind {strange[0].kind!r}, expected {CLIP} or {PHOTOS}")
     if short := [clip.file for clip in clips if clip.frames < 1]:
         raise DataError(f"{path}: clip {short[0]} has no frames, expected at least one")
+    listed = Counter(clip.file for clip in clips)
+    if expected_format == CLIPS_FORMAT and (twice := [file for file, count in listed.items() if count > 1]):
+        raise DataError(f"{path}: the clip {twice[0]} is listed twice, expected each once")
     return table
+
+
+def _tell_of_mixed_splits(path: Path, clips: Iterable[Clip]) -> None:
+    """Tell of people who are learned from and held out as well."""
+    splits: dict[str, set[str]] = {}
+    for clip in clips:
+        splits.setdefault(clip.identity, set()).add(clip.split)
+    if mixed := [identity for identity, of in splits.items() if len(of) > 1]:
+        _log.warning(
+            "%s has people in several splits, such as %s in %s: what is measured of them tells nothing of new faces",
+            path,
+            mixed[0],
+            " and ".join(sorted(splits[mixed[0]])),
+        )
 
 
 def clip_of(row: Mapping[str, Any]) -> Clip:
@@ -233,7 +252,16 @@ def read_landmarks(path: Path) -> Landmarks:
         raise DataError(f"{path}: got landmarks of shape {landmarks.shape}, expected {expected}")
     if depth is not None and depth.shape != expected[:2]:
         raise DataError(f"{path}: got depths of shape {depth.shape}, expected {expected[:2]}")
-    return Landmarks(points.astype(np.int64), landmarks.astype(np.float16), valid.astype(bool), depth)
+    points, valid = points.astype(np.int64), valid.astype(bool)
+    if len(points) and not (points[0] >= 0 and points[-1] < MESH_SIZE and (np.diff(points) > 0).all()):
+        raise DataError(f"{path}: got the mesh points {points[:5].tolist()}..., expected some of {MESH_SIZE}, rising")
+    looked_at = np.abs(landmarks[valid][:_LOOKED_AT].astype(np.float32))
+    if (middle := float(np.median(looked_at)) if looked_at.size else 0.0) > _FARTHEST:
+        raise DataError(
+            f"{path}: got landmarks at {middle:.0f}, expected shares of the picture's width and height, from 0 to 1: "
+            "divide them by its size"
+        )
+    return Landmarks(points, landmarks.astype(np.float16), valid, depth)
 
 
 def write_landmarks(path: Path, landmarks: Landmarks, *, small: bool = False) -> None:
@@ -253,6 +281,10 @@ def write_landmarks(path: Path, landmarks: Landmarks, *, small: bool = False) ->
     np.savez_compressed(path, **arrays)
 
 
+_LOOKED_AT = 1000
+"""Frames whose landmarks are looked at for their unit."""
+_FARTHEST = 4.0
+"""Where half of a face's landmarks cannot lie, in the picture's side."""
 _UNITS = 8192
 """Of differences, in the picture's side: a thirtieth of a pixel of 256."""
 

@@ -4,7 +4,9 @@ import dataclasses
 import errno
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pillow_heif
@@ -31,6 +33,7 @@ from training.data import (
     open_or_pack,
     pack,
     read_landmarks,
+    read_table,
     write_landmarks,
     write_table,
 )
@@ -210,6 +213,12 @@ def test_a_clip_of_other_length_or_size_is_left_out(clips_folder: Path, tmp_path
     assert "got frames of 64x64, expected 128x128" in report.skipped[1]
 
 
+def relabelled(folder: Path, **changes: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    arrays = read_landmarks(folder / "landmarks.npz")._asdict()
+    del arrays["depth"]
+    np.savez(folder / "landmarks.npz", **(arrays | {name: change(arrays[name]) for name, change in changes.items()}))
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -221,6 +230,19 @@ def test_a_clip_of_other_length_or_size_is_left_out(clips_folder: Path, tmp_path
                 (folder / "dataset.json").read_text(encoding="utf-8").replace('"clip"', '"film"'), encoding="utf-8"
             ),
             "clip a is of kind 'film', expected clip or photos",
+        ),
+        (lambda folder: (folder / "dataset.json").write_text("[" * 100_000, encoding="utf-8"), "cannot be read"),
+        (
+            lambda folder: relabelled(folder, points=lambda points: points[::-1]),
+            "got the mesh points .*, expected some",
+        ),
+        (
+            lambda folder: relabelled(folder, points=lambda points: points + 9000),
+            "got the mesh points .*, expected some",
+        ),
+        (
+            lambda folder: relabelled(folder, landmarks=lambda places: places * SIZE_PX),
+            "expected shares of the picture's width and height, from 0 to 1: divide",
         ),
         (lambda folder: (folder / "landmarks.npz").unlink(), "landmarks are part of a dataset"),
         (lambda folder: (folder / "landmarks.npz").write_bytes(b"PK\x03\x04"), "may be truncated"),
@@ -234,6 +256,23 @@ def test_a_broken_dataset_is_refused(break_it: object, message: str, tmp_path: P
     break_it(folder)
     with pytest.raises(DataError, match=message):
         open_or_pack(folder, tmp_path / "cache")
+
+
+def test_a_clip_that_is_listed_twice_is_told(clips_folder: Path, tmp_path: Path) -> None:
+    table = read_table(clips_folder / "clips.json", CLIPS_FORMAT)
+    write_table(clips_folder / "clips.json", CLIPS_FORMAT, ClipTable(table.size_px, (*table.clips, table.clips[0])))
+    with pytest.raises(DataError, match=r"the clip clips/a\.mp4 is listed twice, expected each once"):
+        pack(clips_folder, tmp_path / "packed")
+
+
+def test_people_on_both_sides_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sides = (("ann", "train"), ("ann", "test"), ("ben", "train"))
+    clips = [Clip(f"{number}", who, split, 2) for number, (who, split) in enumerate(sides)]
+    open_dataset(write_dataset(tmp_path / "d", clips))
+    assert "people in several splits, such as ann in test and train" in caplog.text
+    caplog.clear()
+    open_dataset(write_dataset(tmp_path / "e", clips[1:]))
+    assert not caplog.text
 
 
 def test_missing_landmarks_and_points(tmp_path: Path) -> None:
