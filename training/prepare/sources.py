@@ -386,7 +386,7 @@ def read_table_of_identities(path: Path) -> dict[str, Statement]:
     _check_columns(path, reader.fieldnames or ())
     table: dict[str, Statement] = {}
     for row in rows:
-        if surplus := row.get(None):  # type: ignore[call-overload] # as DictReader calls what has no column
+        if surplus := row.get(None):  # as DictReader calls what has no column
             raise SourceError(
                 f"{path}: got the cells {surplus} behind the last column in the line of {row.get('source')!r}, "
                 'expected as many cells as columns: a text with commas stands in quotes, as "CC BY, 4.0"'
