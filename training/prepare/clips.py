@@ -249,10 +249,12 @@ def prepare_source(task: SourceTask) -> Record:
         with _warnings_kept() as remarks:
             if source.pack is None:
                 found, record = _look(source, rules, task.note)
+                _see_that_it_is_there(source)
                 if found:
                     _cut_out(source, rules, found, task.partial / "clips")
             else:
                 photographs, record = _look_at_photographs(source, source.pack.pictures, rules)
+                _see_that_it_is_there(source)
                 found = [] if photographs is None else [photographs.clip]
                 if photographs is not None:
                     _cut_out_photographs(photographs, rules, task.partial / "clips")
@@ -272,6 +274,21 @@ def prepare_source(task: SourceTask) -> Record:
         shutil.rmtree(task.partial, ignore_errors=True)
         task.note.unlink(missing_ok=True)
     return record
+
+
+def _see_that_it_is_there(source: Source) -> None:
+    """Tell a source that cannot be read from one that is away, as a drive may be: that would count as done for good.
+
+    Raises:
+        WorkerError: it is away.
+    """
+    try:
+        _ = source.stamp
+    except OSError as error:
+        raise WorkerError(
+            f"{error.filename or source.path} cannot be reached any more ({error.strerror or error}): see that its "
+            "drive is there, and that nobody takes it away meanwhile; the same call goes on"
+        ) from error
 
 
 def _look(source: Source, rules: ClipRules, note: Path) -> tuple[list[_Found], Record]:

@@ -722,6 +722,38 @@ def test_a_full_disk_stops_with_one_sentence(
     assert not (tmp_path / "out" / "rejects.csv").exists()  # no source counts as failed
 
 
+@pytest.mark.parametrize("photographs", [False, True])
+def test_a_source_that_is_away_is_not_done(
+    photographs: bool, short: Path, tmp_path: Path, grid: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, away = tmp_path / "drive", tmp_path / "unplugged"
+    folder.mkdir()
+    if photographs:
+        for number in range(3):
+            write_rgb(folder / f"{number}.png", grid[number])
+    else:
+        shutil.copyfile(short / "a.mp4", folder / "a.mp4")
+    options = ("--test-share", 0, *(["--photos"] if photographs else []))
+
+    def unplug(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(*arguments: Any, **named: Any) -> Any:
+            if folder.exists():
+                folder.rename(away)
+            return read(*arguments, **named)
+
+        return reading
+
+    with monkeypatch.context() as patch:
+        for name in ("open_driving", "read_rgb"):
+            patch.setattr(clips_module, name, unplug(getattr(clips_module, name)))
+        with pytest.raises(DataError, match=r"cannot be reached any more .*: see that its drive is there"):
+            call(folder, tmp_path / "out", *options)
+    away.rename(folder)
+    assert call(folder, tmp_path / "out", *options) == 0
+    (row,) = read_csv(tmp_path / "out" / "manifest.csv")
+    assert int(row["frames"]) >= 3
+
+
 def test_landmarks_that_have_no_room_are_told(short: Path, tmp_path: Path) -> None:
     assert call(short / "a.mp4", tmp_path / "whole") == 0
     (landmarks,) = (tmp_path / "whole").rglob("landmarks.npy")
