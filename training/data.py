@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.errors import UserError
+from mcnet.files import alone_in
 from mcnet.mesh_points import MESH_SIZE
 
 PACKED_FORMAT = "mcnet-frames/2"
@@ -474,8 +475,10 @@ def open_or_pack(path: Path, cache: Path) -> Dataset:
         raise DataError(f"{path} is no dataset: got neither dataset.json nor clips.json, expected one of them")
     stamp = hashlib.sha256((path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()).hexdigest()
     mark = cache / "packed_from"
-    if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and (cache / "dataset.json").is_file()):
-        report = pack(path, cache)
-        _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)
-        mark.write_text(stamp, encoding="utf-8")
-    return open_dataset(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    with alone_in(cache):  # another run may have the same cache: it waits, and finds what was packed
+        if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and (cache / "dataset.json").is_file()):
+            report = pack(path, cache)
+            _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)
+            mark.write_text(stamp, encoding="utf-8")
+        return open_dataset(cache)

@@ -4,7 +4,9 @@ import dataclasses
 import errno
 import json
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import training.data
 from mcnet.media.crop import SHIFT_PER_SIZE, SIDE_PER_SIZE
 from mcnet.media.faces import Face
 from mcnet.mesh_points import MESH_SIZE
@@ -28,6 +31,7 @@ from training.data import (
     DataError,
     Dataset,
     Landmarks,
+    PackReport,
     decode,
     open_dataset,
     open_or_pack,
@@ -174,6 +178,24 @@ def test_who_learns_from_a_dataset_keeps_it_when_it_is_packed_again(clips_folder
     pack(clips_folder, tmp_path / "packed")
     assert len(open_dataset(tmp_path / "packed").frames) < len(before)
     assert np.array_equal(opened.frames, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody waits there")
+def test_two_runs_with_one_cache_pack_it_once(
+    clips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[Path] = []
+
+    def slowly(folder: Path, out: Path) -> PackReport:
+        packed.append(out)
+        time.sleep(0.3)  # for the other one to come by
+        return pack(folder, out)
+
+    monkeypatch.setattr(training.data, "pack", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: open_or_pack(clips_folder, tmp_path / "cache"), range(2)))
+    assert packed == [tmp_path / "cache"]
+    assert np.array_equal(both[0].frames, both[1].frames)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
