@@ -129,3 +129,23 @@ def test_what_a_launcher_has_not_said_is_told(
             monkeypatch.setenv(name, str(taken.getsockname()[1]) if value == "taken" else value)
         with pytest.raises(LauncherError, match=message):
             Processes(on_gpu=False)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(heads: Path, tmp_path: Path) -> None:
+    kill = (
+        "import os, sys; from pathlib import Path; from mcnet.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as partial:\n    partial.write_bytes(b'half'); os._exit(9)"
+    )
+    for name in (CHECKPOINT, "latest.safetensors", "stats.jsonl"):
+        subprocess.run([sys.executable, "-c", kill, str(tmp_path / name)], check=False, timeout=60)
+    assert len(list(tmp_path.glob(".*.partial"))) == 3
+    (tmp_path / ".mine.partial").touch()
+    config = tiny_config(heads, motion={"steps": 1}, full={"steps": 0})
+    claim = Claim.beside(tmp_path / CHECKPOINT)
+    assert claim.take()
+    with pytest.raises(FitError, match="at work"):
+        fit(config, tmp_path)  # while another one may be writing it
+    claim.release()
+    assert len(list(tmp_path.glob(".*.partial"))) == 4
+    fit(config, tmp_path)
+    assert [path.name for path in tmp_path.glob(".*")] == [".mine.partial"]
