@@ -75,7 +75,7 @@ def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelIn
         CheckpointError: the suffix is another, the place cannot be written, or a weight is not finite.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         raise CheckpointError(f"cannot write a model to {path}: got suffix {path.suffix!r}, expected .safetensors")
     weights = {key: value.detach().cpu() for key, value in model.state_dict().items() if not is_counter(key)}
     refuse_not_finite(weights, "the model to write")

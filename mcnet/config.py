@@ -106,6 +106,8 @@ class McnetConfig:
 
     def __post_init__(self) -> None:
         levels = len(self.encoder_widths)
+        for name, sizes in self._sizes():
+            _require(max(sizes, default=0) <= _MOST, name, max(sizes, default=0), phrase("at most {most}", most=_MOST))
         for name, values in (("encoder_widths", self.encoder_widths), ("decoder_widths", self.decoder_widths)):
             _require(all(value >= 1 for value in values), name, values, phrase("widths of at least {least}", least=1))
         _require(self.num_keypoints >= 3, "num_keypoints", self.num_keypoints, phrase("at least {least}", least=3))
@@ -134,6 +136,18 @@ class McnetConfig:
             "output_kernel",
             self.output_kernel,
             phrase("an odd number"),
+        )
+        _require(
+            max(self.resblocks) <= _MOST_RESBLOCKS,
+            "resblocks",
+            max(self.resblocks),
+            phrase("at most {most}", most=_MOST_RESBLOCKS),
+        )
+        _require(
+            self.level_sizes_px[0] > 0,
+            "encoder_widths",
+            levels,
+            phrase("at most {most}", most=self.size_px.bit_length()),
         )
         for name, hourglass in (
             ("keypoint_hourglass", self.keypoint_hourglass),
@@ -182,6 +196,25 @@ class McnetConfig:
                 getattr(memory, name) >= 1, f"memory.{name}", getattr(memory, name), phrase("at least {least}", least=1)
             )
 
+    def _sizes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """What is counted or measured, by name: a file may say anything."""
+        hourglasses = (
+            (name, (hourglass.width, hourglass.max_width))
+            for name, hourglass in (
+                ("keypoint_hourglass", self.keypoint_hourglass),
+                ("motion_hourglass", self.motion_hourglass),
+            )
+        )
+        memory = self.memory
+        return [
+            ("num_keypoints", (self.num_keypoints,)),
+            ("encoder_widths", self.encoder_widths),
+            ("decoder_widths", self.decoder_widths),
+            ("output_kernel", (self.output_kernel,)),
+            *hourglasses,
+            ("memory", (memory.channels, memory.size, memory.parallel_kernels, memory.code_hidden)),
+        ]
+
     @property
     def level_sizes_px(self) -> tuple[int, ...]:
         """Side of the decoder's maps, lowest first; the last is the picture's own."""
@@ -228,6 +261,9 @@ class McnetConfig:
         return config
 
 
+_MOST = 1 << 16
+"""Of channels, keypoints and the like: far more than any network has."""
+_MOST_RESBLOCKS = 64
 _KERNELS = range(1, MOTION_SIZE_PX, 2)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import itertools
 import logging
 import os
@@ -188,9 +189,22 @@ def scratch_beside(path: Path, suffix: str = "") -> Path:
             fail for what is added to it.
         suffix: of the scratch name, where what writes goes by it.
     """
-    number = zlib.crc32(os.fsencode(path.name))
     writer = f"{os.getpid()}-{threading.get_native_id()}"
-    return path.with_name(f".{_start_of(path.name, _SCRATCH_BYTES)}.{number:08x}.{writer}.partial{suffix}")
+    return path.with_name(f"{_scratch_begins(path)}{writer}.partial{suffix}")
+
+
+def _scratch_begins(path: Path) -> str:
+    return f".{_start_of(path.name, _SCRATCH_BYTES)}.{zlib.crc32(os.fsencode(path.name)):08x}."
+
+
+def remove_left_scratch(path: Path) -> None:
+    """Remove what processes that were killed left of what was to take a file's place (`replacing`). To be called by who
+    knows that nobody is writing it.
+    """
+    place = real_place(path)
+    for left in place.parent.glob(f"{glob.escape(_scratch_begins(place))}*.partial"):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def try_beside(path: Path) -> None:

@@ -7,6 +7,7 @@ still learns has `latest.safetensors` instead. Nothing here reads a weight or ne
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ FIGURES = ("l1_of_copying", "akd_of_copying", "mouth_correlation", "lids_correla
 """The figures of `mcnet-train evaluate` that a card has, of the method that people get."""
 _MOST_HEADER_BYTES = 100_000_000  # what safetensors itself accepts
 _LICENCES_NAMED = 3
+_LONGEST_TEXT = 1000
 
 
 class CardError(UserError, ValueError):
@@ -169,7 +171,7 @@ def read_card(path: Path, *, bundled: bool = False) -> ModelCard:
     try:
         config = McnetConfig.from_dict(_object(json.loads(metadata["config"])))
         training = _object(json.loads(metadata["training"]))
-        name, content_hash = str(metadata["name"]), str(metadata["content_hash"])
+        name, content_hash = fit_to_show(str(metadata["name"])), str(metadata["content_hash"])
         parameters = sum(math.prod(tensor["shape"]) for tensor in header.values())
     except (ConfigError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CardError(
@@ -197,13 +199,23 @@ def read_card(path: Path, *, bundled: bool = False) -> ModelCard:
     )
 
 
+def fit_to_show(text: str) -> str:
+    """What a file says of itself, as a terminal or a window may show it: a line, without codes that would steer them,
+    and not all of a long one.
+    """
+    shown = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(shown.split())
+    )
+
+
 def licence_of(training: Mapping[str, Any]) -> str:
     """The licences of the data, as `fit` notes them; "" where nothing was stated."""
     data = training.get("data")
     licences = data.get("licences") if isinstance(data, Mapping) else None
     if not isinstance(licences, Mapping):
         return ""
-    stated = [str(licence) for licence in licences if licence != "not stated"]
+    stated = [fit_to_show(str(licence)) for licence in licences if licence != "not stated"]
     if not stated:
         return ""
     more = len(stated) - _LICENCES_NAMED
@@ -304,7 +316,7 @@ def _evaluation(values: object) -> Evaluation | None:
     figures = {
         name: float(value)
         for name, value in values["figures"].items()
-        if name in FIGURES and type(value) in (int, float) and math.isfinite(value)
+        if name in FIGURES and type(value) in (int, float) and abs(value) <= sys.float_info.max  # so is no NaN
     }
     if not figures:
         return None
@@ -320,4 +332,4 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return fit_to_show(value) if isinstance(value, str) else ""

@@ -18,7 +18,7 @@ from mcnet.arrays import Array, Keypoints
 from mcnet.config import ConfigError, McnetConfig, range_names
 from mcnet.errors import UserError
 from mcnet.mesh_points import MESH_SIZE
-from mcnet.model_card import FORMAT, CardError
+from mcnet.model_card import FORMAT, CardError, fit_to_show
 from mcnet.model_card import model_file as file_in_folder
 from mcnet.phrases import listed, phrase
 from mcnet.pose import (
@@ -273,7 +273,8 @@ class ModelFile:
         try:
             config = McnetConfig.from_dict(_table(metadata, "config"))
             ranges = _ranges(metadata, config)
-            info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"), ranges)
+            name = fit_to_show(metadata["name"])
+            info = ModelInfo(name, metadata["content_hash"], _table(metadata, "training"), ranges)
             _ = info.linear_jacobians  # which a file may have got wrong
         except (ConfigError, KeyError, ValueError, RecursionError) as error:
             raise CheckpointError(

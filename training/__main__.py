@@ -13,7 +13,7 @@ import mcnet
 from mcnet.commands.arguments import number, whole_number
 from mcnet.commands.outputs import check_apart, check_outputs
 from mcnet.config import ConfigError
-from mcnet.errors import UserError
+from mcnet.errors import UserError, is_out_of_memory
 from mcnet.streams import steady_streams
 from training.ablate import command as ablate
 from training.data import pack
@@ -42,6 +42,21 @@ def tell_mistakes(run: Callable[[], int]) -> int:
     except OSError as error:
         sys.stderr.write(f"mcnet-train: {error}; what was saved before is kept\n")
         return 2
+    except Exception as error:
+        if not _lacks_memory(error):
+            raise
+        logging.getLogger(__name__).debug("from where it came", exc_info=True)
+        sys.stderr.write(
+            "mcnet-train: there is not enough memory: close other programs, or take smaller batches (such as --set "
+            "full.batch=2 of fit) or a smaller network; what was saved before is kept\n"
+        )
+        return 2
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether there was no memory, or none on the GPU. Torch tells the former by its text alone."""
+    torchs = isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
+    return torchs or is_out_of_memory(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -135,7 +150,7 @@ def _export(options: argparse.Namespace) -> int:
 
     read = {"RUN": options.run, "--figures": options.figures, "--sheet": options.sheet}
     inputs = {name: path for name, path in read.items() if path is not None}
-    if options.out.suffix == ".safetensors":
+    if options.out.suffix.lower() == ".safetensors":
         check_outputs({"OUT": options.out}, inputs)
     else:
         check_apart({"OUT": options.out}, inputs)

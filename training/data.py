@@ -28,8 +28,8 @@ import logging
 import os
 import shutil
 import zipfile
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,10 +38,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.errors import UserError
+from mcnet.files import alone_in
+from mcnet.mesh_points import MESH_SIZE
 
 PACKED_FORMAT = "mcnet-frames/2"
 CLIPS_FORMAT = "mcnet-clips/2"
 _READ_AS_WELL = {PACKED_FORMAT: "mcnet-frames/1", CLIPS_FORMAT: "mcnet-clips/1"}
+FILES = ("dataset.json", "clips.json", "frames.u8", "landmarks.npz")
+"""What a dataset or a folder of clips has, besides the clips."""
+PNG_PATTERN = "%06d.png"
+"""The name of a clip that is a folder of PNGs, behind that folder: what FFmpeg and OpenCV take for its frames."""
 CLIP, PHOTOS = "clip", "photos"
 """The kinds of clips: consecutive frames (or one still), and photographs of one person, in no order, cut by one box."""
 NO_LICENCE = "not stated"
@@ -150,6 +156,7 @@ def open_dataset(folder: Path) -> Dataset:
     if size != int(np.prod(shape, dtype=np.int64)):
         raise DataError(f"{path}: got {size} bytes, expected {np.prod(shape)} for {total} frames; pack it again")
     frames = np.memmap(path, np.uint8, "r", shape=shape)
+    _tell_of_mixed_splits(folder / "dataset.json", table.clips)
     landmarks = read_landmarks(folder / "landmarks.npz")
     if len(landmarks.valid) != total:
         raise DataError(
@@ -169,7 +176,7 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path.parent} holds no {path.name}: expected a dataset, see training/data.py") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     found = values.get("format") if isinstance(values, dict) else None
     if found not in accepted:
@@ -185,7 +192,24 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
         raise DataError(f"{path}: clip {strange[0].file} is of kind {strange[0].kind!r}, expected {CLIP} or {PHOTOS}")
     if short := [clip.file for clip in clips if clip.frames < 1]:
         raise DataError(f"{path}: clip {short[0]} has no frames, expected at least one")
+    listed = Counter(clip.file for clip in clips)
+    if expected_format == CLIPS_FORMAT and (twice := [file for file, count in listed.items() if count > 1]):
+        raise DataError(f"{path}: the clip {twice[0]} is listed twice, expected each once")
     return table
+
+
+def _tell_of_mixed_splits(path: Path, clips: Iterable[Clip]) -> None:
+    """Tell of people who are learned from and held out as well."""
+    splits: dict[str, set[str]] = {}
+    for clip in clips:
+        splits.setdefault(clip.identity, set()).add(clip.split)
+    if mixed := [identity for identity, of in splits.items() if len(of) > 1]:
+        _log.warning(
+            "%s has people in several splits, such as %s in %s: what is measured of them tells nothing of new faces",
+            path,
+            mixed[0],
+            " and ".join(sorted(splits[mixed[0]])),
+        )
 
 
 def clip_of(row: Mapping[str, Any]) -> Clip:
@@ -229,7 +253,16 @@ def read_landmarks(path: Path) -> Landmarks:
         raise DataError(f"{path}: got landmarks of shape {landmarks.shape}, expected {expected}")
     if depth is not None and depth.shape != expected[:2]:
         raise DataError(f"{path}: got depths of shape {depth.shape}, expected {expected[:2]}")
-    return Landmarks(points.astype(np.int64), landmarks.astype(np.float16), valid.astype(bool), depth)
+    points, valid = points.astype(np.int64), valid.astype(bool)
+    if len(points) and not (points[0] >= 0 and points[-1] < MESH_SIZE and (np.diff(points) > 0).all()):
+        raise DataError(f"{path}: got the mesh points {points[:5].tolist()}..., expected some of {MESH_SIZE}, rising")
+    looked_at = np.abs(landmarks[valid][:_LOOKED_AT].astype(np.float32))
+    if (middle := float(np.median(looked_at)) if looked_at.size else 0.0) > _FARTHEST:
+        raise DataError(
+            f"{path}: got landmarks at {middle:.0f}, expected shares of the picture's width and height, from 0 to 1: "
+            "divide them by its size"
+        )
+    return Landmarks(points, landmarks.astype(np.float16), valid, depth)
 
 
 def write_landmarks(path: Path, landmarks: Landmarks, *, small: bool = False) -> None:
@@ -249,6 +282,10 @@ def write_landmarks(path: Path, landmarks: Landmarks, *, small: bool = False) ->
     np.savez_compressed(path, **arrays)
 
 
+_LOOKED_AT = 1000
+"""Frames whose landmarks are looked at for their unit."""
+_FARTHEST = 4.0
+"""Where half of a face's landmarks cannot lie, in the picture's side."""
 _UNITS = 8192
 """Of differences, in the picture's side: a thirtieth of a pixel of 256."""
 
@@ -346,8 +383,11 @@ def pack(folder: Path, out: Path) -> PackReport:
         What was packed. Clips that cannot be decoded, or are not what the table says, are left out and listed.
 
     Raises:
-        DataError: the folder holds no clips, or none of them can be used, or the disk is full.
+        DataError: the folder holds no clips, or none of them can be used, or the disk is full; or `out` is itself a
+            folder of clips, whose landmarks would be lost.
     """
+    if (out / "clips.json").exists():
+        raise DataError(f"cannot pack into {out}: it is a folder of clips; choose an empty folder, or a new name")
     table = read_table(folder / "clips.json", CLIPS_FORMAT)
     landmarks = read_landmarks(folder / "landmarks.npz")
     total = sum(clip.frames for clip in table.clips)
@@ -356,6 +396,7 @@ def pack(folder: Path, out: Path) -> PackReport:
     out.mkdir(parents=True, exist_ok=True)
     # The table is what makes it a dataset: removed first and written last, so that half of one is never opened.
     (out / "dataset.json").unlink(missing_ok=True)
+    (out / "frames.u8").unlink(missing_ok=True)  # not written over: whoever still learns from it keeps what it opened
     needed, free = total * table.size_px**2 * 3, shutil.disk_usage(out).free
     if needed > free:
         raise DataError(f"cannot pack into {out}: {needed >> 20} MiB are needed, {free >> 20} MiB are free")
@@ -363,22 +404,27 @@ def pack(folder: Path, out: Path) -> PackReport:
     kept: list[NDArray[np.int64]] = []
     skipped: list[str] = []
     first = 0
-    with (out / "frames.u8").open("wb") as file:
-        for clip, frames in _decoded(folder, table):
-            rows = np.arange(first, first + clip.frames)
-            first += clip.frames
-            if isinstance(frames, DataError):
-                skipped.append(str(frames))
-                _log.warning("left out: %s", frames)
-                continue
-            file.write(frames.tobytes())
-            packed.append(clip)
-            kept.append(rows)
-    if not packed:
-        raise DataError(f"none of the {len(table.clips)} clips of {folder} can be used; the first: {skipped[0]}")
-    rows = np.concatenate(kept)
-    write_landmarks(out / "landmarks.npz", landmarks.rows(rows))
-    write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)))
+    try:
+        with (out / "frames.u8").open("wb") as file:
+            for clip, frames in _decoded(folder, table):
+                rows = np.arange(first, first + clip.frames)
+                first += clip.frames
+                if isinstance(frames, DataError):
+                    skipped.append(str(frames))
+                    _log.warning("left out: %s", frames)
+                    continue
+                file.write(frames.tobytes())
+                packed.append(clip)
+                kept.append(rows)
+        if not packed:
+            raise DataError(f"none of the {len(table.clips)} clips of {folder} can be used; the first: {skipped[0]}")
+        rows = np.concatenate(kept)
+        write_landmarks(out / "landmarks.npz", landmarks.rows(rows))
+        write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)))
+    except BaseException:  # they are large, and nobody reads them without their table
+        (out / "frames.u8").unlink(missing_ok=True)
+        (out / "dataset.json").unlink(missing_ok=True)
+        raise
     return PackReport(len(packed), len(rows), tuple(skipped))
 
 
@@ -429,8 +475,10 @@ def open_or_pack(path: Path, cache: Path) -> Dataset:
         raise DataError(f"{path} is no dataset: got neither dataset.json nor clips.json, expected one of them")
     stamp = hashlib.sha256((path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()).hexdigest()
     mark = cache / "packed_from"
-    if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and (cache / "dataset.json").is_file()):
-        report = pack(path, cache)
-        _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)
-        mark.write_text(stamp, encoding="utf-8")
-    return open_dataset(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    with alone_in(cache):  # another run may have the same cache: it waits, and finds what was packed
+        if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and (cache / "dataset.json").is_file()):
+            report = pack(path, cache)
+            _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)
+            mark.write_text(stamp, encoding="utf-8")
+        return open_dataset(cache)

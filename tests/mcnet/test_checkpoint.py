@@ -371,6 +371,11 @@ def test_header_without_its_facts(saved: Path, missing: str) -> None:
         load_model(saved)
 
 
+def test_a_suffix_in_capitals_is_written_as_it_is_read(tiny: Mcnet, tmp_path: Path) -> None:
+    info = save_model(tiny, tmp_path / "A.SAFETENSORS")
+    assert load_model(tmp_path / "A.SAFETENSORS").info.content_hash == info.content_hash
+
+
 def test_failed_save_leaves_the_old_file(tiny: Mcnet, saved: Path) -> None:
     before = saved.read_bytes()
     with torch.no_grad():

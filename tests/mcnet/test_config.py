@@ -48,6 +48,13 @@ def nested(**changes: Any) -> dict[str, Any]:
         (nested(memory=nested()["memory"] | {"levels_px": [256]}), "levels_px"),
         (nested(memory=nested()["memory"] | {"conditioning": "age"}), "conditioning: got 'age'"),
         (nested(decoder_widths=[23, 16, 12, 8]), "an even width at 32 px"),
+        (nested(resblocks=[10**9, 0, 0]), "resblocks: got 1000000000, expected at most 64"),
+        (nested(num_keypoints=10**9), "num_keypoints: got 1000000000, expected at most 65536"),
+        (nested(memory=nested()["memory"] | {"size": 10**9}), "memory: got 1000000000, expected at most"),
+        (
+            nested(encoder_widths=[8] * 10, decoder_widths=[8] * 10, resblocks=[0] * 9),
+            "encoder_widths: got 10, expected at most 9",
+        ),
         (nested(output_kernel=4), "output_kernel: got 4, expected an odd number"),
     ],
 )

@@ -11,7 +11,7 @@ from mcnet.checkpoint import load_model, save_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.model_card import CardError, licence_of, model_file, read_card, summary_of
-from mcnet.model_file import CheckpointError, ModelInfo, bundled_models, find_model
+from mcnet.model_file import CheckpointError, ModelFile, ModelInfo, bundled_models, find_model
 
 EVALUATION: dict[str, Any] = {
     "split": "test",
@@ -46,6 +46,21 @@ def test_a_header_says_what_a_model_is(tmp_path: Path) -> None:
     assert (card.evaluation.clips, card.evaluation.people, card.evaluation.split) == (20, 15, "test")
     assert card.warnings() == []
     assert not card.learning
+
+
+def test_what_a_file_says_of_itself_steers_no_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    said = {"data": {"licences": {"CC0\x1b]0;mine\x07": 1}}, "evaluation": {**EVALUATION, "split": "te\u202est\n"}}
+    model = Mcnet(McnetConfig.named("tiny"))
+    model.info = ModelInfo(name="\x1b[2Jмини  model\n" + "x" * 10_000, training=said)
+    save_model(model, path)
+    card = read_card(path)
+    assert card.name == ModelFile.read(path).info.name
+    assert card.name.startswith("\N{REPLACEMENT CHARACTER}[2Jмини model x")
+    assert len(card.name) < 1100
+    assert card.licence == "CC0\N{REPLACEMENT CHARACTER}]0;mine\N{REPLACEMENT CHARACTER}"
+    assert card.evaluation is not None
+    assert card.evaluation.split == "te\N{REPLACEMENT CHARACTER}st"
 
 
 def test_a_model_without_a_card_is_told(tmp_path: Path) -> None:
@@ -86,7 +101,10 @@ def test_garbage_beside_a_model_is_no_card(card: str, tmp_path: Path) -> None:
     assert read_card(path).evaluation is None
 
 
-@pytest.mark.parametrize("figures", [None, [], {"l1_of_copying": "good"}, {"l1_of_copying": True}, {"other": 1.0}])
+@pytest.mark.parametrize(
+    "figures",
+    [None, [], {"l1_of_copying": "good"}, {"l1_of_copying": True}, {"other": 1.0}, {"l1_of_copying": 10**400}],
+)
 def test_figures_that_are_none_are_left_out(figures: object, tmp_path: Path) -> None:
     assert read_card(written(tmp_path / "a.safetensors", evaluation={"figures": figures})).evaluation is None
     assert read_card(written(tmp_path / "a.safetensors", evaluation=figures)).evaluation is None

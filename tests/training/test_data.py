@@ -1,9 +1,14 @@
 """Data layouts go round, and broken ones are refused in a sentence or left out and counted."""
 
 import dataclasses
+import errno
 import json
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pillow_heif
@@ -12,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import training.data
 from mcnet.media.crop import SHIFT_PER_SIZE, SIDE_PER_SIZE
 from mcnet.media.faces import Face
 from mcnet.mesh_points import MESH_SIZE
@@ -25,11 +31,13 @@ from training.data import (
     DataError,
     Dataset,
     Landmarks,
+    PackReport,
     decode,
     open_dataset,
     open_or_pack,
     pack,
     read_landmarks,
+    read_table,
     write_landmarks,
     write_table,
 )
@@ -154,6 +162,55 @@ def test_packing_again_is_spared_until_the_clips_change(clips_folder: Path, tmp_
     assert open_or_pack(clips_folder, cache).fingerprint != first.fingerprint
 
 
+def test_a_folder_of_clips_is_not_packed_into(clips_folder: Path) -> None:
+    (clips_folder / "clips/a.mp4").write_bytes(b"")  # left out, and so would be its landmarks
+    before = {file: file.read_bytes() for file in clips_folder.rglob("*") if file.is_file()}
+    with pytest.raises(DataError, match="it is a folder of clips; choose an empty folder"):
+        pack(clips_folder, clips_folder)
+    assert {file: file.read_bytes() for file in clips_folder.rglob("*") if file.is_file()} == before
+
+
+def test_who_learns_from_a_dataset_keeps_it_when_it_is_packed_again(clips_folder: Path, tmp_path: Path) -> None:
+    pack(clips_folder, tmp_path / "packed")
+    opened = open_dataset(tmp_path / "packed")
+    before = opened.frames.copy()
+    (clips_folder / "clips/a.mp4").write_bytes(b"")  # so that it is a shorter one
+    pack(clips_folder, tmp_path / "packed")
+    assert len(open_dataset(tmp_path / "packed").frames) < len(before)
+    assert np.array_equal(opened.frames, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody waits there")
+def test_two_runs_with_one_cache_pack_it_once(
+    clips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[Path] = []
+
+    def slowly(folder: Path, out: Path) -> PackReport:
+        packed.append(out)
+        time.sleep(0.3)  # for the other one to come by
+        return pack(folder, out)
+
+    monkeypatch.setattr(training.data, "pack", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: open_or_pack(clips_folder, tmp_path / "cache"), range(2)))
+    assert packed == [tmp_path / "cache"]
+    assert np.array_equal(both[0].frames, both[1].frames)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_packing_that_ends_early_leaves_no_frames(
+    error: BaseException, clips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(type(error)):
+        pack(clips_folder, tmp_path / "packed")
+    assert not (tmp_path / "packed" / "frames.u8").exists()
+
+
 def test_clips_that_cannot_be_used_are_left_out_and_counted(clips_folder: Path, tmp_path: Path) -> None:
     whole = (clips_folder / "clips/a.mp4").read_bytes()
     (clips_folder / "clips/a.mp4").write_bytes(whole[: len(whole) // 3])
@@ -178,6 +235,12 @@ def test_a_clip_of_other_length_or_size_is_left_out(clips_folder: Path, tmp_path
     assert "got frames of 64x64, expected 128x128" in report.skipped[1]
 
 
+def relabelled(folder: Path, **changes: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    arrays = read_landmarks(folder / "landmarks.npz")._asdict()
+    del arrays["depth"]
+    np.savez(folder / "landmarks.npz", **(arrays | {name: change(arrays[name]) for name, change in changes.items()}))
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -189,6 +252,19 @@ def test_a_clip_of_other_length_or_size_is_left_out(clips_folder: Path, tmp_path
                 (folder / "dataset.json").read_text(encoding="utf-8").replace('"clip"', '"film"'), encoding="utf-8"
             ),
             "clip a is of kind 'film', expected clip or photos",
+        ),
+        (lambda folder: (folder / "dataset.json").write_text("[" * 100_000, encoding="utf-8"), "cannot be read"),
+        (
+            lambda folder: relabelled(folder, points=lambda points: points[::-1]),
+            "got the mesh points .*, expected some",
+        ),
+        (
+            lambda folder: relabelled(folder, points=lambda points: points + 9000),
+            "got the mesh points .*, expected some",
+        ),
+        (
+            lambda folder: relabelled(folder, landmarks=lambda places: places * SIZE_PX),
+            "expected shares of the picture's width and height, from 0 to 1: divide",
         ),
         (lambda folder: (folder / "landmarks.npz").unlink(), "landmarks are part of a dataset"),
         (lambda folder: (folder / "landmarks.npz").write_bytes(b"PK\x03\x04"), "may be truncated"),
@@ -202,6 +278,23 @@ def test_a_broken_dataset_is_refused(break_it: object, message: str, tmp_path: P
     break_it(folder)
     with pytest.raises(DataError, match=message):
         open_or_pack(folder, tmp_path / "cache")
+
+
+def test_a_clip_that_is_listed_twice_is_told(clips_folder: Path, tmp_path: Path) -> None:
+    table = read_table(clips_folder / "clips.json", CLIPS_FORMAT)
+    write_table(clips_folder / "clips.json", CLIPS_FORMAT, ClipTable(table.size_px, (*table.clips, table.clips[0])))
+    with pytest.raises(DataError, match=r"the clip clips/a\.mp4 is listed twice, expected each once"):
+        pack(clips_folder, tmp_path / "packed")
+
+
+def test_people_on_both_sides_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sides = (("ann", "train"), ("ann", "test"), ("ben", "train"))
+    clips = [Clip(f"{number}", who, split, 2) for number, (who, split) in enumerate(sides)]
+    open_dataset(write_dataset(tmp_path / "d", clips))
+    assert "people in several splits, such as ann in test and train" in caplog.text
+    caplog.clear()
+    open_dataset(write_dataset(tmp_path / "e", clips[1:]))
+    assert not caplog.text
 
 
 def test_missing_landmarks_and_points(tmp_path: Path) -> None:

@@ -340,10 +340,52 @@ def test_what_cannot_travel_is_told(
     assert command("travel", tmp_path / "taken", clips) == 2
     assert "holds something else than a journey" in capsys.readouterr().err
     assert (tmp_path / "taken/letter.txt").read_text(encoding="utf-8") == "mine"
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    assert command("travel", tmp_path / "file", clips) == 2
+    assert "is a file" in capsys.readouterr().err
     monkeypatch.setattr(journey, "LARGEST_FOLDER", 1_000_000)
     assert command("travel", tmp_path / "there", clips) == 2
     assert "expected at most 1: leave out clips" in capsys.readouterr().err
     assert command("travel", tmp_path / "other", tmp_path / "nowhere") == 2
     assert "holds no clips.json" in capsys.readouterr().err
-    assert journey.main_there([str(tmp_path)]) == 2
-    assert "usage: sh run.sh MINUTES" in capsys.readouterr().err
+    for minutes in ([], ["nan"], ["inf"], ["0"], ["-1"]):
+        assert journey.main_there([str(tmp_path), *minutes]) == 2
+        assert "usage: sh run.sh MINUTES" in capsys.readouterr().err
+    (tmp_path / "full").write_text("no folder can be made in it", encoding="utf-8")
+    assert journey.main_there([str(tmp_path / "full"), "1"]) == 2
+    assert "what was saved before is kept" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_journey_alone_is_left_as_it_is(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"  # somebody's project, which has a run.sh and a folder data, too
+    (own / "data").mkdir(parents=True)
+    (own / "data" / "thesis.txt").write_text("mine", encoding="utf-8")
+    (own / "run.sh").write_text("echo mine", encoding="utf-8")
+    assert command("travel", own, clips) == 2
+    assert "holds something else than a journey, such as data" in capsys.readouterr().err
+    assert (own / "data" / "thesis.txt").read_text(encoding="utf-8") == "mine"
+
+    there = tmp_path / "there"
+    assert command("travel", there, tmp_path / "nowhere") == 2  # which leaves half a journey
+    assert command("travel", there, clips) == 0
+    before = (there / "data" / "clips.json").read_bytes()
+    capsys.readouterr()
+    assert command("travel", there, there / "data") == 2
+    assert f"{there / 'data'}, which is read, lies in it" in capsys.readouterr().err
+    assert (there / "data" / "clips.json").read_bytes() == before
+    assert command("travel", there, clips) == 0
+    (there / "out").mkdir()  # what a training left there
+    assert command("travel", there, clips) == 2
+    assert "such as out: choose an empty folder, or put that away" in capsys.readouterr().err
+    assert (there / "out").is_dir()
+
+
+@pytest.mark.parametrize("listed", ["[]x", "5", "{}", '{"checkpoint.pt.000": 5}', '["ab"]'])
+def test_a_list_of_pieces_that_is_none_is_told(tmp_path: Path, listed: str) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "pieces.json").write_text(listed, encoding="utf-8")
+    with pytest.raises(journey.JourneyError, match="fetch it again"):
+        journey.bring_back(tmp_path, tmp_path / "run", tmp_path / "out.safetensors")
+    assert not list((tmp_path / "run").iterdir())

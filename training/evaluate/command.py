@@ -7,6 +7,8 @@ from typing import Any
 
 from mcnet.commands.arguments import PRECISIONS, seed, whole_number
 from mcnet.commands.outputs import check_outputs
+from mcnet.model_card import CONFIG_FILE, MODEL_FILE, README_FILE
+from training.data import FILES
 from training.evaluate.options import REFERENCES
 
 
@@ -110,7 +112,12 @@ def _check_places(options: argparse.Namespace) -> None:
     files = {"--json": options.json, "--sheet": options.sheet}
     check_outputs(
         {option: path for option, path in files.items() if path is not None},
-        {"MODEL": Path(options.model), "DATA": options.data},
+        {
+            "MODEL": Path(options.model),
+            "DATA": options.data,
+            **{f"MODEL ({name})": Path(options.model) / name for name in (MODEL_FILE, CONFIG_FILE, README_FILE)},
+            **{f"DATA ({name})": options.data / name for name in FILES},
+        },
         {"--sheet": (".png", ".jpg", ".jpeg")},
     )
 

@@ -1,8 +1,10 @@
 """What `mcnet-train fit` is told: TOML files to frozen dataclasses."""
 
 import dataclasses
+import json
 import math
 import tomllib
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -26,6 +28,10 @@ OcclusionBy = Literal["price", "errors"]
 SHIPPED = ("released", "starter", "starter_25", "studio", "smoke", "ablation")
 """Configurations that come with the package, by the name of their file."""
 _LARGEST_CROP_PX = 512
+_BEYOND = 2**63
+"""No whole number that torch and NumPy count with is as large."""
+_NO_TOML = (ValueError, RecursionError)
+"""What its reader raises: its own error is the first, and so is that of a number of thousands of digits."""
 STAGES = ("detector", "motion", "full")
 """In their order: the keypoint detector alone, led by landmarks; then it and the dense motion; then everything."""
 
@@ -389,7 +395,8 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
     path = Path(name_or_path).expanduser()
     shipped = resources.files("training") / "configs" / f"{name_or_path}.toml"
     try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else shipped.read_text(encoding="utf-8")
+        # Some editors begin a file with a mark of its encoding.
+        text = path.read_text(encoding="utf-8-sig") if path.is_file() else shipped.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name_or_path} is no TOML: it is no text") from error
     except OSError:
@@ -398,7 +405,7 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
         ) from None
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except _NO_TOML as error:
         raise ConfigError(f"{name_or_path} is no TOML: {error}") from error
     if "base" not in values:
         return values
@@ -471,7 +478,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # what else JSON escapes, TOML does
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(item) for item in value)}]"
     return repr(value)
@@ -483,15 +490,25 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: got no '=', expected key=value such as loss.l1=2.0")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except _NO_TOML:
         value = text
     *tables, leaf = key.strip().split(".")
+    if not isinstance(value, str) and _is_text([*tables, leaf]):
+        value = text  # a folder may be called 2024-05-01, which is a date otherwise
     table = values
     for name in tables:
         table = table.setdefault(name, {})
         if not isinstance(table, dict):
             raise ConfigError(f"--set {override}: {name} is a value, not a table")
     table[leaf] = value
+
+
+def _is_text(key: Sequence[str]) -> bool:
+    """Whether a key's value is a text, by the names that lead to it."""
+    kind: Any = FitConfig
+    for name in key:
+        kind = typing.get_type_hints(kind).get(name) if dataclasses.is_dataclass(kind) else None
+    return kind is str
 
 
 def _points(values: Sequence[Any], key: str) -> list[Any]:
@@ -523,8 +540,14 @@ def _check(config: FitConfig) -> None:
 
     for table in ("run", "data", "augment", "loss", *STAGES, "optim", "log"):
         for name, value in dataclasses.asdict(getattr(config, table)).items():
-            if isinstance(value, int | float):
-                require(0 <= value < math.inf, f"{table}.{name}", value, "a finite number from 0")
+            key = f"{table}.{name}"
+            if isinstance(value, int):
+                require(0 <= value < _BEYOND, key, value, f"a number from 0 to {_BEYOND - 1}")
+            elif isinstance(value, float):
+                require(0 <= value < math.inf, key, value, "a finite number from 0")
+            elif isinstance(value, str):
+                is_text = value.encode(errors="replace").decode() == value
+                require(is_text, key, value, "text: rename the file or folder if it is one")
     for key, share in (
         ("data.stills_share", config.data.stills_share),
         ("data.lively_share", config.data.lively_share),

@@ -14,7 +14,7 @@ from mcnet.model_card import MODEL_FILE
 from mcnet.model_file import CheckpointError, ModelInfo, content_hash, is_counter
 from training.fit.card import card_of
 from training.fit.config import FitConfig
-from training.fit.model_folder import check_folder, write_beside
+from training.fit.model_folder import check_folder, check_sheet, write_beside
 from training.fit.state import CHECKPOINT, StateError, load_state
 
 _STORED = (torch.float32, torch.float16)
@@ -59,9 +59,11 @@ def export(
     path = run / CHECKPOINT if run.is_dir() else run
     if not path.is_file():
         raise StateError(f"{run} holds no {CHECKPOINT}: expected the folder of a run of `mcnet-train fit`")
-    as_folder = out.suffix != ".safetensors"
+    as_folder = out.suffix.lower() != ".safetensors"
     if as_folder:
         check_folder(out)
+        if sheet is not None:
+            check_sheet(sheet)
     state = load_state(path)
     try:
         config = FitConfig.from_dict(state.config)

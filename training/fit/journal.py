@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mcnet.checkpoint import save_model
+from mcnet.files import replacing
 from mcnet.generator import Mcnet
 from mcnet.model_card import LATEST_FILE
 from mcnet.model_file import CheckpointError, ModelInfo
@@ -34,12 +35,9 @@ class Journal:
         self._stats = run / STATS
         self._sheets = run / "sheets"
         if self._stats.is_file():
-            lines = [
-                line
-                for line in self._stats.read_text(encoding="utf-8").splitlines(keepends=True)
-                if _step(line) <= step
-            ]
-            self._stats.write_text("".join(lines), encoding="utf-8")
+            lines = self._stats.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            with replacing(self._stats) as partial:
+                partial.write_text("".join(line for line in lines if _step(line) <= step), encoding="utf-8")
         self._events: Any = None
         if tensorboard:
             try:

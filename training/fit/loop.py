@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from mcnet.checkpoint import load_model
 from mcnet.config import ConfigError
 from mcnet.cuda_recording import record
-from mcnet.files import claimed
+from mcnet.files import claimed, remove_left_scratch
 from mcnet.generator import Mcnet
 from mcnet.layers import UpBlock
+from mcnet.model_card import LATEST_FILE
 from mcnet.model_file import LINEAR_JACOBIANS
 from mcnet.pose import LinearMap
 from mcnet.signals import StopSignals
@@ -40,7 +41,7 @@ from training.fit.growth import (
     with_more_places,
 )
 from training.fit.heads import HeadStore
-from training.fit.journal import Journal
+from training.fit.journal import STATS, Journal
 from training.fit.linear_jacobians import fit_linear_jacobians
 from training.fit.measured import measured
 from training.fit.moving import Mover
@@ -219,6 +220,8 @@ def _claim(run: Path, stack: contextlib.ExitStack) -> None:
             f"another mcnet-train fit is at work in {run}, expected one at a time: wait until it has ended, or choose "
             "another --run-dir"
         )
+    for name in (CHECKPOINT, LATEST_FILE, STATS):
+        remove_left_scratch(run / name)  # of a run that was killed as it saved
 
 
 def profile(

@@ -14,6 +14,7 @@ from mcnet.model_file import CheckpointError, ModelInfo
 from training.data import NO_LICENCE
 
 SHEET_FILE = "sheet.png"
+_PNG = b"\x89PNG\r\n\x1a\n"
 _OTHER_FORMATS = {".bin", ".ckpt", ".onnx", ".pt", ".pth", ".tar", ".zip"}
 _HUB_LICENCES = {
     "apache-2.0": "apache-2.0",
@@ -52,6 +53,23 @@ def check_folder(folder: Path) -> None:
         )
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL_FILE).is_file():
         raise CheckpointError(f"{folder} has other files in it: expected a folder that is new, empty or a model's")
+
+
+def check_sheet(sheet: Path) -> None:
+    """See that a sheet is a picture as its name in the folder says.
+
+    Raises:
+        CheckpointError: it is none, or cannot be read.
+    """
+    try:
+        with sheet.open("rb") as file:
+            found = file.read(len(_PNG))
+    except OSError as error:
+        raise CheckpointError(f"cannot read the sheet {sheet}: {error.strerror or error}") from error
+    if found != _PNG:
+        raise CheckpointError(
+            f"the sheet {sheet} is no PNG: give what `mcnet-train evaluate --sheet` wrote, or another"
+        )
 
 
 def write_beside(folder: Path, config: McnetConfig, info: ModelInfo, sheet: Path | None) -> None:

@@ -19,6 +19,10 @@ class ElsewhereError(UserError):
     """Another process of the run failed; the message says which, and why."""
 
 
+class LauncherError(UserError):
+    """What launches several processes has not said how they find one another; the message says what to do."""
+
+
 class Processes:
     """The processes of a run. Use as a context manager: what was opened to talk to the others is closed with it.
 
@@ -29,18 +33,33 @@ class Processes:
         device: where this process computes.
         rank: of this process, from 0.
         count: how many there are.
+
+    Raises:
+        LauncherError: a variable of the environment is missing, or says what cannot be.
     """
 
     def __init__(self, *, on_gpu: bool) -> None:
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0")) if self.count > 1 else 0
+        self.count = _told("WORLD_SIZE", 1, None) if "WORLD_SIZE" in os.environ else 1
+        several = self.count > 1
+        self.rank = _told("RANK", 0, self.count - 1) if several else 0
+        self._opened = several and not distributed.is_initialized()
+        if self._opened:
+            _told("MASTER_PORT", 0, 65535)
+            _require(bool(os.environ.get("MASTER_ADDR")), "MASTER_ADDR", "the first machine's address")
         self.device = torch.device("cpu")
         if on_gpu:
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if self.count > 1 else 0)
+            cards = torch.cuda.device_count()
+            self.device = torch.device("cuda", _told("LOCAL_RANK", 0, cards - 1) if several else 0)
             torch.cuda.set_device(self.device)
-        self._opened = self.count > 1 and not distributed.is_initialized()
         if self._opened:
-            distributed.init_process_group("nccl" if on_gpu else "gloo")
+            try:
+                distributed.init_process_group("nccl" if on_gpu else "gloo")
+            except (RuntimeError, ValueError) as error:  # an address of nobody, a port that another one has
+                cause = (str(error).splitlines() or [type(error).__name__])[0]
+                raise LauncherError(
+                    f"the {self.count} processes do not find one another ({cause}): see MASTER_ADDR and MASTER_PORT, "
+                    "or leave them to torchrun"
+                ) from error
 
     @property
     def main(self) -> bool:
@@ -108,3 +127,24 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         if self._opened:
             distributed.destroy_process_group()
+
+
+def _told(name: str, least: int, most: int | None) -> int:
+    """A number of the environment.
+
+    Raises:
+        LauncherError: it is missing, no whole number, or out of range.
+    """
+    said = os.environ.get(name, "")
+    value = int(said) if said.isascii() and said.isdecimal() else -1
+    within = f"a whole number from {least}" + ("" if most is None else f" to {most}")
+    _require(value >= least and (most is None or value <= most), name, within)
+    return value
+
+
+def _require(ok: bool, name: str, expected: str) -> None:
+    if not ok:
+        raise LauncherError(
+            f"the environment has {name}={os.environ.get(name, '')!r}, expected {expected}: start several processes by "
+            "torchrun, or one alone without WORLD_SIZE"
+        )

@@ -2,8 +2,7 @@
 
 import dataclasses
 import os
-import pickle
-import zipfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +73,23 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> TrainState:
         StateError: it is damaged, or none of ours.
     """
     try:
-        values = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # whether it reads is what counts
+            values = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise StateError(f"{path} cannot be read ({error.strerror or error}): take a copy, or start anew") from error
+    except Exception as error:  # a damaged pickle makes torch's reader fail in many ways, and all mean the same
         raise StateError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}): it may be truncated; take a copy, or start anew"
+            f"{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; take a copy, or "
+            "move it away to start anew"
         ) from error
     names = {field.name for field in dataclasses.fields(TrainState)}
     form = values.pop("format", None) if isinstance(values, dict) else None
     if form not in (FORMAT, _BEFORE) or set(values) != names:
-        raise StateError(f"{path} is no training checkpoint of this version: expected format {FORMAT} or {_BEFORE}")
+        raise StateError(
+            f"{path} is no training checkpoint of this version: got format {form!r}, expected {FORMAT} or {_BEFORE}; "
+            "move it away, or choose another run folder"
+        )
     state = TrainState(**values)
     if form == _BEFORE:
         state.discriminator = {f"whole.{name}": value for name, value in state.discriminator.items()}

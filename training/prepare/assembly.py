@@ -21,6 +21,7 @@ from training.data import (
     CLIP,
     CLIPS_FORMAT,
     PHOTOS,
+    PNG_PATTERN,
     Clip,
     ClipTable,
     DataError,
@@ -33,8 +34,6 @@ from training.prepare.clips import LANDMARKS, REASONS, RECORD, ClipFacts, ClipRu
 from training.prepare.sources import Identities, Source, split_identities
 
 SPLITS = ("train", "test")
-PNG_PATTERN = "%06d.png"
-"""What FFmpeg and OpenCV take for the frames of a folder."""
 SHEET_CLIPS = 400
 _SHEET_COLUMNS = 10
 _SHEET_CELL_PX = 128
@@ -262,9 +261,9 @@ def write_csv(path: Path, columns: Sequence[str], lines: Iterable[Sequence[objec
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one step."""
+    """Write a file in one step. What is no text in it, as some names of files, is escaped."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:

@@ -14,6 +14,7 @@ What a source gives lies in a folder of its own, put in place in one step when i
 
 import contextlib
 import dataclasses
+import io
 import itertools
 import json
 import logging
@@ -57,7 +58,7 @@ from training.prepare.workers import WorkerError
 RECORD = "record.json"
 LANDMARKS = "landmarks.npy"
 _CLIP_REASONS = ("unreadable", "no_face", "too_short", "too_small", "blurred", "still", "cut_off", "moving")
-REASONS = (*_CLIP_REASONS, "apart", "failed", "crashed")
+REASONS = ("copy", *_CLIP_REASONS, "apart", "failed", "crashed")
 """Why something is rejected, in the order in which it is checked; `apart` is told of photographs; `failed` is an error
 of ours, and tried again."""
 
@@ -248,17 +249,21 @@ def prepare_source(task: SourceTask) -> Record:
         with _warnings_kept() as remarks:
             if source.pack is None:
                 found, record = _look(source, rules, task.note)
+                _see_that_it_is_there(source)
                 if found:
                     _cut_out(source, rules, found, task.partial / "clips")
             else:
                 photographs, record = _look_at_photographs(source, source.pack.pictures, rules)
+                _see_that_it_is_there(source)
                 found = [] if photographs is None else [photographs.clip]
                 if photographs is not None:
                     _cut_out_photographs(photographs, rules, task.partial / "clips")
         record = dataclasses.replace(record, stamp=task.stamp, remarks=tuple(dict.fromkeys(remarks)))
         landmarks = [clip.landmarks for clip in found]
         empty = np.zeros((0, len(rules.points), 3), np.float16)
-        np.save(task.partial / LANDMARKS, np.concatenate([empty, *landmarks]))
+        stored = io.BytesIO()  # of a full disk NumPy tells the bytes alone
+        np.save(stored, np.concatenate([empty, *landmarks]))
+        (task.partial / LANDMARKS).write_bytes(stored.getbuffer())
         record.write(task.partial / RECORD)
         shutil.rmtree(task.done, ignore_errors=True)
         task.done.parent.mkdir(parents=True, exist_ok=True)
@@ -269,6 +274,21 @@ def prepare_source(task: SourceTask) -> Record:
         shutil.rmtree(task.partial, ignore_errors=True)
         task.note.unlink(missing_ok=True)
     return record
+
+
+def _see_that_it_is_there(source: Source) -> None:
+    """Tell a source that cannot be read from one that is away, as a drive may be: that would count as done for good.
+
+    Raises:
+        WorkerError: it is away.
+    """
+    try:
+        _ = source.stamp
+    except OSError as error:
+        raise WorkerError(
+            f"{error.filename or source.path} cannot be reached any more ({error.strerror or error}): see that its "
+            "drive is there, and that nobody takes it away meanwhile; the same call goes on"
+        ) from error
 
 
 def _look(source: Source, rules: ClipRules, note: Path) -> tuple[list[_Found], Record]:
@@ -435,18 +455,18 @@ def _cut_out(source: Source, rules: ClipRules, found: list[_Found], folder: Path
     at_work: list[tuple[_Found, VideoWriter]] = []
     with contextlib.ExitStack() as stack:
         for index, rgb in enumerate(_open(source, rules.fps)[0]):
-            while waiting and waiting[-1].facts.start == index:
-                clip = waiting.pop()
-                writer = VideoWriter(_file_of(clip, rules, folder), rules.fps, size)
-                at_work.append((clip, stack.enter_context(writer)))
-            for clip, writer in list(at_work):
-                try:
+            try:
+                while waiting and waiting[-1].facts.start == index:
+                    clip = waiting.pop()
+                    writer = VideoWriter(_file_of(clip, rules, folder), rules.fps, size)
+                    at_work.append((clip, stack.enter_context(writer)))
+                for clip, writer in list(at_work):
                     writer.write(crop(rgb, clip.square, rules.size_px))
                     if writer.frame_count == clip.facts.frames:
                         writer.close()
                         at_work.remove((clip, writer))
-                except MediaError as error:
-                    raise WorkerError(str(error)) from error
+            except MediaError as error:
+                raise WorkerError(str(error)) from error
             if not waiting and not at_work:
                 return
     raise WorkerError(f"{source.path} has changed while it was read: call again when nobody writes to it")

@@ -159,20 +159,27 @@ def run(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace, rules: "ClipRules") -> int:
     from training.data import DataError
     from training.prepare.assembly import Workplace, assemble, report, write_rejects, write_sheet, write_text
+    from training.prepare.clips import Reject
     from training.prepare.shards import load_webdataset, write_shards
-    from training.prepare.sources import Identities, find_sources, read_table_of_identities
+    from training.prepare.sources import Identities, find_sources, read_table_of_identities, without_copies
 
     if options.shards:
         load_webdataset()  # what is not installed is told before hours of work
     table = {} if options.identities is None else read_table_of_identities(options.identities)
     identities = Identities(table, by_folder=options.identity == "folder")
     sources = find_sources(options.inputs, options.out, table, photos=options.photos)
+    identities.refuse_unknown(sources)
+    sources, copies = without_copies(sources, identities)
     workplace = Workplace(options.out)
     with _one_at_a_time(workplace):
         _agree_on_rules(workplace, rules, redo=options.redo)
         records, failures = _prepare_sources(workplace, sources, rules, options.workers)
         rows = assemble(workplace, records, rules, identities, options.test_share, options.seed)
-        rejects = [reject for _, record in records for reject in record.rejects] + failures
+        rejects = [
+            Reject(copy.label, "copy", f"the same footage as {first.label}, which stands for it")
+            for copy, first in copies
+        ]
+        rejects += [reject for _, record in records for reject in record.rejects] + failures
         write_rejects(workplace.out / "rejects.csv", rejects)
         write_sheet(workplace.out / "contact_sheet.png", workplace.out, rows)
         text = report(records, rows, rejects, rules)
@@ -246,6 +253,7 @@ def _prepare_sources(
 def _agree_on_rules(workplace: "Workplace", rules: "ClipRules", *, redo: bool) -> None:
     """Refuse to mix clips that were made by different rules."""
     from training.data import DataError
+    from training.prepare.assembly import write_text
 
     wanted = {"version": _VERSION, **dataclasses.asdict(rules)}
     if workplace.rules.is_file():
@@ -263,7 +271,7 @@ def _agree_on_rules(workplace: "Workplace", rules: "ClipRules", *, redo: bool) -
             )
         if changed:
             workplace.discard_all()
-    workplace.rules.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    write_text(workplace.rules, json.dumps(wanted, indent=1) + "\n")
 
 
 def _differs(found: Any, wanted: dict[str, Any], name: str) -> bool:

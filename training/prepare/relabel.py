@@ -25,6 +25,7 @@ from training.data import (
     CLIP,
     CLIPS_FORMAT,
     PACKED_FORMAT,
+    PNG_PATTERN,
     Clip,
     ClipTable,
     DataError,
@@ -198,7 +199,8 @@ def _relabel(folder: Path, out: Path, finders: Finders, points: tuple[int, ...])
     write_landmarks(work / "landmarks.npz", new)
     (work / "landmarks.npz").replace(out / "landmarks.npz")
     if out.resolve() != folder.resolve():
-        shutil.copyfile(folder / pictures.name, out / pictures.name)
+        with replacing(out / pictures.name) as partial:  # it is what makes it a dataset
+            shutil.copyfile(folder / pictures.name, partial)
     shutil.rmtree(work)
     both = new.valid & old.valid
     return Relabelled(
@@ -304,7 +306,8 @@ def _link_pictures(folder: Path, out: Path, clips: ClipTable | None) -> None:
     """Have the pictures in `out` as well: linked where the file system can, otherwise copied."""
     if out.resolve() == folder.resolve():
         return
-    for name in ["frames.u8"] if clips is None else sorted({clip.file for clip in clips.clips}):
+    named = ["frames.u8"] if clips is None else sorted({clip.file for clip in clips.clips})
+    for name in (file for listed in named for file in _files(folder, listed)):
         source, target = folder / name, out / name
         if target.exists() or not source.is_file():
             continue
@@ -314,6 +317,13 @@ def _link_pictures(folder: Path, out: Path, clips: ClipTable | None) -> None:
         except OSError:
             with replacing(target) as partial:
                 shutil.copyfile(source, partial)
+
+
+def _files(folder: Path, name: str) -> list[str]:
+    """What a clip of a table consists of: a file, or the pictures in a folder that its name is a pattern of."""
+    if Path(name).name != PNG_PATTERN:
+        return [name]
+    return [str(picture.relative_to(folder)) for picture in sorted((folder / name).parent.glob("*.png"))]
 
 
 def _apart_px(new: Landmarks, old: Landmarks, both: NDArray[np.bool_], size_px: int) -> float:

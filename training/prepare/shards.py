@@ -204,6 +204,7 @@ def unshard(urls: Sequence[str], out: Path) -> int:
         raise DataError(f"{out} already holds a dataset: choose another folder")
     clips: list[tuple[Clip, NDArray[np.float16]]] = []
     kinds: set[tuple[int, bytes, int]] = set()
+    seen: set[str] = set()
     points = np.zeros(0, np.int64)
     size_px = 0
     for size_px, points, clip, video, landmarks in (
@@ -215,6 +216,9 @@ def unshard(urls: Sequence[str], out: Path) -> int:
         file = out / clip.file
         if not file.resolve().is_relative_to(out.resolve()):
             raise DataError(f"a shard names the clip {clip.file}: expected a path below the dataset's folder")
+        if clip.file in seen:  # its pictures would take the place of the other's, whose landmarks stay
+            raise DataError(f"the shards name the clip {clip.file} twice: expected those of one dataset, each once")
+        seen.add(clip.file)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(video)
         clips.append((clip, landmarks))

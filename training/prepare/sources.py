@@ -1,8 +1,10 @@
 """What there is to prepare: videos, folders of a video's frames, packs of photographs; who is seen, who is held out."""
 
 import csv
+import difflib
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +65,9 @@ class Source:
     """Letters, digits, `-` and `_`: what its clips are named after. No other source has it."""
     pack: Pack | None = None
     """The photographs, where it is a pack of them; `path` is their folder."""
+    folder: str = ""
+    """The first folder below the input that it was found in, which may be the source itself; empty where there is none.
+    """
 
     @property
     def kind(self) -> str:
@@ -74,7 +79,9 @@ class Source:
         """What it consists of."""
         if self.pack is not None:
             return self.pack.pictures
-        return tuple(sorted(self.path.iterdir())) if self.path.is_dir() else (self.path,)
+        if self.path.is_dir():
+            return tuple(sorted(entry for entry in self.path.iterdir() if entry.is_file()))
+        return (self.path,)
 
     @property
     def stamp(self) -> str:
@@ -109,6 +116,7 @@ def find_sources(
     """
     table = table or {}
     found: dict[Path, list[str]] = {}
+    folders: dict[Path, str] = {}
     packs: dict[Path, tuple[Path, Pack]] = {}
     for given in inputs:
         if not given.exists():
@@ -119,15 +127,21 @@ def find_sources(
         for path in paths:
             resolved = path.resolve()
             relative = path.relative_to(given)
-            label = relative.as_posix() if relative.parts else resolved.name
-            above = resolved.parts[1 : -len(Path(label).parts)]
+            label = _as_text(relative.as_posix() if relative.parts else resolved.name)
+            drive = re.sub(r"\W+", "-", resolved.drive).strip(
+                "-"
+            )  # of Windows: what differs by it alone is not the same
+            above = [drive] * bool(drive) + [*map(_as_text, resolved.parts[1 : -len(Path(label).parts)])]
+            around = Path(label).parts if path.is_dir() else relative.parts[:-1]
             in_packs = _packs(path, label, table, photos=photos) if path.is_dir() else []
             for one in in_packs:
                 own = one.identity if len(in_packs) > 1 else ""
                 packs.setdefault(resolved / own, (path, one))
+                folders.setdefault(resolved / own, around[0])
                 found.setdefault(resolved / own, [*above, f"{label}/{own}" if own else label])
             if not in_packs:
                 found.setdefault(resolved, [*above, label])
+                folders.setdefault(resolved, around[0] if around else "")
     labels = _distinct(found)
     slugs = {path: _slug(label) for path, label in labels.items()}
     sources = []
@@ -137,13 +151,22 @@ def find_sources(
             name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
         pack: Pack | None
         folder, pack = packs.get(path, (path, None))
-        sources.append(Source(label, folder, name, pack))
+        sources.append(Source(label, folder, name, pack, folders[path]))
     return sorted(sources, key=lambda source: source.label)
 
 
-def _walk(folder: Path, leave_out: Path) -> Iterator[Path]:
-    if folder.resolve() == leave_out:
+def _as_text(name: str) -> str:
+    """A name that tables can hold: bytes of it that are no UTF-8 are written as %E9."""
+    return re.sub("[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
+
+
+def _walk(folder: Path, leave_out: Path, walked: set[Path] | None = None) -> Iterator[Path]:
+    """What lies in a folder; each folder once, as links may lead back to one above."""
+    walked = {leave_out} if walked is None else walked
+    resolved = folder.resolve()
+    if resolved in walked:
         return
+    walked.add(resolved)
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()]
     yield from videos
@@ -151,7 +174,49 @@ def _walk(folder: Path, leave_out: Path) -> Iterator[Path]:
         yield folder
     for entry in entries:
         if entry.is_dir():
-            yield from _walk(entry, leave_out)
+            yield from _walk(entry, leave_out, walked)
+
+
+def without_copies(
+    sources: Sequence[Source], identities: "Identities"
+) -> tuple[list[Source], list[tuple[Source, Source]]]:
+    """Leave out what is the same footage once more, byte by byte: taken for another person, it could be learned from
+    here and held out there.
+
+    Returns:
+        The sources without those, and each of those with the one that stands for it: of several the first that the
+        table names, or else the first.
+
+    Raises:
+        SourceError: the table says that different people are seen in it.
+    """
+    alike: dict[tuple[int, ...], list[Source]] = {}
+    for source in sources:
+        alike.setdefault(tuple(file.stat().st_size for file in source.files), []).append(source)
+    instead: dict[Source, Source] = {}
+    for sizes, group in alike.items():
+        same: dict[str, list[Source]] = {}
+        for source in group if len(group) > 1 and any(sizes) else []:
+            same.setdefault(_content(source), []).append(source)
+        for copies in same.values():
+            first, *others = sorted(copies, key=lambda source: not identities.stated(source))
+            for other in others:
+                one, two = identities.stated(first), identities.stated(other)
+                if two and one != two:
+                    raise SourceError(
+                        f"{first.label} and {other.label} are the same footage, and the table says that {one} is seen "
+                        f"in one and {two} in the other: expected one person; mend the table, or take one of them away"
+                    )
+                instead[other] = first
+    return [source for source in sources if source not in instead], list(instead.items())
+
+
+def _content(source: Source) -> str:
+    digest = hashlib.sha256()
+    for path in source.files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def cost_of(source: Source) -> float:
@@ -196,7 +261,8 @@ def _packs(folder: Path, label: str, table: Mapping[str, Statement], *, photos: 
     for picture in pictures:
         stated = next((table[row].identity for row in rows[picture] if table[row].identity), "")
         before, mark, _ = picture.name.partition("#")
-        people.setdefault(_slug(stated) if stated else _slug(before) if mark and before else "", []).append(picture)
+        person = stated or (before if mark else "")
+        people.setdefault(_identity(person) if person else "", []).append(picture)
     packs = []
     for identity, group in people.items():
         lines = [row for picture in group for row in rows[picture]]
@@ -231,12 +297,24 @@ def _slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-") or "source"
 
 
+def _identity(person: str) -> str:
+    """A person's name in letters, digits, `-` and `_`; where that leaves out other letters, with a hash of it all, so
+    that two people never become one.
+    """
+    if person.isascii() and re.search(r"\w", person):
+        return _slug(person)
+    name = unicodedata.normalize("NFKD", person)  # as one file system writes accents, and another does not
+    plain = "".join(letter for letter in name if not unicodedata.combining(letter))
+    return f"{_slug(plain)}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:6]}"
+
+
 class Identities:
     """Who is seen in a clip, and under which licence.
 
     In this order: the table's line for the clip's track (`NAME#003`), its line for the source (label, file name, or
-    either without suffix); what stands before `#` in the file's name, as in the released layout; the first folder of
-    the label, if asked for, as VoxCeleb's `id10001/VIDEO/00001.mp4` has it; else each source is a person of its own.
+    either without suffix); what stands before `#` in the file's name, as in the released layout; the first folder
+    below the input, if asked for, as VoxCeleb's `id10001/VIDEO/00001.mp4` has it; else each source is a person of its
+    own.
 
     Args:
         table: who, by the above; empty without one.
@@ -264,18 +342,33 @@ class Identities:
 
     def of(self, source: Source, track: int) -> str:
         """The identity, in letters, digits, `-` and `_`."""
+        if stated := self.stated(source, track):
+            return stated
+        before, mark, _ = Path(source.label).name.partition("#")
+        if mark and before:
+            return _identity(before)
+        if self._by_folder and source.folder:
+            return _identity(source.folder)
+        return source.name
+
+    def stated(self, source: Source, track: int = 0) -> str:
+        """The identity that the table states, or what tells the photographs of a pack apart; empty where none does."""
         if source.pack is not None and source.pack.identity:
             return source.pack.identity
-        for line in self._stated(source, track):
-            if line.identity:
-                return _slug(line.identity)
-        file = Path(source.label)
-        before, mark, _ = file.name.partition("#")
-        if mark and before:
-            return _slug(before)
-        if self._by_folder and len(file.parts) > 1:
-            return _slug(file.parts[0])
-        return source.name
+        return next((_identity(line.identity) for line in self._stated(source, track) if line.identity), "")
+
+    def refuse_unknown(self, sources: Iterable[Source]) -> None:
+        """See that folders tell who is seen, where they are to.
+
+        Raises:
+            SourceError: a source lies in none, and would be taken for another person than its neighbours.
+        """
+        for source in sources if self._by_folder else ():
+            if not source.folder and self.of(source, 0) == source.name:
+                raise SourceError(
+                    f"{source.label} lies in no folder of its input, expected a folder for each person there: give the "
+                    "folder above them, or tell who is seen by --identities"
+                )
 
 
 def read_table_of_identities(path: Path) -> dict[str, Statement]:
@@ -286,11 +379,20 @@ def read_table_of_identities(path: Path) -> dict[str, Statement]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"cannot read the identities {path}: {error}") from error
+    _check_columns(path, reader.fieldnames or ())
     table: dict[str, Statement] = {}
     for row in rows:
+        if surplus := row.get(None):  # as DictReader calls what has no column
+            raise SourceError(
+                f"{path}: got the cells {surplus} behind the last column in the line of {row.get('source')!r}, "
+                'expected as many cells as columns: a text with commas stands in quotes, as "CC BY, 4.0"'
+            )
+        if not any(map(str.strip, filter(None, row.values()))):  # as spreadsheets leave at the end
+            continue
         source = (row.get("source") or "").strip()
         given = Statement(*((row.get(name) or "").strip() for name in Statement._fields))
         if not source or not any(given):
@@ -304,6 +406,21 @@ def read_table_of_identities(path: Path) -> dict[str, Statement]:
             one, other = (" ".join(filter(None, statement)) for statement in (before, given))
             raise SourceError(f"{path}: {source} is both {one} and {other}: expected one line for each source")
     return table
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    """Refuse columns that would say nothing, though they are meant to.
+
+    Raises:
+        SourceError: one is there twice, or its name is nearly one of ours.
+    """
+    known = ("source", *Statement._fields)
+    for column in columns:
+        name = column.strip().lower()
+        if columns.count(column) > 1 and column in known:
+            raise SourceError(f"{path}: got the column {column} twice, expected it once")
+        if column not in known and (meant := difflib.get_close_matches(name, known, n=1, cutoff=0.8)):
+            raise SourceError(f"{path}: got the column {column!r}, expected {meant[0]}: rename it")
 
 
 def split_identities(identities: Iterable[str], test_share: float, seed: int) -> dict[str, str]:

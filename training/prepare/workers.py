@@ -185,7 +185,7 @@ def _serve(connection: Connection, function: Callable[[T], R]) -> None:
         while True:
             try:
                 task = connection.recv()
-            except EOFError:
+            except (EOFError, ConnectionError):
                 return
             answer: tuple[str, R | str | Failure]
             try:
@@ -194,4 +194,7 @@ def _serve(connection: Connection, function: Callable[[T], R]) -> None:
                 answer = ("stop", str(error))
             except Exception as error:
                 answer = ("failed", Failure.of(error))
-            connection.send(answer)
+            try:
+                connection.send(answer)
+            except ConnectionError:  # nobody is there any more who waits for it
+                return

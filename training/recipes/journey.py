@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import shutil
 import sys
 import time
@@ -28,7 +29,7 @@ from typing import Any
 import torch
 
 from mcnet.errors import UserError
-from mcnet.files import free_name
+from mcnet.files import followed, free_name
 from mcnet.generator import Mcnet
 from mcnet.model_file import ModelInfo
 from training.fit.config import STAGES, FitConfig, StageConfig, format_config, load_config
@@ -48,6 +49,9 @@ _AT_THE_END = 0.06
 """Share of the minutes, kept for the last sheet, the model files and the state."""
 _PROFILE_SHARE = 0.15
 """Share of the minutes that profiling may take at the most."""
+_CONFIG = "travel.toml"
+_PARTS = frozenset(("mcnet", "training", "assets", "data", "weights.safetensors", "backbone.pt", _CONFIG, "run.sh"))
+"""What a folder has that was packed, and nothing else."""
 _RUN = """#!/bin/sh
 # usage: sh run.sh MINUTES
 # Needs Python with torch, NumPy and OpenCV; PYTHON chooses it. Leaves all that it makes in out/, and when it is called
@@ -74,7 +78,7 @@ def pack(
     """Write the folder that travels.
 
     Args:
-        folder: that is made; it must not hold anything else than an earlier journey.
+        folder: that is made; an earlier journey in it is replaced, if nothing else is there.
         clips: a folder of clips.
         weights: model, by name or file, from which the training goes on.
         backbone: file of the perceptual backbone's weights; None: where it usually has them.
@@ -86,15 +90,14 @@ def pack(
 
     Raises:
         DataError, CheckpointError, BackboneError, ConfigError: something given cannot be used.
-        JourneyError: the folder holds something else, or is larger than what may travel; what was written stays there,
-            to be looked at.
+        JourneyError: the folder holds something else, or what is read, and is as it was; or it is larger than what may
+            travel: what was written stays there, to be looked at.
     """
     from mcnet.checkpoint import load_model, save_model
     from training.fit.backbones import write_backbone
     from training.prepare.small import shrink_clips
 
-    if folder.exists() and any(folder.iterdir()) and not (folder / "run.sh").is_file():
-        raise JourneyError(f"{folder} holds something else than a journey: choose an empty folder")
+    _check_free(folder, [clips, Path(weights), *([] if backbone is None else [backbone])])
     model = load_model(weights)
     config = load_config(
         recipe,
@@ -108,13 +111,13 @@ def pack(
     )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    (folder / _CONFIG).write_text(format_config(config), encoding="utf-8")  # first: it tells that all is ours
     _copy_code(folder)
     report = shrink_clips(clips, folder / "data")
     for reason in report.skipped:
         _log.warning("left out: %s", reason)
     save_model(model, folder / "weights.safetensors", half=True)
     write_backbone(config.loss.backbone, folder / "backbone.pt", "" if backbone is None else str(backbone))
-    (folder / "travel.toml").write_text(format_config(config), encoding="utf-8")
     (folder / "run.sh").write_text(_RUN, encoding="utf-8")
     parts = {
         "code": _bytes(folder / "mcnet") + _bytes(folder / "training") + _bytes(folder / "assets"),
@@ -129,6 +132,25 @@ def pack(
             f"{folder} has {total / 1e6:.1f} MB ({told}), expected at most {LARGEST_FOLDER / 1e6:.0f}: leave out clips"
         )
     return parts
+
+
+def _check_free(folder: Path, inputs: Sequence[Path]) -> None:
+    """See that nothing is lost if a folder is made anew.
+
+    Raises:
+        JourneyError: it holds what no journey has, such as what a training left there, or what is to be read.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise JourneyError(f"{folder} is a file, expected an empty folder or a new name")
+    found = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    if found and (others := found if _CONFIG not in found else found - _PARTS):
+        raise JourneyError(
+            f"{folder} holds something else than a journey, such as {min(others)}: choose an empty folder, or put that "
+            "away"
+        )
+    for path in inputs:
+        if path.exists() and followed(path).is_relative_to(followed(folder)):
+            raise JourneyError(f"{folder} is made anew, and {path}, which is read, lies in it: choose another folder")
 
 
 def _copy_code(folder: Path) -> None:
@@ -172,7 +194,7 @@ def run(folder: Path, minutes: float) -> None:
         here = [] if gpu else list(ON_A_CPU)
         here += [f"data.path={folder / 'data'}", f"run.initial={weights}"]
         here += [f"loss.backbone_weights={folder / 'backbone.pt'}"]
-        config = load_config(folder / "travel.toml", here)
+        config = load_config(folder / _CONFIG, here)
         limit_s = 60 * minutes * _PROFILE_SHARE / len(STAGES)
         profiles = profile(config, work, PROFILED_STEPS, cache=folder / "frames", limit_s=limit_s)
         (out / "profile.txt").write_text("\n\n".join(each.table for each in profiles) + "\n", encoding="utf-8")
@@ -260,9 +282,11 @@ def _split(path: Path, out: Path) -> None:
 
 def _join(pieces: Path, path: Path) -> None:
     try:
-        hashes: dict[str, str] = json.loads((pieces / "pieces.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise JourneyError(f"{pieces} holds no state that came back: {error}") from error
+        hashes: dict[str, str] = dict(json.loads((pieces / "pieces.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise JourneyError(f"{pieces} holds no state that came back: {error}; fetch it again") from error
+    if not hashes:
+        raise JourneyError(f"{pieces} holds no state that came back: its list is empty; fetch it again")
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
@@ -270,7 +294,7 @@ def _join(pieces: Path, path: Path) -> None:
                 piece = (pieces / name).read_bytes() if (pieces / name).is_file() else b""
                 got = hashlib.sha256(piece).hexdigest()
                 if got != expected:
-                    what = f"hash {got[:12]}, expected {expected[:12]}" if piece else "nothing there"
+                    what = f"hash {got[:12]}, expected {str(expected)[:12]}" if piece else "nothing there"
                     raise JourneyError(f"{pieces / name}: got {what}; fetch it again")
                 file.write(piece)
         partial.replace(path)
@@ -297,7 +321,9 @@ def bring_back(folder: Path, run_dir: Path, out: Path) -> ModelInfo:
     from training.fit.state import CHECKPOINT
 
     if (run_dir / CHECKPOINT).exists():
-        raise JourneyError(f"{run_dir} already holds a run: choose another folder")
+        raise JourneyError(
+            f"{run_dir} already holds a run: choose another folder, or write that one's model by mcnet-train export"
+        )
     run_dir.mkdir(parents=True, exist_ok=True)
     _join(folder / "state", run_dir / CHECKPOINT)
     for name, place in (
@@ -316,6 +342,8 @@ def main_there(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         folder, minutes = Path(arguments[0]), float(arguments[1])
+        if not 0 < minutes < math.inf:
+            raise ValueError(minutes)
     except (IndexError, ValueError):
         sys.stderr.write("usage: sh run.sh MINUTES\n")
         return 2
@@ -323,5 +351,8 @@ def main_there(arguments: Sequence[str]) -> int:
         run(folder.resolve(), minutes)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
+        return 2
+    except OSError as error:  # nothing may be written there, or there is no room
+        sys.stderr.write(f"{error}; what was saved before is kept\n")
         return 2
     return 0

@@ -71,6 +71,10 @@ def test_overrides() -> None:
         ("loss.crop_px=600", r"loss\.crop_px: got 600, expected 32 to 512"),
         ("loss.crop_discriminator_widths=[]", "expected widths of at least 1"),
         ("loss.picture_openings=1", "points on both sides of an eye or of the mouth"),
+        ("run.seed=9223372036854775808", r"run\.seed: got .*, expected a number from 0 to 9223372036854775807"),
+        ("data.path=caf\udce9", r"data\.path: got .*, expected text: rename the file or folder"),
+        ("full.steps=" + "[" * 100_000, r"full\.steps: got .*, expected int"),
+        ("full.steps=" + "9" * 5000, r"full\.steps: got .*, expected int"),
         ("data.lively_share=2", r"data\.lively_share: got 2.0, expected at most 1"),
     ],
 )
@@ -97,6 +101,29 @@ def test_a_file_that_is_not_there_and_one_that_is_no_toml(tmp_path: Path) -> Non
     empty.write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="model is missing"):
         load_config(empty)
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 100_000, "x = " + "9" * 5000])
+def test_what_the_reader_of_toml_chokes_on_is_told(text: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="is no TOML"):
+        load_config(tmp_path / "odd.toml")
+
+
+def test_a_file_may_begin_with_the_mark_of_its_encoding(tmp_path: Path) -> None:
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbfbase = 'smoke'\r\n[full]\r\nsteps = 3\r\n")
+    assert load_config(tmp_path / "marked.toml").full.steps == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["2024-05-01", "2024", "true", "1e5", "[a]", "my data", 'a"b\\c', "a\nb\tc\x01\x7f", "дата"]
+)
+def test_a_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    config = load_config("smoke", [f"data.path={name}"])
+    assert config.data.path == name
+    (tmp_path / "again.toml").write_text(format_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.toml") == config
+    assert load_config("smoke", ['data.path="quoted"']).data.path == "quoted"
 
 
 def test_differences_are_named() -> None:

@@ -1,6 +1,7 @@
 """Short runs on a CPU, from the first step to the model file."""
 
 import dataclasses
+import errno
 import json
 import logging
 import math
@@ -364,9 +365,19 @@ def test_a_damaged_checkpoint_is_refused(heads: Path, tmp_path: Path) -> None:
     config = tiny_config(heads, full={"steps": 0}, motion={"steps": 1})
     fit(config, tmp_path)
     whole = (tmp_path / CHECKPOINT).read_bytes()
-    (tmp_path / CHECKPOINT).write_bytes(whole[:1000])
-    with pytest.raises(StateError, match="cannot be read"):
-        fit(config, tmp_path)
+    # Cut short, empty, a pickle that ends early, and pickles of nothing that is known or of what is called wrongly.
+    for content in (
+        whole[:1000],
+        b"",
+        b"\x80\x02",
+        b"\x80\x6a\x02.",
+        b"\x80\x02cos\nsystem\n.",
+        b"\x80\x02\x8a\xff.",
+        b"K",
+    ):
+        (tmp_path / CHECKPOINT).write_bytes(content)
+        with pytest.raises(StateError, match=r"cannot be read as a checkpoint: .* move it away to start anew"):
+            fit(config, tmp_path)
     torch.save({"format": "another"}, tmp_path / CHECKPOINT)
     with pytest.raises(StateError, match="no training checkpoint of this version"):
         fit(config, tmp_path)
@@ -707,6 +718,45 @@ def test_mistakes_are_told_in_a_sentence(
     monkeypatch.chdir(tmp_path)
     assert command(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to ..."
+        ),
+    ],
+)
+def test_too_little_memory_is_told(
+    error: Exception, heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def large(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("training.fit.loop.fit", large)
+    assert command("fit", "smoke", "--data", str(heads), "--run-dir", str(tmp_path)) == 2
+    assert "not enough memory: close other programs, or take smaller batches" in capsys.readouterr().err
+    monkeypatch.setattr("training.fit.loop.fit", lambda *_, **__: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        command("fit", "smoke", "--data", str(heads), "--run-dir", str(tmp_path))
+
+
+def test_a_full_disk_leaves_the_figures_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stats.jsonl").write_bytes(b'{"step": 1}\n{"step": 2}\n{"st\xff')
+    before = (tmp_path / "stats.jsonl").read_bytes()
+
+    def full(path: Path, *_: object, **__: object) -> int:
+        path.open("w").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space left"):
+            Journal(tmp_path, 1, tensorboard=False)
+    assert (tmp_path / "stats.jsonl").read_bytes() == before
 
 
 def test_lines_of_a_journal_beyond_the_step_are_dropped(tmp_path: Path) -> None:

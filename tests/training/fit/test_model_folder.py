@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,28 @@ def test_a_folder_has_all_that_hubs_and_people_look_for(run: Path, tmp_path: Pat
     assert "| CC BY 4.0 | 2 |" in text
     assert "Not measured." in text
     assert "![What it makes of people](sheet.png)" in text
+
+
+def test_a_sheet_that_is_no_picture_leaves_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.png").write_text("no picture", encoding="utf-8")
+    for sheet, message in (("notes.png", "is no PNG"), ("gone.png", "cannot read the sheet")):
+        assert main(["export", str(run), str(tmp_path / "out"), "--sheet", str(tmp_path / sheet)]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+def test_figures_are_not_written_over_what_is_measured(
+    run: Path, heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data = tmp_path / "model", Path(shutil.copytree(heads, tmp_path / "data"))
+    assert main(["export", str(run), str(model)]) == 0
+    before = {file: file.read_bytes() for folder in (model, data) for file in folder.iterdir()}
+    for place in (data / "dataset.json", data / "landmarks.npz", model / "config.json", model / "README.md"):
+        assert main(["evaluate", str(model), str(data), "--json", str(place)]) == 2
+        assert f"it would write over what {'DATA' if data in place.parents else 'MODEL'} (" in capsys.readouterr().err
+    assert {file: file.read_bytes() for folder in (model, data) for file in folder.iterdir()} == before
 
 
 def test_figures_go_into_card_header_and_front_matter(run: Path, tmp_path: Path) -> None:

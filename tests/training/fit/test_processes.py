@@ -18,7 +18,7 @@ from tests.training.fit.test_measured import POINTS, RUN, first_model
 from training.data import DataError
 from training.fit.config import format_config
 from training.fit.loop import _set_up, fit
-from training.fit.processes import Processes
+from training.fit.processes import LauncherError, Processes
 from training.fit.stages import FitError
 from training.fit.state import CHECKPOINT
 
@@ -100,3 +100,52 @@ def test_the_map_of_jacobians_is_the_firsts_and_so_is_its_failure(
     assert failure == (
         "the first of 2 processes failed, so that this one ends: no picture has landmarks, expected some"
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"WORLD_SIZE": "x"}, "WORLD_SIZE='x', expected a whole number from 1: start several processes by torchrun"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE='0', expected a whole number from 1:"),
+        ({"WORLD_SIZE": "2"}, "RANK='', expected a whole number from 0 to 1"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK='2', expected a whole number from 0 to 1"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_PORT='', expected a whole number from 0 to 65535"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "9"}, "MASTER_ADDR='', expected the first machine's address"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "taken", "MASTER_ADDR": "127.0.0.1"},
+            "the 2 processes do not find one another",
+        ),
+    ],
+)
+def test_what_a_launcher_has_not_said_is_told(
+    said: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for name, value in said.items():
+            monkeypatch.setenv(name, str(taken.getsockname()[1]) if value == "taken" else value)
+        with pytest.raises(LauncherError, match=message):
+            Processes(on_gpu=False)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(heads: Path, tmp_path: Path) -> None:
+    kill = (
+        "import os, sys; from pathlib import Path; from mcnet.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as partial:\n    partial.write_bytes(b'half'); os._exit(9)"
+    )
+    for name in (CHECKPOINT, "latest.safetensors", "stats.jsonl"):
+        subprocess.run([sys.executable, "-c", kill, str(tmp_path / name)], check=False, timeout=60)
+    assert len(list(tmp_path.glob(".*.partial"))) == 3
+    (tmp_path / ".mine.partial").touch()
+    config = tiny_config(heads, motion={"steps": 1}, full={"steps": 0})
+    claim = Claim.beside(tmp_path / CHECKPOINT)
+    assert claim.take()
+    with pytest.raises(FitError, match="at work"):
+        fit(config, tmp_path)  # while another one may be writing it
+    claim.release()
+    assert len(list(tmp_path.glob(".*.partial"))) == 4
+    fit(config, tmp_path)
+    assert [path.name for path in tmp_path.glob(".*")] == [".mine.partial"]

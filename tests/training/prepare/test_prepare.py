@@ -2,17 +2,21 @@
 
 import argparse
 import csv
+import errno
 import fcntl
 import gc
 import io
 import json
+import multiprocessing
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +31,7 @@ from numpy.typing import NDArray
 from assets import ROOT as ASSETS
 from mcnet.commands.status import INTERRUPTED
 from mcnet.media.crop import SIDE_PER_SIZE, SquareBox, crop, face_size_px
+from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
@@ -41,7 +46,7 @@ from training.fit.stores import LandmarkStore
 from training.landmarks import TRAINING_POINTS
 from training.prepare import clips as clips_module
 from training.prepare import command as prepare
-from training.prepare import progress, shards
+from training.prepare import progress, shards, workers
 from training.prepare.clips import ClipRules, Record, SourceTask, prepare_source
 from training.prepare.sources import (
     Identities,
@@ -483,6 +488,16 @@ def test_signals_end_all_processes_and_leave_no_halves(short: Path, tmp_path: Pa
     assert not left
 
 
+def test_a_process_whose_employer_is_gone_ends_quietly() -> None:
+    for task in ([], [1]):  # before a task, and with the answer to one
+        ours, theirs = multiprocessing.Pipe()
+        for number in task:
+            ours.send(number)
+        ours.close()
+        workers._serve(theirs, abs)
+        assert theirs.closed
+
+
 def test_a_process_that_dies_fails_its_task_only() -> None:
     outcomes = {outcome.task: outcome for outcome in run_tasks(dies_on_two, [1, 2, 3, 4], 2)}
     assert [outcomes[task].result for task in (1, 2, 3, 4)] == [10, None, None, 40]
@@ -649,6 +664,8 @@ def test_shards_hold_everything_and_become_a_folder_of_clips_again(prepared: Pat
     assert {"clips.json", "landmarks.npz"} < set(after)
     with pytest.raises(DataError, match="already holds"):
         shards.unshard([str(written[0])], tmp_path / "back")
+    with pytest.raises(DataError, match=r"name the clip .* twice: expected those of one dataset, each once"):
+        shards.unshard([str(written[0]), str(written[0])], tmp_path / "twice")
     (tmp_path / "bad.tar").write_bytes(b"no tar" * 500)
     with pytest.raises(DataError, match="cannot read the shards"):
         shards.unshard([str(tmp_path / "bad.tar")], tmp_path / "bad")
@@ -683,15 +700,73 @@ def test_a_second_call_at_the_same_time_is_refused(short: Path, tmp_path: Path) 
             call(short, tmp_path / "out")
 
 
-def test_a_full_disk_stops_with_one_sentence(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("place", "name", "error"),
+    [
+        (clips_module, "VideoWriter", MediaError("cannot write a clip: No space left on device")),
+        (VideoWriter, "write", MediaError("cannot write a clip: No space left on device")),
+    ],
+)
+def test_a_full_disk_stops_with_one_sentence(
+    place: object, name: str, error: Exception, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(place, name, full)
     with pytest.raises(DataError, match="No space left"):
         call(short, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.json"))
     assert not (tmp_path / "out" / ".prepare" / "done").exists()
+    assert not (tmp_path / "out" / ".prepare" / "partial").exists()
+    assert not (tmp_path / "out" / "rejects.csv").exists()  # no source counts as failed
+
+
+@pytest.mark.parametrize("photographs", [False, True])
+def test_a_source_that_is_away_is_not_done(
+    photographs: bool, short: Path, tmp_path: Path, grid: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, away = tmp_path / "drive", tmp_path / "unplugged"
+    folder.mkdir()
+    if photographs:
+        for number in range(3):
+            write_rgb(folder / f"{number}.png", grid[number])
+    else:
+        shutil.copyfile(short / "a.mp4", folder / "a.mp4")
+    options = ("--test-share", 0, *(["--photos"] if photographs else []))
+
+    def unplug(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(*arguments: Any, **named: Any) -> Any:
+            if folder.exists():
+                folder.rename(away)
+            return read(*arguments, **named)
+
+        return reading
+
+    with monkeypatch.context() as patch:
+        for name in ("open_driving", "read_rgb"):
+            patch.setattr(clips_module, name, unplug(getattr(clips_module, name)))
+        with pytest.raises(DataError, match=r"cannot be reached any more .*: see that its drive is there"):
+            call(folder, tmp_path / "out", *options)
+    away.rename(folder)
+    assert call(folder, tmp_path / "out", *options) == 0
+    (row,) = read_csv(tmp_path / "out" / "manifest.csv")
+    assert int(row["frames"]) >= 3
+
+
+def test_landmarks_that_have_no_room_are_told(short: Path, tmp_path: Path) -> None:
+    assert call(short / "a.mp4", tmp_path / "whole") == 0
+    (landmarks,) = (tmp_path / "whole").rglob("landmarks.npy")
+    (clip,) = (tmp_path / "whole").rglob("*.mp4")
+    least = landmarks.stat().st_size - 1
+    assert clip.stat().st_size < least
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (least, before[1]))
+    try:
+        with pytest.raises(DataError, match="File too large"):  # not how many bytes, as NumPy has it
+            call(short / "a.mp4", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_slow_and_fast_videos_become_25_frames_a_second(tmp_path: Path, grid: Frames) -> None:
@@ -724,7 +799,8 @@ def test_who_is_seen(tmp_path: Path) -> None:
     read = read_table_of_identities(table)
 
     def source(label: str) -> Source:
-        return Source(label, Path(label), label.split(".")[0].replace("/", "-").replace("#", "-"))
+        name = label.split(".")[0].replace("/", "-").replace("#", "-")
+        return Source(label, Path(label), name, folder=label.partition("/")[0])
 
     folder = Identities(read, by_folder=True)
     assert folder.of(source("id1/a.mp4"), 0) == "Ann-B"
@@ -740,6 +816,146 @@ def test_who_is_seen(tmp_path: Path) -> None:
         table.write_text(text, encoding="utf-8")
         with pytest.raises(SourceError, match=message):
             read_table_of_identities(table)
+
+
+def test_names_in_any_letters_stay_different_people(tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    names = ("Анна", "Борис", "王", "Müller", "Möller", "Ann B.")
+    lines = [f"{index}.mp4,{name}" for index, name in enumerate(names)]
+    table.write_text("\n".join(("source,identity", *lines)), encoding="utf-8")
+    identities = Identities(read_table_of_identities(table), by_folder=True)
+    told = [identities.of(Source(f"{index}.mp4", Path(f"{index}.mp4"), str(index)), 0) for index in range(len(names))]
+    assert len(set(told)) == len(names)
+    assert told[-1] == "Ann-B"
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in told)
+    # As a Mac writes folders' names, and as everybody else does.
+    composed, decomposed = (unicodedata.normalize(form, "José") for form in ("NFC", "NFD"))
+    folders = [Source("a.mp4", Path("a.mp4"), "a", folder=name) for name in (composed, decomposed)]
+    one, two = (identities.of(source, 0) for source in folders)
+    assert one == two
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("Анна#1.jpg", "Анна#2.jpg", "Борис#1.jpg"):
+        (pictures / name).touch()
+    packs = find_sources([pictures], tmp_path / "out", photos=True)
+    assert sorted(len(source.files) for source in packs) == [1, 2]
+
+
+def test_the_first_folder_below_an_input_tells_who_is_seen(tmp_path: Path) -> None:
+    for name in ("x/v/id1/a.mp4", "x/v/id1/b.mp4", "y/v/id1/a.mp4", "x/v/solo.mp4", "x/v/id2/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    identities = Identities({}, by_folder=True)
+    sources = find_sources([tmp_path / "x" / "v", tmp_path / "y" / "v"], tmp_path / "out")
+    assert {source.label: identities.of(source, 0) for source in sources} == {
+        "x/v/id1/a.mp4": "id1",  # lengthened, as the other input has such a one
+        "y/v/id1/a.mp4": "id1",
+        "id1/b.mp4": "id1",
+        "id2": "id2",
+        "solo.mp4": "solo",
+    }
+    with pytest.raises(DataError, match=r"solo\.mp4 lies in no folder of its input, expected a folder for each person"):
+        call(tmp_path / "x" / "v", tmp_path / "out", "--identity", "folder")
+    table = tmp_path / "who.csv"
+    table.write_text("source,identity\nsolo,ann\n", encoding="utf-8")
+    Identities(read_table_of_identities(table), by_folder=True).refuse_unknown(sources)
+    Identities({}, by_folder=False).refuse_unknown(sources)
+
+
+def test_the_same_footage_twice_is_learned_from_once(short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for place in ("a.mp4", "backup/a again.mp4", "c.mp4"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(short / "a.mp4", folder / place)
+    shutil.copyfile(short / "b.mp4", folder / "b.mp4")
+    for name in ("empty.mp4", "also empty.mp4"):
+        (folder / name).touch()
+    table = tmp_path / "who.csv"
+    table.write_text("source,identity\nc.mp4,cyd\n", encoding="utf-8")
+    out = tmp_path / "out"
+    assert call(folder, out, "--identities", table) == 0
+    assert {row["source"]: row["identity"] for row in read_csv(out / "manifest.csv")} == {"b.mp4": "b", "c.mp4": "cyd"}
+    rejects = {row["source"]: row for row in read_csv(out / "rejects.csv")}
+    assert rejects["a.mp4"]["detail"] == "the same footage as c.mp4, which stands for it"
+    assert {name: row["reason"] for name, row in rejects.items()} == {
+        "a.mp4": "copy",
+        "backup/a again.mp4": "copy",
+        "empty.mp4": "unreadable",
+        "also empty.mp4": "unreadable",
+    }
+    assert "copy" in (out / "report.txt").read_text(encoding="utf-8")
+    table.write_text("source,identity\nc.mp4,cyd\na.mp4,ann\n", encoding="utf-8")
+    with pytest.raises(DataError, match="are the same footage, and the table says that ann is seen in one and cyd in"):
+        call(folder, out, "--identities", table)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are no text")
+def test_a_name_that_is_no_text_is_prepared(short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copyfile(short / "a.mp4", os.fsencode(folder) + b"/caf\xe9.mp4")
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / os.fsdecode(b"\xe9.png")).write_bytes(b"no picture")
+    for licence in ("CC0", ""):  # also when the manifest is read back
+        (tmp_path / "who.csv").write_text(f"source,licence,kind\ncaf%E9,{licence},clip\n", encoding="utf-8")
+        assert call(folder, tmp_path / "out", "--identities", tmp_path / "who.csv", "--photos") == 0
+        (row,) = read_csv(tmp_path / "out" / "manifest.csv")
+        assert (row["source"], row["identity"], row["licence"]) == ("caf%E9.mp4", "caf-E9", "CC0")
+    (reject,) = read_csv(tmp_path / "out" / "rejects.csv")
+    assert reject["reason"] == "unreadable"
+    assert r"\udce9.png" in reject["detail"]
+
+
+def test_links_that_lead_back_are_walked_once(tmp_path: Path) -> None:
+    for index in range(12):  # as many ways through them as 2 to their number
+        (tmp_path / "in" / f"{index}").mkdir(parents=True)
+        (tmp_path / "in" / f"{index}" / "up").symlink_to("..")
+    (tmp_path / "in" / "a.mp4").touch()
+    assert [source.label for source in find_sources([tmp_path / "in"], tmp_path / "out")] == ["a.mp4"]
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "0.png").touch()
+    (pictures / "1.png").symlink_to("gone.png")
+    (source,) = find_sources([pictures], tmp_path / "out")
+    stamp = source.stamp
+    (pictures / "out").mkdir()  # where what comes of it may lie
+    assert source.stamp == stamp
+
+
+def test_a_table_of_identities_is_read_as_it_is_meant(tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    for text, message in (
+        ("source,license\na,CC0\n", "got the column 'license', expected licence: rename it"),
+        ("Source,identity\na,b\n", "got the column 'Source', expected source"),
+        ("source, identity\na,b\n", "got the column ' identity', expected identity"),
+        ("source,identity,identity\na,b,c\n", "got the column identity twice"),
+        ("source,licence\na,CC BY, 4.0\n", r"got the cells \[' 4.0'\] behind the last column in the line of 'a'"),
+    ):
+        table.write_text(text, encoding="utf-8")
+        with pytest.raises(SourceError, match=message):
+            read_table_of_identities(table)
+    table.write_bytes('\ufeffsource,identity,notes\r\na,"Ann, B.",x\r\n,,\r\n\r\n'.encode())
+    assert {name: line.identity for name, line in read_table_of_identities(table).items()} == {"a": "Ann, B."}
+
+
+def test_a_full_disk_does_not_forget_by_which_rules(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copyfile(short / "a.mp4", tmp_path / "in" / "a.mp4")
+    assert call(tmp_path / "in", tmp_path / "out") == 0
+    before = (tmp_path / "out" / ".prepare" / "rules.json").read_bytes()
+
+    def full(path: Path, *_: object, **__: object) -> int:
+        path.open("w").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(DataError, match="No space left"):
+            call(tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out" / ".prepare" / "rules.json").read_bytes() == before
+    assert call(tmp_path / "in", tmp_path / "out") == 0
 
 
 def test_the_licence_of_the_table_reaches_the_dataset(short: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Landmarks measured anew: in order, resumed, of both forms of data and both versions of tables."""
 
+import dataclasses
 import errno
 import json
 import shutil
@@ -13,16 +14,18 @@ from numpy.typing import NDArray
 from assets import ROOT
 from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import Face, FaceFinder
-from mcnet.media.images import read_rgb
+from mcnet.media.images import read_rgb, write_rgb
 from tests.training.conftest import write_video
 from training.__main__ import main
 from training.data import (
     CLIPS_FORMAT,
     PHOTOS,
+    PNG_PATTERN,
     Clip,
     ClipTable,
     DataError,
     Landmarks,
+    decode,
     open_dataset,
     pack,
     read_landmarks,
@@ -33,6 +36,7 @@ from training.data import (
 from training.landmarks import EYE_CORNERS, PUPILS, TRAINING_POINTS
 from training.prepare.portable import write_jpeg
 from training.prepare.relabel import Finders, relabel
+from training.prepare.small import shrink_clips
 
 SIZE_PX = 256
 OLD_POINTS = np.array([point for point in TRAINING_POINTS if point not in PUPILS])
@@ -145,6 +149,36 @@ def test_into_another_folder_nothing_here_changes(clips: Path, tmp_path: Path) -
     check(open_dataset(tmp_path / "packed").landmarks)
     with pytest.raises(DataError, match="holds a dataset already: choose another folder"):
         relabel(clips, out, Fakes()())
+
+
+def test_clips_of_pngs_go_into_another_folder(clips: Path, tmp_path: Path) -> None:
+    table = read_table(clips / "clips.json", CLIPS_FORMAT)
+    listed = []
+    for clip in table.clips:
+        folder = (clips / clip.file).with_suffix(".png folder")
+        folder.mkdir()
+        for number, rgb in enumerate(decode(clips / clip.file)):
+            write_rgb(folder / (PNG_PATTERN % number), rgb)
+        (clips / clip.file).unlink()
+        listed.append(dataclasses.replace(clip, file=str((folder / PNG_PATTERN).relative_to(clips))))
+    write_table(clips / "clips.json", CLIPS_FORMAT, ClipTable(table.size_px, tuple(listed)))
+    relabel(clips, tmp_path / "out", Fakes()())
+    assert pack(tmp_path / "out", tmp_path / "packed").frames == 8
+    check(open_dataset(tmp_path / "packed").landmarks)
+    assert shrink_clips(tmp_path / "out", tmp_path / "small").skipped == ()
+
+
+def test_a_full_disk_leaves_no_half_table(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path, target: Path) -> None:
+        target.write_text("{", encoding="utf-8")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(DataError, match="No space left"):
+            relabel(clips, tmp_path / "out", Fakes()())
+    relabel(clips, tmp_path / "out", Fakes()())
+    check(read_landmarks(tmp_path / "out" / "landmarks.npz"))
 
 
 def test_a_packed_dataset(clips: Path, tmp_path: Path) -> None:
