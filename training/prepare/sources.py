@@ -128,9 +128,8 @@ def find_sources(
             resolved = path.resolve()
             relative = path.relative_to(given)
             label = _as_text(relative.as_posix() if relative.parts else resolved.name)
-            drive = re.sub(r"\W+", "-", resolved.drive).strip(
-                "-"
-            )  # of Windows: what differs by it alone is not the same
+            # Of Windows: what differs by its drive alone is not the same.
+            drive = re.sub(r"\W+", "-", resolved.drive).strip("-")
             above = [drive] * bool(drive) + [*map(_as_text, resolved.parts[1 : -len(Path(label).parts)])]
             around = Path(label).parts if path.is_dir() else relative.parts[:-1]
             in_packs = _packs(path, label, table, photos=photos) if path.is_dir() else []
