@@ -709,7 +709,7 @@ def find_performance(
     if args.no_crop and not (args.best_frame or measurable or getattr(args, "save_motion", None)):
         return Performance((), ())
     faces = []
-    with FaceFinder(tracking=True) as finder:
+    with FaceFinder(tracking=True, small=True) as finder:
         for frame in progress(driving, args.max_frames, "finding the face", tell):
             if stop.received:
                 raise KeyboardInterrupt

@@ -181,6 +181,80 @@ def test_a_face_that_is_followed_is_judged_now_and_then(monkeypatch: pytest.Monk
     assert len(judged) == 2  # every fifteenth frame: it costs as much as half of following
 
 
+_BOTH = [(PORTRAITS[0], 0, 40, 380), (PORTRAITS[5], 450, 120, 190)]
+"""The performer, and somebody in the background."""
+
+
+def _followed(follower: FaceFinder, rgb: NDArray[np.uint8], frames: int) -> list[str]:
+    """Who drives in so many frames: the performer ("p"), the one in the background ("b") or nobody (".")."""
+    seen = []
+    for _ in range(frames):
+        found = follower.find(rgb)
+        seen.append("." if not found else "p" if found[0].box.left < 400 else "b")
+    return seen
+
+
+def _without_performer(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As if a hand were put before the face, but for the colour."""
+    box = FaceFinder(max_faces=1).find(rgb)[0].box
+    hidden = rgb.copy()
+    hidden[int(box.top) - 20 : int(box.bottom) + 10, int(box.left) - 10 : int(box.right) + 10] = (120, 90, 80)
+    return hidden
+
+
+def test_nobody_else_drives_while_the_performer_is_covered_for_a_moment() -> None:
+    there = _scene(_BOTH, (680, 460))
+    covered = _without_performer(there)
+    with FaceFinder(tracking=True) as follower:
+        assert _followed(follower, there, 3) == ["p"] * 3
+        assert _followed(follower, covered, 29) == ["."] * 29
+        assert _followed(follower, there, 3) == ["p"] * 3
+
+
+def test_who_drove_meanwhile_is_left_once_the_performer_is_back() -> None:
+    there = _scene(_BOTH, (680, 460))
+    covered = _without_performer(there)
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, there, 3)
+        assert _followed(follower, covered, 60)[-28:] == ["b"] * 28
+        assert _followed(follower, there, 20)[-5:] == ["p"] * 5
+
+
+def test_who_has_driven_for_long_is_the_performer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcnet.media.faces._REMEMBERED_FRAMES", 45)
+    there = _scene(_BOTH, (680, 460))
+    covered = _without_performer(there)
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, there, 3)
+        _followed(follower, covered, 60)
+        assert _followed(follower, there, 20) == ["b"] * 20
+
+
+def test_after_a_cut_the_largest_face_is_followed_at_once() -> None:
+    there, elsewhere = _scene(_BOTH, (680, 460)), _scene(_BOTH[1:], (680, 460))
+    with FaceFinder(tracking=True) as follower:
+        assert _followed(follower, there, 3) == ["p"] * 3
+        assert _followed(follower, elsewhere, 2) == ["b"] * 2
+        assert _followed(follower, there, 40)[-1] == "b"  # who is followed stays, as ever
+        follower.forget()
+        assert _followed(follower, there, 1) == ["p"]
+
+
+@pytest.mark.parametrize("empty_frames", [0, 5])
+def test_small_faces_of_a_video_are_searched_for_now_and_then(empty_frames: int) -> None:
+    """A talking head in the corner of a recorded screen."""
+    screen = np.full((1080, 1920, 3), 235, np.uint8)
+    corner = screen.copy()
+    corner[880:1060, 1720:1900] = cv2.resize(read_rgb(PORTRAITS[0]), (180, 180), interpolation=cv2.INTER_AREA)
+    with FaceFinder(tracking=True, small=True) as follower:
+        assert [follower.find(screen) for _ in range(empty_frames)] == [[]] * empty_frames
+        found = [follower.find(corner) for _ in range(16)]
+    assert all(found[-1:])
+    assert found[-1][0].box.left > 1720
+    with FaceFinder(tracking=True) as live:
+        assert live.find(corner) == []
+
+
 def test_closing_twice_is_harmless_and_use_after_it_is_not() -> None:
     finder = FaceFinder()
     finder.close()
