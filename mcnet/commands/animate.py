@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 SHEET_MOMENTS = 6
+LYING_DEG = 60.0
 BATCH_FRAMES = {"cuda": 16}
 """Frames that are animated at once, by the kind of device: any other is busy with one."""
 
@@ -653,13 +654,16 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import FaceFinder
     from mcnet.media.images import read_rgb
+    from mcnet.media.suitability import POOR_SCORE, suitability
+    from mcnet.media.upright import turned_view, upright
 
     crop = not args.no_crop
     rgb = read_rgb(path)
     if not (crop or args.best_frame or measurable):
         return SourcePortrait(rgb, None, None)
     with FaceFinder() as finder:
-        faces = finder.find(rgb)
+        view = upright(finder, rgb) if crop else turned_view(finder, rgb, 0.0)
+    faces = view.faces
     if not faces:
         if not (crop or args.best_frame):
             return SourcePortrait(rgb, None, None)
@@ -671,7 +675,13 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
     if len(faces) > 1:
         print(f"{path} shows {len(faces)} faces; the largest is animated", file=sys.stderr)
     if crop:
-        return SourcePortrait(rgb, faces[0], frame_face(faces[0]))
+        if view.angle_deg:
+            print(f"{path} is turned by {view.angle_deg:g} degrees, so that its face stands upright", file=sys.stderr)
+        box = frame_face(faces[0])
+        score, remarks = suitability(faces[0], box, view.rgb, several=False)
+        if score < POOR_SCORE:
+            print(f"{path} scores {score} of 100 as a portrait: {'; '.join(remarks)}", file=sys.stderr)
+        return SourcePortrait(view.rgb, faces[0], box)
     # A face beside the central square is not the one that is animated.
     shown = [face for face in faces if lies_in(face, central_square(rgb))]
     return SourcePortrait(rgb, shown[0] if shown else faces[0] if args.best_frame else None, None)
@@ -727,7 +737,23 @@ def find_performance(
             f"no face in any of the {len(faces)} frames of {driving.path}: expected one that looks towards the camera; "
             f"{way_out}"
         )
+    tell_lying(driving.path, faces)
     return Performance(faces, () if args.no_crop else plan_crops(faces, driving.fps))
+
+
+def tell_lying(path: Path, faces: "Sequence[Face | None]") -> None:
+    """Say so where the performer lies on the side, as in a video filmed sideways: no portrait is tilted so far."""
+    from statistics import median
+
+    from mcnet.media.upright import roll_deg
+
+    turn_deg = median(roll_deg(face) for face in faces if face is not None)
+    if abs(turn_deg) > LYING_DEG:
+        print(
+            f"{path} shows a face that lies on its side ({turn_deg:.0f} degrees, clockwise), and a portrait is tilted "
+            "by 45 degrees at most: turn the video upright first",
+            file=sys.stderr,
+        )
 
 
 class Moment(NamedTuple):
