@@ -96,7 +96,7 @@ class FaceTracker:
         self._smoother.reset()
 
     def distrust(self) -> None:
-        """What the finder follows is no face: the next frame is searched, and judged, anew."""
+        """What the finder follows is no face, or may be another's: the next frame is searched, and judged, anew."""
         self._finder.forget()
 
     def leave(self) -> None:
