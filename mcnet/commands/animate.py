@@ -705,7 +705,7 @@ def find_performance(
 
     from mcnet.media.crop import plan_crops
     from mcnet.media.errors import MediaError
-    from mcnet.media.faces import FaceFinder
+    from mcnet.media.faces import LEAST_INSIDE, FaceFinder
     from mcnet.media.head_motion import Head
     from mcnet.media.motion_track import TrackDriving
 
@@ -724,9 +724,10 @@ def find_performance(
             if stop.received:
                 raise KeyboardInterrupt
             found = finder.find(frame)
+            face = found[0] if found and found[0].box.share_inside(frame) >= LEAST_INSIDE else None
             # What is hardly a face is none, as live: the picture before it is held.
-            likely = bool(found) and Head.of(found[0].landmarks_px.astype(np.float64)).likely
-            faces.append(found[0] if likely else None)
+            likely = face is not None and Head.of(face.landmarks_px.astype(np.float64)).likely
+            faces.append(face if likely else None)
     if not any(face is not None for face in faces):
         if args.no_crop and not args.best_frame:
             return Performance((), ())

@@ -46,6 +46,8 @@ _MIN_PRESENCE_ANEW = 0.98
 _MIN_PRESENCE_FOLLOWED = 0.9
 _JUDGE_EVERY_FRAMES = 15
 _SAME_FACE_IOU = 0.3
+LEAST_INSIDE = 0.6
+"""At least this share of a performer's box must lie in the frame: the mesh only guesses what is outside."""
 _SEARCH_EVERY_FRAMES = 15
 """So often small faces are looked for, and who was lost while another is followed: of 1920 x 1080 pixels small windows
 are 113, which take a quarter of a second."""

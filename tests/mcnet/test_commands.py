@@ -368,6 +368,19 @@ def test_frames_without_a_face_hold_the_picture(tmp_path: Path, capsys: pytest.C
     assert "3 frames" in capsys.readouterr().err
 
 
+def test_a_face_that_is_mostly_outside_of_the_frame_holds_the_picture(tmp_path: Path) -> None:
+    """As live: of what is outside, a mesh only guesses."""
+    folder = tmp_path / "driving"
+    folder.mkdir()
+    rgb = frames_of(CLIP)[0]
+    for index, left in enumerate([0, 40, 80, 115, 130, 145, 150, 155]):
+        write_rgb(folder / f"{index}.png", np.pad(rgb[:, left:], ((0, 0), (0, left), (0, 0)), mode="edge"))
+    args = parse_one(["--driving", str(folder)])
+    found = find_performance(open_driving(folder), args, cast("StopSignals", NeverStops()), measurable=True)
+    assert [face is not None for face in found.faces][:5] == [True] * 5
+    assert [face is not None for face in found.faces][6:] == [False] * 2
+
+
 def noise_picture(folder: Path) -> Path:
     path = folder / "noise.png"
     write_rgb(path, np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
