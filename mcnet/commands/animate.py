@@ -669,8 +669,8 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
             return SourcePortrait(rgb, None, None)
         way_out = "pass --no-crop to use its central square as it is" if crop else "leave --best-frame out"
         raise MediaError(
-            f"no face in {path}: got none that looks towards the camera, expected one; take another picture, or "
-            f"{way_out}"
+            f"no face in {path}: got none that looks towards the camera and is large enough, expected one; take "
+            f"another picture, larger or from the front, or {way_out}"
         )
     if len(faces) > 1:
         print(f"{path} shows {len(faces)} faces; the largest is animated", file=sys.stderr)
