@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 SHEET_MOMENTS = 6
-LYING_DEG = 60.0
+LYING_SHARE = 0.2
 BATCH_FRAMES = {"cuda": 16}
 """Frames that are animated at once, by the kind of device: any other is busy with one."""
 
@@ -708,6 +708,7 @@ def find_performance(
     from mcnet.media.faces import LEAST_INSIDE, FaceFinder
     from mcnet.media.head_motion import Head
     from mcnet.media.motion_track import TrackDriving
+    from mcnet.media.upright import upright
 
     if isinstance(driving, TrackDriving):
         track = driving.track
@@ -719,7 +720,9 @@ def find_performance(
     if args.no_crop and not (args.best_frame or measurable or getattr(args, "save_motion", None)):
         return Performance((), ())
     faces = []
-    with FaceFinder(tracking=True, small=True) as finder:
+    turns_deg: list[float] = []
+    seen = 0
+    with FaceFinder(tracking=True, small=True) as finder, FaceFinder() as searcher:
         for frame in progress(driving, args.max_frames, "finding the face", tell):
             if stop.received:
                 raise KeyboardInterrupt
@@ -728,6 +731,9 @@ def find_performance(
             # What is hardly a face is none, as live: the picture before it is held.
             likely = face is not None and Head.of(face.landmarks_px.astype(np.float64)).likely
             faces.append(face if likely else None)
+            seen += likely
+            if likely and seen.bit_count() == 1:  # ever more rarely
+                turns_deg.append(upright(searcher, frame).angle_deg)
     if not any(face is not None for face in faces):
         if args.no_crop and not args.best_frame:
             return Performance((), ())
@@ -738,21 +744,24 @@ def find_performance(
             f"no face in any of the {len(faces)} frames of {driving.path}: expected one that looks towards the camera; "
             f"{way_out}"
         )
-    tell_lying(driving.path, faces)
+    tell_lying(driving.path, turns_deg)
     return Performance(faces, () if args.no_crop else plan_crops(faces, driving.fps))
 
 
-def tell_lying(path: Path, faces: "Sequence[Face | None]") -> None:
-    """Say so where the performer lies on the side, as in a video filmed sideways: no portrait is tilted so far."""
-    from statistics import median
+def tell_lying(path: Path, turns_deg: Sequence[float]) -> None:
+    """Say so where the performer lies on the side or stands on the head, as in a video filmed so.
 
-    from mcnet.media.upright import roll_deg
-
-    turn_deg = median(roll_deg(face) for face in faces if face is not None)
-    if abs(turn_deg) > LYING_DEG:
+    Args:
+        path: the video.
+        turns_deg: by how much some of its frames would have to be turned, clockwise, so that the face stands upright.
+            A mesh may be laid over a face on its head the wrong way, so that not all of them tell.
+    """
+    lying = [turn_deg for turn_deg in turns_deg if turn_deg]
+    if len(lying) > LYING_SHARE * len(turns_deg):
+        turn_deg = max(lying, key=lying.count)
         print(
-            f"{path} shows a face that lies on its side ({turn_deg:.0f} degrees, clockwise), and a portrait is tilted "
-            "by 45 degrees at most: turn the video upright first",
+            f"{path} has to be turned by {turn_deg:g} degrees, clockwise, for its face to stand upright: turn it "
+            "first, since a portrait is tilted by 45 degrees at most",
             file=sys.stderr,
         )
 
