@@ -7,9 +7,11 @@ MediaPipe graphs (anchors, letterbox, rotated region of 1.5 face boxes).
 """
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -53,7 +55,7 @@ _SEARCH_EVERY_FRAMES = 15
 are 113, which take a quarter of a second."""
 _NEAR = 1.0
 """In sides of the region: who was followed and is lost is looked for so far from where that was."""
-_LIKE_SIZE = 1.6
+_LIKE_SIZE, _NEARER = 1.6, 1.25
 _WAITED_FRAMES, _REMEMBERED_FRAMES = 30, 900
 """For so many frames nobody else is followed in place of a lost one, and for so many that one is taken back."""
 _SCENE_FIELDS, _STEP_PX = (16, 16), 8
@@ -64,6 +66,18 @@ _SAME_SCENE = 0.6
 0.68, with somebody who leaves quickly 0.79, and 0.95 where a hand comes before the face."""
 
 
+class _Lost(NamedTuple):
+    """Who was followed and is not found any more.
+
+    Attributes:
+        region: where that face was.
+        scene: of half a second or more before, as of `_coarsely`.
+    """
+
+    region: Region
+    scene: NDArray[np.float32]
+
+
 class FaceFinder:
     """Finds faces and their mesh. One finder belongs to one thread.
 
@@ -71,7 +85,7 @@ class FaceFinder:
     from frame to frame and looks for another only when that one is lost: faster and steadier than looking anew. Others
     who are in the picture, too, drive nothing while that one turns away or is covered: for 30 frames nobody is found
     but a face of about that size near that place, and who is followed later, for want of it, is left as soon as it is
-    back (within 900 frames). After a cut to another scene the largest face is taken at once.
+    back in the same scene (within 900 frames). After a cut to another scene the largest face is taken at once.
     Without it every picture is searched on its own, small faces in large pictures included; but beside a large face
     one of less than half its size may be missed, as the search ends with the first size of window that shows any.
 
@@ -106,9 +120,12 @@ class FaceFinder:
         self._small = small
         self._max_faces = max_faces
         self._followed: Region | None = None
-        self._wanted: Region | None = None
+        self._wanted: _Lost | None = None
         self._away = 0
+        self._cut_since = False
         self._scene: NDArray[np.float32] | None = None
+        self._scenes: deque[NDArray[np.float32]] = deque(maxlen=2)
+        self._scene_age = 0
         self._judged: Light | None = None
         self._since_judged = 0
 
@@ -179,63 +196,78 @@ class FaceFinder:
 
     def _track(self, rgb: NDArray[np.uint8]) -> Face | None:
         """The face that is followed, or is to be from now on."""
-        cut = self._is_another_scene(rgb)
+        before, self._scene = self._scene, _coarsely(rgb)
+        cut = before is not None and not _are_alike(before, self._scene)
         face = None if self._followed is None else self._measure(rgb, self._followed)
         if face is not None and self._followed is not None and self._is_still_one(rgb, face):
             self._followed = self._followed.following(Region.around(face.landmarks_px))
+            if self._wanted is None:
+                self._away = 0
+                self._remember_scene()
+                return face
         else:
-            face = None
-        if cut:
-            self._wanted = None
-        elif face is None and self._wanted is None and self._followed is not None:
-            self._wanted, self._away = self._followed, 0
-        if face is None:
-            self._followed = self._judged = None
-        elif self._wanted is None:
-            self._away = 0
-            return face
-        return self._found_anew(rgb, face)
+            if self._wanted is None and self._followed is not None:
+                self._wanted, self._away, self._cut_since = _Lost(self._followed, self._scenes[0]), 0, False
+            face = self._followed = self._judged = None
+        return self._found_anew(rgb, face, cut=cut)
 
-    def _found_anew(self, rgb: NDArray[np.uint8], other: Face | None) -> Face | None:
+    def _found_anew(self, rgb: NDArray[np.uint8], other: Face | None, *, cut: bool) -> Face | None:
         """Who is followed from now on: who was lost, or else the `other` face that is followed meanwhile, if any."""
+        scene = self._scene
+        assert scene is not None
         now_and_then = self._away % _SEARCH_EVERY_FRAMES == 0
         self._away += 1
+        if cut:
+            self._away = max(self._away, _WAITED_FRAMES + 1)
         if self._away > _REMEMBERED_FRAMES:
             self._wanted = None
-        if other is not None and not now_and_then:
+        lost = self._wanted
+        self._cut_since |= cut
+        # After a cut, somebody at that place is another person, but where the scene is what it was.
+        may_be_back = lost is not None and (not self._cut_since or _are_alike(lost.scene, scene))
+        if other is not None and not (now_and_then and may_be_back):
             return other
-        faces = self._search(rgb, small=self._small and other is None and now_and_then)
-        found = None if self._wanted is None else self._nearest(faces, self._wanted)
-        if found is not None:
+        faces = self._search(rgb, small=self._small and other is None and (now_and_then or cut))
+        found = self._like(faces, lost.region, other) if lost is not None and may_be_back else None
+        is_back = found is not None
+        if is_back:
             self._wanted = None
         elif other is not None:
             return other
-        elif faces and (self._wanted is None or self._away > _WAITED_FRAMES):
+        elif faces and (lost is None or self._away > _WAITED_FRAMES):
             found = faces[0]
         if found is not None:
             self._followed = Region.around(found.landmarks_px)
             self._judged, self._since_judged = _light_of(rgb, found), 0
+            if not is_back:
+                self._scenes, self._scene_age = deque(maxlen=2), 0
+            self._remember_scene()
         return found
 
+    def _remember_scene(self) -> None:
+        """Keep the scene of 15 to 29 frames ago, before who is followed began to leave."""
+        assert self._scene is not None
+        if self._scene_age % _SEARCH_EVERY_FRAMES == 0:
+            self._scenes.append(self._scene)
+        self._scene_age += 1
+
     @staticmethod
-    def _nearest(faces: Sequence[Face], lost: Region) -> Face | None:
-        """Of the faces that can be the one that was lost, about as large and not far from there, the nearest."""
+    def _like(faces: Sequence[Face], lost: Region, other: Face | None) -> Face | None:
+        """Of the faces that can be the one that was lost the nearest: about as large, and not far from there.
+
+        Who left by the picture's edge comes back to its middle. So a face that is clearly nearer to the camera than the
+        `other`, which is followed meanwhile, may be anywhere.
+        """
+        clearly_nearer_px = math.inf if other is None else _NEARER * Region.around(other.landmarks_px).side
 
         def away(face: Face) -> float:
             here = Region.around(face.landmarks_px)
+            distance = math.hypot(here.center_x - lost.center_x, here.center_y - lost.center_y) / lost.side
             like = 1 / _LIKE_SIZE < here.side / lost.side < _LIKE_SIZE
-            distance = math.hypot(here.center_x - lost.center_x, here.center_y - lost.center_y)
-            return distance / lost.side if like else math.inf
+            return distance if like and (distance < _NEAR or here.side > clearly_nearer_px) else math.inf
 
         nearest = min(faces, key=away, default=None)
-        return nearest if nearest is not None and away(nearest) < _NEAR else None
-
-    def _is_another_scene(self, rgb: NDArray[np.uint8]) -> bool:
-        """Whether there was a cut since the frame before: what was known of who is where does not count any more."""
-        before, self._scene = self._scene, _coarsely(rgb)
-        if before is None:
-            return False
-        return float(before @ self._scene) < _SAME_SCENE
+        return nearest if nearest is not None and math.isfinite(away(nearest)) else None
 
     def _is_still_one(self, rgb: NDArray[np.uint8], face: Face) -> bool:
         """Whether what is followed is a face by the judge too, who is asked only now and then, or where light changed.
@@ -310,6 +342,11 @@ def _coarsely(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     differences = np.append(fields - fields.mean(dtype=np.float32), np.float32(_FLAT))
     answer: NDArray[np.float32] = differences / np.linalg.norm(differences)
     return answer
+
+
+def _are_alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Whether two pictures, as of `_coarsely`, show the same scene: else there was a cut between them."""
+    return float(one @ other) >= _SAME_SCENE
 
 
 def _light_of(rgb: NDArray[np.uint8], face: Face) -> Light:

@@ -220,6 +220,26 @@ def test_who_drove_meanwhile_is_left_once_the_performer_is_back() -> None:
         assert _followed(follower, there, 20)[-5:] == ["p"] * 5
 
 
+def test_who_left_by_the_edge_may_come_back_in_the_middle() -> None:
+    nobody = _scene([(PORTRAITS[5], 760, 120, 190)], (960, 460))
+    nobody[:300, :760] = np.linspace(20, 240, 300)[:, None, None]  # a window and a table
+    nobody[300:, :760] = 30
+    head = cv2.resize(read_rgb(PORTRAITS[0]), (380, 380), interpolation=cv2.INTER_AREA)
+    oval = cv2.ellipse(np.zeros((380, 380), np.uint8), (190, 185), (105, 150), 0, 0, 360, 255, -1) > 0
+
+    def with_head(left: int) -> NDArray[np.uint8]:
+        rgb = nobody.copy()
+        rgb[40:420, left : left + 380][oval] = head[oval]
+        return rgb
+
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, with_head(0), 3)
+        assert _followed(follower, nobody, 40)[-1] == "b"
+        seen = [follower.find(with_head(370))[0].box.left for _ in range(20)]
+    assert seen[0] > 700
+    assert 400 < seen[-1] < 700
+
+
 def test_who_has_driven_for_long_is_the_performer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcnet.media.faces._REMEMBERED_FRAMES", 45)
     there = _scene(_BOTH, (680, 460))
@@ -235,9 +255,29 @@ def test_after_a_cut_the_largest_face_is_followed_at_once() -> None:
     with FaceFinder(tracking=True) as follower:
         assert _followed(follower, there, 3) == ["p"] * 3
         assert _followed(follower, elsewhere, 2) == ["b"] * 2
-        assert _followed(follower, there, 40)[-1] == "b"  # who is followed stays, as ever
+        assert _followed(follower, elsewhere, 20) == ["b"] * 20
+        assert _followed(follower, there, 20)[-1] == "p"  # also after a hand before the lens, which is as a cut
+
+
+def test_another_scene_has_nobody_who_was_lost_in_the_one_before() -> None:
+    """Somebody at the performer's place and of that size is another person there."""
+    there = _scene(_BOTH, (680, 460))
+    elsewhere = np.empty_like(there)
+    elsewhere[:, :] = np.linspace(0, 255, 680).astype(np.uint8)[None, :, None]
+    elsewhere[40:330, 40:330] = cv2.resize(read_rgb(PORTRAITS[1]), (290, 290), interpolation=cv2.INTER_AREA)
+    elsewhere[120:440, 360:680] = cv2.resize(read_rgb(PORTRAITS[5]), (320, 320), interpolation=cv2.INTER_AREA)
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, there, 3)
+        seen = [follower.find(elsewhere)[0].box.left for _ in range(20)]
+    assert min(seen) > 360, "it is the largest face that is followed"
+
+
+def test_who_was_forgotten_is_not_waited_for() -> None:
+    there = _scene(_BOTH, (680, 460))
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, there, 3)
         follower.forget()
-        assert _followed(follower, there, 1) == ["p"]
+        assert _followed(follower, _without_performer(there), 1) == ["b"]
 
 
 @pytest.mark.parametrize("empty_frames", [0, 5])
