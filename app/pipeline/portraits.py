@@ -10,20 +10,20 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
 from mcnet.files import Claim, alone_in, free_name, replacing
 from mcnet.media import portraits as shipped
-from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
-from mcnet.media.expressions import expression
-from mcnet.media.faces import Box, Face, FaceFinder
+from mcnet.media.crop import SquareBox, crop, frame_face, lies_in
+from mcnet.media.faces import FaceFinder
 from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb, write_rgb
+from mcnet.media.suitability import suitability
 from mcnet.media.surroundings import Margins, Surrounded, margins_around, surrounded
+from mcnet.media.upright import View, turned_view, upright
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -32,11 +32,6 @@ SQUARE_PX = 512
 _INDEX = "portraits.json"
 _REMOVED = ".removed"
 _REMOVER = ".remover"
-_SMALL_BOX_PX = 256
-_SOFT = 12.0
-_UPRIGHT_DEG = 45.0
-# Of the ten bundled portraits, upright and on their sides: 1.00000; on their heads: at most 0.95.
-_SURE = 0.98
 
 
 @dataclass(frozen=True)
@@ -150,7 +145,7 @@ class PortraitStore:
         if key in known:
             return self.prepare(known[key])
         with FaceFinder() as finder:
-            view = _upright(finder, rgb)
+            view = upright(finder, rgb)
         entry = PortraitEntry(key, name, self._folder / f"{key}.png", bundled=False, angle_deg=view.angle_deg)
         return _framed(entry, rgb, view)
 
@@ -417,54 +412,12 @@ def load_portrait(text: str, store: PortraitStore) -> Portrait:
     return store.look(path) if known is None else store.prepare(known)
 
 
-class _View(NamedTuple):
-    """A picture as it is turned, and the faces in it."""
-
-    angle_deg: float
-    rgb: NDArray[np.uint8]
-    faces: list[Face]
-
-
-def _turned_view(finder: FaceFinder, rgb: NDArray[np.uint8], angle_deg: float) -> _View:
-    shown = turned(rgb, angle_deg) if angle_deg else rgb
-    return _View(angle_deg, shown, finder.find(shown))
-
-
-def _upright(finder: FaceFinder, rgb: NDArray[np.uint8]) -> _View:
-    """As the largest face stands upright, by quarter turns; as it is where none can be brought to.
-
-    A face on its side is found as it lies. One that stands on its head is not found, or a mesh is laid over it the
-    wrong way, of which the judge is not sure.
-    """
-    as_it_is = _turned_view(finder, rgb, 0.0)
-    if _is_sure(finder, as_it_is):
-        quarters = round(_roll_deg(as_it_is.faces[0]) / 90)
-        upright = as_it_is if quarters == 0 else _turned_view(finder, rgb, -90.0 * quarters % 360)
-        return upright if upright.faces else as_it_is
-    others = (_turned_view(finder, rgb, angle_deg) for angle_deg in (180.0, 90.0, 270.0))
-    return next((view for view in others if _is_sure(finder, view) and _is_upright(view)), as_it_is)
-
-
-def _is_sure(finder: FaceFinder, view: _View) -> bool:
-    return bool(view.faces) and finder.sureness(view.rgb, view.faces[0]) >= _SURE
-
-
-def _is_upright(view: _View) -> bool:
-    return abs(_roll_deg(view.faces[0])) <= _UPRIGHT_DEG
-
-
-def _roll_deg(face: Face) -> float:
-    """How far a face leans to its left as seen, clockwise, -180 to 180."""
-    left, right = (face.landmarks_px[point].astype(np.float64) for point in (234, 454))
-    return math.degrees(math.atan2(right[1] - left[1], right[0] - left[0]))
-
-
 def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:
     with FaceFinder() as finder:
-        return _framed(entry, rgb, _turned_view(finder, rgb, entry.angle_deg))
+        return _framed(entry, rgb, turned_view(finder, rgb, entry.angle_deg))
 
 
-def _framed(entry: PortraitEntry, rgb: NDArray[np.uint8], view: _View) -> Portrait:
+def _framed(entry: PortraitEntry, rgb: NDArray[np.uint8], view: View) -> Portrait:
     box, faces = entry.box, view.faces
     # The largest face in the chosen square: it is measured, and another's would move the avatar to where that one is.
     shown = faces if box is None else [face for face in faces if lies_in(face, box)]
@@ -480,34 +433,6 @@ def _framed(entry: PortraitEntry, rgb: NDArray[np.uint8], view: _View) -> Portra
             )
         box = frame_face(face)
     square = crop(view.rgb, box, SQUARE_PX)
-    score, remarks = _score(face, box, view.rgb, square, several=len(shown) > 1)
+    score, remarks = suitability(face, box, view.rgb, several=len(shown) > 1)
     landmarks = None if face is None else face.mesh_px
     return Portrait(entry, rgb, box, square, landmarks, score, remarks)
-
-
-def _score(
-    face: Face | None, box: SquareBox, rgb: NDArray[np.uint8], square: NDArray[np.uint8], *, several: bool
-) -> tuple[int, tuple[str, ...]]:
-    """How well a portrait should animate, 0 to 100, and what speaks against it."""
-    if face is None:
-        return 0, (phrase("no face was found in it"),)
-    shown = expression(face.landmarks_px, in_space=True)
-    left, right = (face.landmarks_px[point].astype(np.float64) for point in (234, 454))
-    yaw_deg = abs(math.degrees(math.atan2(right[2] - left[2], right[0] - left[0])))
-    roll_deg = abs(_roll_deg(face))
-    half = box.side / 2
-    edges = Box(box.center_x - half, box.center_y - half, box.center_x + half, box.center_y + half)
-    outside = 1 - edges.share_inside(rgb)
-    sharpness = float(cv2.Laplacian(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
-    faults = (
-        (phrase("the face is small: use a larger picture"), 30 * max(0.0, 1 - box.side / _SMALL_BOX_PX)),
-        (phrase("the mouth is open: teeth and lips will stretch"), 80 * max(0.0, shown.mouth - 0.08)),
-        (phrase("the eyes are hardly open"), 150 * max(0.0, 0.16 - shown.eyes)),
-        (phrase("the head is turned to the side"), 1.2 * max(0.0, yaw_deg - 10)),
-        (phrase("the head is tilted"), 0.8 * max(0.0, roll_deg - 8)),
-        (phrase("the face is close to the picture's border"), 60 * max(0.0, outside - 0.05)),
-        (phrase("the picture is soft"), 2.0 * max(0.0, _SOFT - sharpness)),
-        (phrase("several people are in it; the largest face is used"), 5.0 * several),
-    )
-    score = max(0, round(100 - sum(fault for _, fault in faults)))
-    return score, tuple(remark for remark, fault in faults if fault >= 3)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 SHEET_MOMENTS = 6
+LYING_SHARE = 0.2
 BATCH_FRAMES = {"cuda": 16}
 """Frames that are animated at once, by the kind of device: any other is busy with one."""
 
@@ -653,25 +654,34 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import FaceFinder
     from mcnet.media.images import read_rgb
+    from mcnet.media.suitability import POOR_SCORE, suitability
+    from mcnet.media.upright import turned_view, upright
 
     crop = not args.no_crop
     rgb = read_rgb(path)
     if not (crop or args.best_frame or measurable):
         return SourcePortrait(rgb, None, None)
     with FaceFinder() as finder:
-        faces = finder.find(rgb)
+        view = upright(finder, rgb) if crop else turned_view(finder, rgb, 0.0)
+    faces = view.faces
     if not faces:
         if not (crop or args.best_frame):
             return SourcePortrait(rgb, None, None)
         way_out = "pass --no-crop to use its central square as it is" if crop else "leave --best-frame out"
         raise MediaError(
-            f"no face in {path}: got none that looks towards the camera, expected one; take another picture, or "
-            f"{way_out}"
+            f"no face in {path}: got none that looks towards the camera and is large enough, expected one; take "
+            f"another picture, larger or from the front, or {way_out}"
         )
     if len(faces) > 1:
         print(f"{path} shows {len(faces)} faces; the largest is animated", file=sys.stderr)
     if crop:
-        return SourcePortrait(rgb, faces[0], frame_face(faces[0]))
+        if view.angle_deg:
+            print(f"{path} is turned by {view.angle_deg:g} degrees, so that its face stands upright", file=sys.stderr)
+        box = frame_face(faces[0])
+        score, remarks = suitability(faces[0], box, view.rgb, several=False)
+        if score < POOR_SCORE:
+            print(f"{path} scores {score} of 100 as a portrait: {'; '.join(remarks)}", file=sys.stderr)
+        return SourcePortrait(view.rgb, faces[0], box)
     # A face beside the central square is not the one that is animated.
     shown = [face for face in faces if lies_in(face, central_square(rgb))]
     return SourcePortrait(rgb, shown[0] if shown else faces[0] if args.best_frame else None, None)
@@ -695,9 +705,10 @@ def find_performance(
 
     from mcnet.media.crop import plan_crops
     from mcnet.media.errors import MediaError
-    from mcnet.media.faces import FaceFinder
+    from mcnet.media.faces import LEAST_INSIDE, FaceFinder
     from mcnet.media.head_motion import Head
     from mcnet.media.motion_track import TrackDriving
+    from mcnet.media.upright import upright
 
     if isinstance(driving, TrackDriving):
         track = driving.track
@@ -709,14 +720,20 @@ def find_performance(
     if args.no_crop and not (args.best_frame or measurable or getattr(args, "save_motion", None)):
         return Performance((), ())
     faces = []
-    with FaceFinder(tracking=True) as finder:
+    turns_deg: list[float] = []
+    seen = 0
+    with FaceFinder(tracking=True, small=True) as finder, FaceFinder() as searcher:
         for frame in progress(driving, args.max_frames, "finding the face", tell):
             if stop.received:
                 raise KeyboardInterrupt
             found = finder.find(frame)
+            face = found[0] if found and found[0].box.share_inside(frame) >= LEAST_INSIDE else None
             # What is hardly a face is none, as live: the picture before it is held.
-            likely = bool(found) and Head.of(found[0].landmarks_px.astype(np.float64)).likely
-            faces.append(found[0] if likely else None)
+            likely = face is not None and Head.of(face.landmarks_px.astype(np.float64)).likely
+            faces.append(face if likely else None)
+            seen += likely
+            if likely and seen.bit_count() == 1:  # ever more rarely
+                turns_deg.append(upright(searcher, frame).angle_deg)
     if not any(face is not None for face in faces):
         if args.no_crop and not args.best_frame:
             return Performance((), ())
@@ -727,7 +744,26 @@ def find_performance(
             f"no face in any of the {len(faces)} frames of {driving.path}: expected one that looks towards the camera; "
             f"{way_out}"
         )
+    tell_lying(driving.path, turns_deg)
     return Performance(faces, () if args.no_crop else plan_crops(faces, driving.fps))
+
+
+def tell_lying(path: Path, turns_deg: Sequence[float]) -> None:
+    """Say so where the performer lies on the side or stands on the head, as in a video filmed so.
+
+    Args:
+        path: the video.
+        turns_deg: by how much some of its frames would have to be turned, clockwise, so that the face stands upright.
+            A mesh may be laid over a face on its head the wrong way, so that not all of them tell.
+    """
+    lying = [turn_deg for turn_deg in turns_deg if turn_deg]
+    if len(lying) > LYING_SHARE * len(turns_deg):
+        turn_deg = max(lying, key=lying.count)
+        print(
+            f"{path} has to be turned by {turn_deg:g} degrees, clockwise, for its face to stand upright: turn it "
+            "first, since a portrait is tilted by 45 degrees at most",
+            file=sys.stderr,
+        )
 
 
 class Moment(NamedTuple):

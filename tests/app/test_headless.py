@@ -51,6 +51,7 @@ from mcnet.disclosure.manifest import GENERATED
 from mcnet.disclosure.process import begin_disclosing
 from mcnet.engine import open_model
 from mcnet.media.faces import Face
+from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.motion_track import load_track
 from mcnet.media.scene import parse_background
 from mcnet.media.video import open_driving
@@ -181,6 +182,20 @@ def test_a_port_that_is_taken_ends_it_before_anything_runs(capsys: pytest.Captur
         port = taken.getsockname()[1]
         assert main(["--headless", "--camera", str(GRID), "--control", str(port), "--frames", "1"]) == 1
     assert f"cannot listen on port {port}: another program has it" in capsys.readouterr().err
+
+
+def test_a_poor_portrait_is_told_with_what_speaks_against_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small.png"
+    write_rgb(small, read_rgb(ASSETS / "portraits" / "woman_1.jpg")[::6, ::6])
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that nothing runs
+        args = ["--headless", "--camera", str(GRID), "--control", str(taken.getsockname()[1]), "--frames", "1"]
+        assert main([*args, "--source", str(small)]) == 1
+        assert "small scores " in (told := capsys.readouterr().err)
+        assert " of 100 as a portrait: the face is small: use a larger picture" in told
+        assert main([*args, "--source", "woman_1"]) == 1
+        assert "scores" not in capsys.readouterr().err
 
 
 def went_down_the_ladder_and_came_back(states: list[dict[str, Any]]) -> bool:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import cv2
@@ -21,7 +21,7 @@ from assets import ROOT as ASSETS
 from mcnet.__main__ import main
 from mcnet.checkpoint import load_model, save_model
 from mcnet.commands import credentials
-from mcnet.commands.animate import BATCH_FRAMES, Moment, Moments
+from mcnet.commands.animate import BATCH_FRAMES, Moment, Moments, find_performance, load_portrait, parse_one
 from mcnet.config import HourglassConfig, McnetConfig
 from mcnet.disclosure import Generated, ModelUsed, SigningFiles, disclose, find_identity, manifest, read_credentials
 from mcnet.disclosure.manifest import COMPOSITE, GENERATED
@@ -30,6 +30,7 @@ from mcnet.generator import Mcnet
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.model_file import ModelInfo
+from mcnet.signals import StopSignals
 from tests.disks import full
 from tests.media.test_picture_words import said_by
 
@@ -38,6 +39,12 @@ pytestmark = pytest.mark.usefixtures("_compiled_once")
 PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"
 CLIP = ASSETS / "driving" / "grid_bbaf2n.mpg"
 FRAMES = 3
+
+
+class NeverStops:
+    """A stand-in for signals that do not come."""
+
+    received = None
 
 
 def animate(output: Path, *more: str, source: Path = PORTRAIT, driving: Path = CLIP, frames: int = FRAMES) -> int:
@@ -290,6 +297,51 @@ def test_without_a_crop_a_portrait_without_a_face_is_detected(
     assert "no face in the portrait: measured keypoints need one" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_portrait_that_lies_on_its_side_is_turned_upright(
+    tmp_path: Path, quarters: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the window: a head on its side would be tilted by 45 degrees to follow an upright performer."""
+    lying = tmp_path / "lying.png"
+    write_rgb(lying, np.rot90(read_rgb(PORTRAIT), quarters))
+    args = parse_one(["--source", str(lying)])
+    upright = load_portrait(PORTRAIT, args, measurable=True)
+    turned = load_portrait(lying, args, measurable=True)
+    assert np.array_equal(turned.rgb, upright.rgb)
+    assert turned.box == upright.box
+    told = capsys.readouterr().err
+    assert told == f"{lying} is turned by {90 * quarters} degrees, so that its face stands upright\n"
+    as_it_is = load_portrait(lying, parse_one(["--source", str(lying), "--no-crop"]), measurable=True)
+    assert np.array_equal(as_it_is.rgb, read_rgb(lying))
+
+
+def test_a_poor_portrait_is_told_with_what_speaks_against_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small.png"
+    write_rgb(small, cv2.resize(read_rgb(PORTRAIT), (80, 80), interpolation=cv2.INTER_AREA).astype(np.uint8))
+    load_portrait(small, parse_one(["--source", str(small)]), measurable=True)
+    told = capsys.readouterr().err
+    assert told.startswith(f"{small} scores ")
+    assert " of 100 as a portrait: the face is small: use a larger picture; " in told
+    load_portrait(PORTRAIT, parse_one(["--source", str(PORTRAIT)]), measurable=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_a_video_that_is_not_upright_is_told(tmp_path: Path, quarters: int, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index, rgb in enumerate(itertools.islice(open_driving(CLIP), 16)):
+        write_rgb(folder / f"{index}.png", np.rot90(rgb, quarters))
+    args = parse_one(["--driving", str(folder)])
+    find_performance(open_driving(folder), args, cast("StopSignals", NeverStops()), measurable=True)
+    told = capsys.readouterr().err
+    asked = f"{folder} has to be turned by {90 * quarters} degrees, clockwise, for its face to stand upright"
+    assert (asked in told) == (quarters > 0)
+    assert ("has to be turned" in told) == (quarters > 0)
+
+
 def test_a_folder_of_pictures_drives(tmp_path: Path) -> None:
     folder = tmp_path / "driving"
     folder.mkdir()
@@ -312,6 +364,19 @@ def test_frames_without_a_face_hold_the_picture(tmp_path: Path, capsys: pytest.C
     np.testing.assert_array_equal(written[4], written[2])
     assert not np.array_equal(written[5], written[2])
     assert "3 frames" in capsys.readouterr().err
+
+
+def test_a_face_that_is_mostly_outside_of_the_frame_holds_the_picture(tmp_path: Path) -> None:
+    """As live: of what is outside, a mesh only guesses."""
+    folder = tmp_path / "driving"
+    folder.mkdir()
+    rgb = frames_of(CLIP)[0]
+    for index, left in enumerate([0, 40, 80, 115, 130, 145, 150, 155]):
+        write_rgb(folder / f"{index}.png", np.pad(rgb[:, left:], ((0, 0), (0, left), (0, 0)), mode="edge"))
+    args = parse_one(["--driving", str(folder)])
+    found = find_performance(open_driving(folder), args, cast("StopSignals", NeverStops()), measurable=True)
+    assert [face is not None for face in found.faces][:5] == [True] * 5
+    assert [face is not None for face in found.faces][6:] == [False] * 2
 
 
 def noise_picture(folder: Path) -> Path:

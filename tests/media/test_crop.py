@@ -230,6 +230,32 @@ def test_a_plan_bridges_missing_faces_and_ignores_a_stray_one(face: Face) -> Non
         plan_crops([None] * 3, 25)
 
 
+@pytest.mark.parametrize("gap", [0, 20])
+@pytest.mark.parametrize(("x", "y", "scale"), [(200, 0, 1), (0, -220, 1), (-40, -40, 1.35), (30, 30, 0.6)])
+def test_a_plan_begins_anew_where_a_head_cannot_have_come_from(
+    face: Face, x: float, y: float, scale: float, gap: int
+) -> None:
+    """A cut in a film: a square that glided there would throw the avatar across the picture and draw it back."""
+    side = frame_face(face).side
+    before = [_moved(face, 0.001 * side * index) for index in range(40)]
+    after = [_moved(each, x, y, scale) for each in before]
+    faces: list[Face | None] = [*before, *after, *[None] * gap, *before]
+    for face_now, square in zip(faces, plan_crops(faces, 25), strict=True):
+        if face_now is not None:
+            there = frame_face(face_now)
+            assert math.hypot(there.center_x - square.center_x, there.center_y - square.center_y) < 0.03 * square.side
+            assert square.side == pytest.approx(there.side, rel=0.03)
+
+
+@pytest.mark.parametrize("fps", [5, 25, 60])
+def test_a_plan_takes_no_quick_head_for_a_cut(face: Face, fps: int) -> None:
+    """Three sides of the square per second, as the quickest of the training clips: its move stays in the animation."""
+    side = frame_face(face).side
+    x = np.concatenate([np.zeros(2 * fps), np.arange(0, 0.9, 3 / fps), np.full(2 * fps, 0.9)]) * side
+    squares = plan_crops([_moved(face, each) for each in x], fps)
+    assert np.abs(np.diff([square.center_x for square in squares])).max() < 0.75 * side / fps
+
+
 def test_the_best_reference_is_posed_alike(face: Face, talker: list[Face]) -> None:
     driving = [_moved(_turned(face, angle), 40, 20, 1.7) for angle in (-30, -15, 3, 20)]
     assert best_reference_frame(face, [None, *driving]) == 3

@@ -181,6 +181,120 @@ def test_a_face_that_is_followed_is_judged_now_and_then(monkeypatch: pytest.Monk
     assert len(judged) == 2  # every fifteenth frame: it costs as much as half of following
 
 
+_BOTH = [(PORTRAITS[0], 0, 40, 380), (PORTRAITS[5], 450, 120, 190)]
+"""The performer, and somebody in the background."""
+
+
+def _followed(follower: FaceFinder, rgb: NDArray[np.uint8], frames: int) -> list[str]:
+    """Who drives in so many frames: the performer ("p"), the one in the background ("b") or nobody (".")."""
+    seen = []
+    for _ in range(frames):
+        found = follower.find(rgb)
+        seen.append("." if not found else "p" if found[0].box.left < 400 else "b")
+    return seen
+
+
+def _without_performer(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As if a hand were put before the face, but for the colour."""
+    box = FaceFinder(max_faces=1).find(rgb)[0].box
+    hidden = rgb.copy()
+    hidden[int(box.top) - 20 : int(box.bottom) + 10, int(box.left) - 10 : int(box.right) + 10] = (120, 90, 80)
+    return hidden
+
+
+def test_nobody_else_drives_while_the_performer_is_covered_for_a_moment() -> None:
+    there = _scene(_BOTH, (680, 460))
+    covered = _without_performer(there)
+    with FaceFinder(tracking=True) as follower:
+        assert _followed(follower, there, 3) == ["p"] * 3
+        assert _followed(follower, covered, 29) == ["."] * 29
+        assert _followed(follower, there, 3) == ["p"] * 3
+
+
+def test_who_drove_meanwhile_is_left_once_the_performer_is_back() -> None:
+    there = _scene(_BOTH, (680, 460))
+    covered = _without_performer(there)
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, there, 3)
+        assert _followed(follower, covered, 60)[-28:] == ["b"] * 28
+        assert _followed(follower, there, 20)[-5:] == ["p"] * 5
+
+
+def test_who_left_by_the_edge_may_come_back_in_the_middle() -> None:
+    nobody = _scene([(PORTRAITS[5], 760, 120, 190)], (960, 460))
+    nobody[:300, :760] = np.linspace(20, 240, 300)[:, None, None]  # a window and a table
+    nobody[300:, :760] = 30
+    head = cv2.resize(read_rgb(PORTRAITS[0]), (380, 380), interpolation=cv2.INTER_AREA)
+    oval = cv2.ellipse(np.zeros((380, 380), np.uint8), (190, 185), (105, 150), 0, 0, 360, 255, -1) > 0
+
+    def with_head(left: int) -> NDArray[np.uint8]:
+        rgb = nobody.copy()
+        rgb[40:420, left : left + 380][oval] = head[oval]
+        return rgb
+
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, with_head(0), 3)
+        assert _followed(follower, nobody, 40)[-1] == "b"
+        seen = [follower.find(with_head(370))[0].box.left for _ in range(20)]
+    assert seen[0] > 700
+    assert 400 < seen[-1] < 700
+
+
+def test_who_has_driven_for_long_is_the_performer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcnet.media.faces._REMEMBERED_FRAMES", 45)
+    there = _scene(_BOTH, (680, 460))
+    covered = _without_performer(there)
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, there, 3)
+        _followed(follower, covered, 60)
+        assert _followed(follower, there, 20) == ["b"] * 20
+
+
+def test_after_a_cut_the_largest_face_is_followed_at_once() -> None:
+    there, elsewhere = _scene(_BOTH, (680, 460)), _scene(_BOTH[1:], (680, 460))
+    with FaceFinder(tracking=True) as follower:
+        assert _followed(follower, there, 3) == ["p"] * 3
+        assert _followed(follower, elsewhere, 2) == ["b"] * 2
+        assert _followed(follower, elsewhere, 20) == ["b"] * 20
+        assert _followed(follower, there, 20)[-1] == "p"  # also after a hand before the lens, which is as a cut
+
+
+def test_another_scene_has_nobody_who_was_lost_in_the_one_before() -> None:
+    """Somebody at the performer's place and of that size is another person there."""
+    there = _scene(_BOTH, (680, 460))
+    elsewhere = np.empty_like(there)
+    elsewhere[:, :] = np.linspace(0, 255, 680).astype(np.uint8)[None, :, None]
+    elsewhere[40:330, 40:330] = cv2.resize(read_rgb(PORTRAITS[1]), (290, 290), interpolation=cv2.INTER_AREA)
+    elsewhere[120:440, 360:680] = cv2.resize(read_rgb(PORTRAITS[5]), (320, 320), interpolation=cv2.INTER_AREA)
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, there, 3)
+        seen = [follower.find(elsewhere)[0].box.left for _ in range(20)]
+    assert min(seen) > 360, "it is the largest face that is followed"
+
+
+def test_who_was_forgotten_is_not_waited_for() -> None:
+    there = _scene(_BOTH, (680, 460))
+    with FaceFinder(tracking=True) as follower:
+        _followed(follower, there, 3)
+        follower.forget()
+        assert _followed(follower, _without_performer(there), 1) == ["b"]
+
+
+@pytest.mark.parametrize("empty_frames", [0, 5])
+def test_small_faces_of_a_video_are_searched_for_now_and_then(empty_frames: int) -> None:
+    """A talking head in the corner of a recorded screen."""
+    screen = np.full((1080, 1920, 3), 235, np.uint8)
+    corner = screen.copy()
+    corner[880:1060, 1720:1900] = cv2.resize(read_rgb(PORTRAITS[0]), (180, 180), interpolation=cv2.INTER_AREA)
+    with FaceFinder(tracking=True, small=True) as follower:
+        assert [follower.find(screen) for _ in range(empty_frames)] == [[]] * empty_frames
+        found = [follower.find(corner) for _ in range(16)]
+    assert all(found[-1:])
+    assert found[-1][0].box.left > 1720
+    with FaceFinder(tracking=True) as live:
+        assert live.find(corner) == []
+
+
 def test_closing_twice_is_harmless_and_use_after_it_is_not() -> None:
     finder = FaceFinder()
     finder.close()

@@ -206,6 +206,7 @@ class Animator:
 
     def calibrate(self, duration_s: float) -> None:
         """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
+        self._performer.choose()
         self._references.calibrate(duration_s, self._portrait)
 
     @property

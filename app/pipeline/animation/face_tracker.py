@@ -10,7 +10,7 @@ from app.pipeline.animation.stopwatch import Stopwatch
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.settings import LiveSettings
 from mcnet.media.crop import CropSmoother, SquareBox, frame_face
-from mcnet.media.faces import Face
+from mcnet.media.faces import LEAST_INSIDE, Face
 from mcnet.media.light import Light
 
 LOOK_EVERY_S = 0.25
@@ -25,8 +25,6 @@ _JUMP = 0.08
 """In sides of the square per frame: heads move by up to 0.03, keypoints that lost the face jump by 0.1 to 0.6."""
 _ELSEWHERE = 0.5
 """In sides of the square: no head moves this far, or grows by this share, between two frames."""
-_LEAST_INSIDE = 0.6
-"""At least this share of the face's box must lie in the frame: the mesh only guesses what is outside."""
 
 
 class Finder(Protocol):
@@ -96,7 +94,7 @@ class FaceTracker:
         self._smoother.reset()
 
     def distrust(self) -> None:
-        """What the finder follows is no face: the next frame is searched, and judged, anew."""
+        """What the finder follows is no face, or may be another's: the next frame is searched, and judged, anew."""
         self._finder.forget()
 
     def leave(self) -> None:
@@ -119,7 +117,7 @@ class FaceTracker:
         else:
             with self._watch.timed("face"):
                 faces = self._finder.find(frame.rgb)
-        faces = [face for face in faces if face.box.share_inside(frame.rgb) >= _LEAST_INSIDE]
+        faces = [face for face in faces if face.box.share_inside(frame.rgb) >= LEAST_INSIDE]
         afresh = bool(faces) and (self._gone or self._is_elsewhere(faces[0]))
         if afresh:
             # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.

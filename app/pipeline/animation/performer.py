@@ -79,6 +79,10 @@ class Performer:
         """There is no face to follow: the next frame is searched for one."""
         self._tracker.face = None
 
+    def choose(self) -> None:
+        """The largest face of the next frame is the performer's, whoever was followed: who calibrates is there."""
+        self._tracker.distrust()
+
     def leave(self) -> None:
         """The performer is away for longer than a blink, and may come back elsewhere."""
         self._tracker.leave()

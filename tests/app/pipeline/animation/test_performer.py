@@ -154,6 +154,20 @@ def test_a_lost_face_and_a_calibration_are_searched_for_at_once(face: Face, woma
         assert stage.finder.searched == searched + 1
 
 
+def test_who_asks_for_a_calibration_is_the_performer(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody in the background may have been followed meanwhile: the face is chosen anew."""
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    chosen: list[bool] = []
+    monkeypatch.setattr(stage.finder, "forget", lambda: chosen.append(True))
+    stage.animator.calibrate(1.0)
+    assert chosen == [True]
+    stage.until(State.LIVE)
+    assert chosen == [True]
+
+
 def test_after_frames_that_did_not_come_the_face_is_searched_for_at_once(face: Face, woman: Portrait) -> None:
     stage = Stage(face, woman)
     stage.until(State.LIVE)
