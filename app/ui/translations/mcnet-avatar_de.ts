@@ -2353,6 +2353,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>mindestens {least}</translation>
         </message>
         <message>
+            <source>at most {most}</source>
+            <translation>höchstens {most}</translation>
+        </message>
+        <message>
             <source>avatar</source>
             <translation>Avatar</translation>
         </message>
@@ -3135,6 +3139,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Ausgabe</translation>
         </message>
         <message>
+            <source>part of the face is cut off</source>
+            <translation>ein Teil des Gesichts ist abgeschnitten</translation>
+        </message>
+        <message>
             <source>pictures in a codec that cannot be decoded</source>
             <translation>Bilder in einem Codec, der nicht decodiert werden kann</translation>
         </message>
@@ -3425,6 +3433,14 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>the face is close to the picture's border</source>
             <translation>das Gesicht ist nah am Bildrand</translation>
+        </message>
+        <message>
+            <source>the face is dark: take a picture in more light</source>
+            <translation>das Gesicht ist dunkel: Nehmen Sie ein Bild bei mehr Licht auf</translation>
+        </message>
+        <message>
+            <source>the face is over-exposed: take a picture in less light</source>
+            <translation>das Gesicht ist überbelichtet: Nehmen Sie ein Bild bei weniger Licht auf</translation>
         </message>
         <message>
             <source>the face is small: use a larger picture</source>

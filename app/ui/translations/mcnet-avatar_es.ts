@@ -2353,6 +2353,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>al menos {least}</translation>
         </message>
         <message>
+            <source>at most {most}</source>
+            <translation>como máximo {most}</translation>
+        </message>
+        <message>
             <source>avatar</source>
             <translation>avatar</translation>
         </message>
@@ -3135,6 +3139,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>salida</translation>
         </message>
         <message>
+            <source>part of the face is cut off</source>
+            <translation>parte de la cara está cortada</translation>
+        </message>
+        <message>
             <source>pictures in a codec that cannot be decoded</source>
             <translation>imágenes en un códec que no se puede decodificar</translation>
         </message>
@@ -3425,6 +3433,14 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>the face is close to the picture's border</source>
             <translation>la cara está cerca del borde de la imagen</translation>
+        </message>
+        <message>
+            <source>the face is dark: take a picture in more light</source>
+            <translation>la cara está oscura: tome una foto con más luz</translation>
+        </message>
+        <message>
+            <source>the face is over-exposed: take a picture in less light</source>
+            <translation>la cara está sobreexpuesta: tome una foto con menos luz</translation>
         </message>
         <message>
             <source>the face is small: use a larger picture</source>

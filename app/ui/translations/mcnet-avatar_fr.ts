@@ -2353,6 +2353,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>au moins {least}</translation>
         </message>
         <message>
+            <source>at most {most}</source>
+            <translation>au plus {most}</translation>
+        </message>
+        <message>
             <source>avatar</source>
             <translation>avatar</translation>
         </message>
@@ -3135,6 +3139,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>sortie</translation>
         </message>
         <message>
+            <source>part of the face is cut off</source>
+            <translation>une partie du visage est coupée</translation>
+        </message>
+        <message>
             <source>pictures in a codec that cannot be decoded</source>
             <translation>des images dans un codec qui ne peut pas être décodé</translation>
         </message>
@@ -3425,6 +3433,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>the face is close to the picture's border</source>
             <translation>le visage est près du bord de l'image</translation>
+        </message>
+        <message>
+            <source>the face is dark: take a picture in more light</source>
+            <translation>le visage est sombre : prenez une photo avec plus de lumière</translation>
+        </message>
+        <message>
+            <source>the face is over-exposed: take a picture in less light</source>
+            <translation>le visage est surexposé : prenez une photo avec moins de lumière</translation>
         </message>
         <message>
             <source>the face is small: use a larger picture</source>

@@ -2352,6 +2352,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{least}以上</translation>
         </message>
         <message>
+            <source>at most {most}</source>
+            <translation>{most}以下</translation>
+        </message>
+        <message>
             <source>avatar</source>
             <translation>アバター</translation>
         </message>
@@ -3134,6 +3138,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>出力</translation>
         </message>
         <message>
+            <source>part of the face is cut off</source>
+            <translation>顔の一部が切れています</translation>
+        </message>
+        <message>
             <source>pictures in a codec that cannot be decoded</source>
             <translation>デコードできないコーデックの映像</translation>
         </message>
@@ -3424,6 +3432,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the face is close to the picture's border</source>
             <translation>顔が画像の端に近すぎます</translation>
+        </message>
+        <message>
+            <source>the face is dark: take a picture in more light</source>
+            <translation>顔が暗いです。もっと明るい場所で撮影してください</translation>
+        </message>
+        <message>
+            <source>the face is over-exposed: take a picture in less light</source>
+            <translation>顔が白飛びしています。もっと暗い場所で撮影してください</translation>
         </message>
         <message>
             <source>the face is small: use a larger picture</source>

@@ -2353,6 +2353,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>pelo menos {least}</translation>
         </message>
         <message>
+            <source>at most {most}</source>
+            <translation>no máximo {most}</translation>
+        </message>
+        <message>
             <source>avatar</source>
             <translation>avatar</translation>
         </message>
@@ -3135,6 +3139,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>saída</translation>
         </message>
         <message>
+            <source>part of the face is cut off</source>
+            <translation>parte do rosto está cortada</translation>
+        </message>
+        <message>
             <source>pictures in a codec that cannot be decoded</source>
             <translation>imagens em um codec que não pode ser decodificado</translation>
         </message>
@@ -3425,6 +3433,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>the face is close to the picture's border</source>
             <translation>o rosto está perto da borda da imagem</translation>
+        </message>
+        <message>
+            <source>the face is dark: take a picture in more light</source>
+            <translation>o rosto está escuro: tire uma foto com mais luz</translation>
+        </message>
+        <message>
+            <source>the face is over-exposed: take a picture in less light</source>
+            <translation>o rosto está superexposto: tire uma foto com menos luz</translation>
         </message>
         <message>
             <source>the face is small: use a larger picture</source>

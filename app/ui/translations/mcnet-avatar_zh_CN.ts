@@ -2352,6 +2352,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>至少 {least}</translation>
         </message>
         <message>
+            <source>at most {most}</source>
+            <translation>最多 {most}</translation>
+        </message>
+        <message>
             <source>avatar</source>
             <translation>虚拟形象</translation>
         </message>
@@ -3134,6 +3138,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>输出</translation>
         </message>
         <message>
+            <source>part of the face is cut off</source>
+            <translation>脸的一部分被裁掉了</translation>
+        </message>
+        <message>
             <source>pictures in a codec that cannot be decoded</source>
             <translation>无法解码的编解码器的画面</translation>
         </message>
@@ -3424,6 +3432,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the face is close to the picture's border</source>
             <translation>人脸离图片边缘太近</translation>
+        </message>
+        <message>
+            <source>the face is dark: take a picture in more light</source>
+            <translation>脸太暗：请在更亮的光线下拍照</translation>
+        </message>
+        <message>
+            <source>the face is over-exposed: take a picture in less light</source>
+            <translation>脸曝光过度：请在较弱的光线下拍照</translation>
         </message>
         <message>
             <source>the face is small: use a larger picture</source>
