@@ -27,7 +27,7 @@ from app.pipeline.doctor import Fix
 from app.pipeline.output.virtual_camera_report import LinuxProbe
 from app.pipeline.v4l2 import VideoDevices
 from app.settings import DEFAULT_PORT
-from mcnet.commands.animate import parse_one
+from mcnet.commands.animate_options import parse_one
 from mcnet.commands.jobs import read_jobs
 from mcnet.errors import UserError
 from mcnet.media.portraits import bundled_portraits

@@ -7,18 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcnet.commands.animate import (
+from mcnet.commands.animate_options import add_motion_options
+from mcnet.commands.arguments import number, whole_number
+from mcnet.commands.footage import (
     Performance,
     SourcePortrait,
-    add_motion_options,
-    check_motion,
     find_performance,
     load_portrait,
-    make_drive,
     progress,
     shot_of,
 )
-from mcnet.commands.arguments import number, whole_number
+from mcnet.commands.motion_asked import check_motion, make_drive
 from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mcnet.commands.animate import parse_one
+from mcnet.commands.animate_options import parse_one
 from mcnet.commands.jobs import Tell
 from mcnet.errors import UserError
 from mcnet.signals import StopSignals

@@ -21,7 +21,10 @@ from assets import ROOT as ASSETS
 from mcnet.__main__ import main
 from mcnet.checkpoint import load_model, save_model
 from mcnet.commands import credentials
-from mcnet.commands.animate import BATCH_FRAMES, Moment, Moments, find_performance, load_portrait, parse_one
+from mcnet.commands.animate import BATCH_FRAMES
+from mcnet.commands.animate_options import parse_one
+from mcnet.commands.footage import find_performance, load_portrait
+from mcnet.commands.moments import Moment, Moments
 from mcnet.config import HourglassConfig, McnetConfig
 from mcnet.disclosure import Generated, ModelUsed, SigningFiles, disclose, find_identity, manifest, read_credentials
 from mcnet.disclosure.manifest import COMPOSITE, GENERATED

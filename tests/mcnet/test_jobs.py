@@ -13,7 +13,7 @@ import pytest
 from mcnet import engine
 from mcnet.__main__ import main
 from mcnet.commands import batch
-from mcnet.commands.animate import parse_one
+from mcnet.commands.animate_options import parse_one
 from mcnet.commands.batch import Place, outcomes_here, places_here
 from mcnet.commands.jobs import JobsError, Outcome, do, read_jobs, read_results, write_results
 from mcnet.commands.outputs import OutputError

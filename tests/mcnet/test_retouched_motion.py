@@ -12,7 +12,8 @@ from assets import ROOT as ASSETS
 from mcnet.__main__ import main
 from mcnet.arrays import Rgb
 from mcnet.checkpoint import save_model
-from mcnet.commands.animate import parse_one, perform_words
+from mcnet.commands.animate import perform_words
+from mcnet.commands.animate_options import parse_one
 from mcnet.commands.drives import Shot, SpaceDrive
 from mcnet.commands.jobs import do, read_jobs
 from mcnet.engine import Engine

@@ -11,7 +11,7 @@ from assets import ROOT as ASSETS
 from mcnet.__main__ import main
 from mcnet.arrays import Rgb
 from mcnet.checkpoint import save_model
-from mcnet.commands.animate import parse_one
+from mcnet.commands.animate_options import parse_one
 from mcnet.commands.drives import PlaneDrive, Shot, SpaceDrive
 from mcnet.commands.jobs import read_jobs
 from mcnet.engine import Engine
