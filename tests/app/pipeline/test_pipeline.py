@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import random
+import re
 import threading
 import time
 import weakref
@@ -354,6 +355,11 @@ def test_what_a_sink_meets_at_the_very_end_is_told(rig: Rig) -> None:
     assert SinkFailed("recording", "the disk is full") in rig.events
 
 
+def _left_behind(caplog: pytest.LogCaptureFixture, stage: str) -> bool:
+    """Whether it was told, of that stage and, on a busy machine, perhaps of others that were a little late."""
+    return any(re.search(rf"left behind: .*\b{stage}\b", line) for line in caplog.messages)
+
+
 def test_a_run_after_one_that_hung_waits_for_its_threads_and_then_goes_live(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -367,7 +373,7 @@ def test_a_run_after_one_that_hung_waits_for_its_threads_and_then_goes_live(
     assert sum(thread.name == "inference" for thread in threading.enumerate()) == 2
     rig.reach(State.LIVE)
     assert sum(thread.name == "inference" for thread in threading.enumerate()) == 1
-    assert "left behind: inference" in caplog.text
+    assert _left_behind(caplog, "inference")
 
 
 def test_a_recording_whose_end_takes_longer_than_the_stop_is_told_of_before_the_next_run_opens_its_sinks(
@@ -394,7 +400,7 @@ def test_a_recording_whose_end_takes_longer_than_the_stop_is_told_of_before_the_
     assert [kind for kind, _ in told[2:4]] == [SinkClosed, SinkClosed]
     assert told[4:] == [(SinkOpened, "fake")]
     rig.reach(State.LIVE)
-    assert "left behind: sinks" in caplog.text
+    assert _left_behind(caplog, "sinks")
 
 
 def test_a_sink_of_a_run_that_never_came_to_its_turn_is_answered(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -419,7 +425,7 @@ def test_a_sink_of_a_run_that_never_came_to_its_turn_is_answered(rig: Rig, caplo
     assert sum(isinstance(event, SinkOpened) for event in rig.events) == 2
     go_on.set()
     rig.reach(State.LIVE)
-    assert "left behind: sinks" in caplog.text
+    assert _left_behind(caplog, "sinks")
 
 
 def test_the_next_run_waits_for_a_camera_that_hangs_in_its_driver(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
