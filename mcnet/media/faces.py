@@ -51,13 +51,16 @@ _SAME_FACE_IOU = 0.3
 LEAST_INSIDE = 0.6
 """At least this share of a performer's box must lie in the frame: the mesh only guesses what is outside."""
 _SEARCH_EVERY_FRAMES = 15
-"""So often small faces are looked for, and who was lost while another is followed: of 1920 x 1080 pixels small windows
+"""So often small faces are looked for, and who was lost while another stands in: of 1920 x 1080 pixels small windows
 are 113, which take a quarter of a second."""
-_NEAR = 1.0
-"""In sides of the region: who was followed and is lost is looked for so far from where that was."""
-_LIKE_SIZE, _NEARER = 1.6, 1.25
-_WAITED_FRAMES, _REMEMBERED_FRAMES = 30, 900
-"""For so many frames nobody else is followed in place of a lost one, and for so many that one is taken back."""
+_BEHIND = 0.7
+"""Of a lost face's size: who is smaller than that is taken to be somebody behind the performer."""
+_NEARER = 1.25
+"""Who was lost is clearly nearer to the camera than who stands in: so many times as large."""
+_WAITED_FRAMES, _REMEMBERED_FRAMES = 15, 300
+"""For so many frames nobody behind stands in for a lost one, and for so many that one is taken back."""
+_ALONE_FRAMES = 5
+"""After so many frames that show nobody, there is nobody behind: whoever is found next is the performer."""
 _SCENE_FIELDS, _STEP_PX = (16, 16), 8
 _FLAT = 96.0
 """The length of the fields' differences at a contrast of 6 levels, below which all is noise."""
@@ -82,10 +85,10 @@ class FaceFinder:
     """Finds faces and their mesh. One finder belongs to one thread.
 
     With `tracking`, meant for consecutive frames of one camera or video, `find` answers the one face that it follows
-    from frame to frame and looks for another only when that one is lost: faster and steadier than looking anew. Others
-    who are in the picture, too, drive nothing while that one turns away or is covered: for 30 frames nobody is found
-    but a face of about that size near that place, and who is followed later, for want of it, is left as soon as it is
-    back in the same scene (within 900 frames). After a cut to another scene the largest face is taken at once.
+    from frame to frame and looks for another only when that one is lost: faster and steadier than looking anew. Then
+    the largest face is taken; but nobody much smaller who is in the picture, too, drives while that one turns away or
+    is covered for 15 frames, and who stands in later, for want of it, gives way as soon as a face of about its size is
+    back in that scene (within 300 frames). After a cut to another scene the largest face is taken at once.
     Without it every picture is searched on its own, small faces in large pictures included; but beside a large face
     one of less than half its size may be missed, as the search ends with the first size of window that shows any.
 
@@ -120,10 +123,9 @@ class FaceFinder:
         self._small = small
         self._max_faces = max_faces
         self._followed: Region | None = None
-        self._wanted: _Lost | None = None
-        self._away = 0
-        self._cut_since = False
-        self._scene: NDArray[np.float32] | None = None
+        self._lost: _Lost | None = None
+        self._away = self._alone = 0
+        self._choosing = False
         self._scenes: deque[NDArray[np.float32]] = deque(maxlen=2)
         self._scene_age = 0
         self._judged: Light | None = None
@@ -177,8 +179,12 @@ class FaceFinder:
 
     def forget(self) -> None:
         """Drop the followed face: the next frame is searched anew, as after a cut or a change of camera."""
-        self._followed = self._judged = self._wanted = self._scene = None
+        self._followed = self._judged = self._lost = None
         self._away = 0
+
+    def choose(self) -> None:
+        """The largest face of the next frame is followed, whoever was before; who was, where none is found."""
+        self._choosing = True
 
     def close(self) -> None:
         """Free the networks; harmless when called again."""
@@ -196,78 +202,64 @@ class FaceFinder:
 
     def _track(self, rgb: NDArray[np.uint8]) -> Face | None:
         """The face that is followed, or is to be from now on."""
-        before, self._scene = self._scene, _coarsely(rgb)
-        cut = before is not None and not _are_alike(before, self._scene)
+        if self._choosing:
+            self._choosing = False
+            if faces := self._search(rgb, small=False):
+                return self._begin(rgb, faces[0])
         face = None if self._followed is None else self._measure(rgb, self._followed)
         if face is not None and self._followed is not None and self._is_still_one(rgb, face):
             self._followed = self._followed.following(Region.around(face.landmarks_px))
-            if self._wanted is None:
-                self._away = 0
-                self._remember_scene()
+            if self._lost is None:
+                self._remember_scene(rgb)
                 return face
-        else:
-            if self._wanted is None and self._followed is not None:
-                self._wanted, self._away, self._cut_since = _Lost(self._followed, self._scenes[0]), 0, False
-            face = self._followed = self._judged = None
-        return self._found_anew(rgb, face, cut=cut)
+            return self._back_again(rgb, self._lost, self._followed) or face
+        if self._followed is not None and self._lost is None:
+            self._lost, self._away, self._alone = _Lost(self._followed, self._scenes[0]), 0, 0
+        self._followed = self._judged = None
+        return self._found_anew(rgb)
 
-    def _found_anew(self, rgb: NDArray[np.uint8], other: Face | None, *, cut: bool) -> Face | None:
-        """Who is followed from now on: who was lost, or else the `other` face that is followed meanwhile, if any."""
-        scene = self._scene
-        assert scene is not None
-        now_and_then = self._away % _SEARCH_EVERY_FRAMES == 0
+    def _found_anew(self, rgb: NDArray[np.uint8]) -> Face | None:
+        """Who is followed from now on, as nobody is."""
+        lost = self._lost
+        faces = self._search(rgb, small=self._small and self._away % _SEARCH_EVERY_FRAMES == 0)
         self._away += 1
-        if cut:
-            self._away = max(self._away, _WAITED_FRAMES + 1)
+        if not faces:
+            self._alone += 1
+            return None
+        side = Region.around(faces[0].landmarks_px).side
+        if lost is None or self._alone >= _ALONE_FRAMES or side >= _BEHIND * lost.region.side:
+            return self._begin(rgb, faces[0])
+        if self._away > _WAITED_FRAMES or not _are_alike(lost.scene, _coarsely(rgb)):
+            return self._begin(rgb, faces[0], instead_of=lost)
+        return None
+
+    def _back_again(self, rgb: NDArray[np.uint8], lost: _Lost, other: Region) -> Face | None:
+        """Who was lost, where that one is seen again while the `other` stands in; it is looked for now and then."""
+        self._away += 1
         if self._away > _REMEMBERED_FRAMES:
-            self._wanted = None
-        lost = self._wanted
-        self._cut_since |= cut
-        # After a cut, somebody at that place is another person, but where the scene is what it was.
-        may_be_back = lost is not None and (not self._cut_since or _are_alike(lost.scene, scene))
-        if other is not None and not (now_and_then and may_be_back):
-            return other
-        faces = self._search(rgb, small=self._small and other is None and (now_and_then or cut))
-        found = self._like(faces, lost.region, other) if lost is not None and may_be_back else None
-        is_back = found is not None
-        if is_back:
-            self._wanted = None
-        elif other is not None:
-            return other
-        elif faces and (lost is None or self._away > _WAITED_FRAMES):
-            found = faces[0]
-        if found is not None:
-            self._followed = Region.around(found.landmarks_px)
-            self._judged, self._since_judged = _light_of(rgb, found), 0
-            if not is_back:
-                self._scenes, self._scene_age = deque(maxlen=2), 0
-            self._remember_scene()
-        return found
+            self._lost = None
+        elif self._away % _SEARCH_EVERY_FRAMES == 0 and _are_alike(lost.scene, _coarsely(rgb)):
+            least = max(_BEHIND * lost.region.side, _NEARER * other.side)
+            faces = self._search(rgb, small=False)
+            if faces and Region.around(faces[0].landmarks_px).side >= least:
+                return self._begin(rgb, faces[0])
+        return None
 
-    def _remember_scene(self) -> None:
-        """Keep the scene of 15 to 29 frames ago, before who is followed began to leave."""
-        assert self._scene is not None
+    def _begin(self, rgb: NDArray[np.uint8], face: Face, instead_of: _Lost | None = None) -> Face:
+        """Follow a face from now on."""
+        self._followed, self._lost = Region.around(face.landmarks_px), instead_of
+        self._judged, self._since_judged = _light_of(rgb, face), 0
+        if instead_of is None:
+            self._away = self._scene_age = 0
+            self._scenes.clear()
+            self._remember_scene(rgb)
+        return face
+
+    def _remember_scene(self, rgb: NDArray[np.uint8]) -> None:
+        """Keep the scene of 15 to 29 frames ago, before who is followed began to leave or the picture to change."""
         if self._scene_age % _SEARCH_EVERY_FRAMES == 0:
-            self._scenes.append(self._scene)
+            self._scenes.append(_coarsely(rgb))
         self._scene_age += 1
-
-    @staticmethod
-    def _like(faces: Sequence[Face], lost: Region, other: Face | None) -> Face | None:
-        """Of the faces that can be the one that was lost the nearest: about as large, and not far from there.
-
-        Who left by the picture's edge comes back to its middle. So a face that is clearly nearer to the camera than the
-        `other`, which is followed meanwhile, may be anywhere.
-        """
-        clearly_nearer_px = math.inf if other is None else _NEARER * Region.around(other.landmarks_px).side
-
-        def away(face: Face) -> float:
-            here = Region.around(face.landmarks_px)
-            distance = math.hypot(here.center_x - lost.center_x, here.center_y - lost.center_y) / lost.side
-            like = 1 / _LIKE_SIZE < here.side / lost.side < _LIKE_SIZE
-            return distance if like and (distance < _NEAR or here.side > clearly_nearer_px) else math.inf
-
-        nearest = min(faces, key=away, default=None)
-        return nearest if nearest is not None and math.isfinite(away(nearest)) else None
 
     def _is_still_one(self, rgb: NDArray[np.uint8], face: Face) -> bool:
         """Whether what is followed is a face by the judge too, who is asked only now and then, or where light changed.

@@ -12,7 +12,7 @@ from mcnet.media.faces import Box, Face
 from mcnet.media.upright import roll_deg
 from mcnet.phrases import phrase
 
-POOR_SCORE = 80
+POOR_SCORE = 70
 """Below it, a portrait's remarks are told without being asked for. Bundled ones have 95 or more."""
 _JUDGED_PX = 512
 """The side of the square in which a picture's sharpness is judged."""
@@ -57,7 +57,7 @@ def suitability(
         (phrase("the face is close to the picture's border"), 60 * max(0.0, outside - 0.05)),
         (phrase("part of the face is cut off"), 60 * max(0.0, 0.97 - face.box.share_inside(rgb))),
         (phrase("the face is dark: take a picture in more light"), 0.6 * max(0.0, _DARK - brightest)),
-        (phrase("the face is over-exposed: take a picture in less light"), 150 * max(0.0, white - 0.1)),
+        (phrase("the face is over-exposed: take a picture in less light"), 200 * max(0.0, white - 0.1)),
         (phrase("the picture is soft"), 2.0 * max(0.0, _SOFT - sharpness)),
         (phrase("several people are in it; the largest face is used"), 5.0 * several),
     )

@@ -34,6 +34,8 @@ class Finder(Protocol):
 
     def forget(self) -> None: ...
 
+    def choose(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -94,8 +96,12 @@ class FaceTracker:
         self._smoother.reset()
 
     def distrust(self) -> None:
-        """What the finder follows is no face, or may be another's: the next frame is searched, and judged, anew."""
+        """What the finder follows is no face: the next frame is searched, and judged, anew."""
         self._finder.forget()
+
+    def choose(self) -> None:
+        """The performer may be another one: the largest face of the next frame."""
+        self._finder.choose()
 
     def leave(self) -> None:
         """The performer is away for longer than a blink, and may come back elsewhere."""

@@ -81,7 +81,7 @@ class Performer:
 
     def choose(self) -> None:
         """The largest face of the next frame is the performer's, whoever was followed: who calibrates is there."""
-        self._tracker.distrust()
+        self._tracker.choose()
 
     def leave(self) -> None:
         """The performer is away for longer than a blink, and may come back elsewhere."""

@@ -161,7 +161,7 @@ def test_who_asks_for_a_calibration_is_the_performer(
     stage = Stage(face, woman)
     stage.until(State.LIVE)
     chosen: list[bool] = []
-    monkeypatch.setattr(stage.finder, "forget", lambda: chosen.append(True))
+    monkeypatch.setattr(stage.finder, "choose", lambda: chosen.append(True))
     stage.animator.calibrate(1.0)
     assert chosen == [True]
     stage.until(State.LIVE)
