@@ -856,6 +856,9 @@ def _change_settings(rig: Rig) -> None:
         )
         rig.pipeline.update(settings)
         time.sleep(0.002)
+    # Of those a busy machine shows few, perhaps none with the picture that is missing.
+    rig.pipeline.update(dataclasses.replace(SETTINGS, background="image", background_image="missing.png"))
+    wait_until(lambda: rig.told(SettingRefused) != [], "the missing picture is told")
     rig.pipeline.update(SETTINGS)
 
 

@@ -463,7 +463,8 @@ def test_signals_end_all_processes_and_leave_no_halves(short: Path, tmp_path: Pa
     clips = tmp_path / "clips"
     clips.mkdir()
     for number in range(24):  # more than are done before a busy machine lets this process go on
-        shutil.copyfile(short / "a.mp4", clips / f"{number}.mp4")
+        other = number.to_bytes(4, "big")  # the same footage once more would be left out
+        (clips / f"{number}.mp4").write_bytes((short / "a.mp4").read_bytes() + b"\0\0\0\x0cfree" + other)
     arguments = [sys.executable, "-c", CALL, "prepare", str(clips), str(out), "--workers", "2"]
     process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     try:
