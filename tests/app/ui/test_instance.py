@@ -198,8 +198,9 @@ def test_of_two_starts_at_once_one_opens_and_the_other_shows_it(
         first.go_on()  # the second one has asked and claimed in vain
         sleep(wait_s)
 
-    monkeypatch.setattr("app.ui.application.time.sleep", wait)
-    assert show_running(second)
+    with monkeypatch.context() as patch:  # until then: waiting for a process to end sleeps, too
+        patch.setattr("app.ui.application.time.sleep", wait)
+        assert show_running(second)
     assert [first.line(), first.line()] == ["listens", "shows"]
 
 
@@ -219,8 +220,9 @@ def test_a_window_that_ends_while_it_is_asked_leaves_its_place_to_who_asked(
 
     second = Instance(path)
     assert not second.claim()
-    monkeypatch.setattr("app.ui.application.time.sleep", wait)
-    assert not show_running(second)
+    with monkeypatch.context() as patch:
+        patch.setattr("app.ui.application.time.sleep", wait)
+        assert not show_running(second)
     assert tries
     assert not second.crashed
     assert not Instance(path).claim()
