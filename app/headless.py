@@ -62,7 +62,7 @@ from mcnet.commands.outputs import check_outputs
 from mcnet.disclosure.process import begin_disclosing
 from mcnet.files import as_written, cause_and_remedy, replacing
 from mcnet.media.scene import Background, parse_background
-from mcnet.media.suitability import POOR_SCORE
+from mcnet.media.suitability import poor_portrait
 from mcnet.signals import StopSignals
 from mcnet.track_name import TRACK_SUFFIX
 
@@ -125,10 +125,8 @@ def run_headless(args: argparse.Namespace) -> int:
         pipeline.add_sink(sink)
     store = PortraitStore(portraits_folder())
     shown = load_portrait(portrait, store)
-    if shown.score < POOR_SCORE:
-        print(
-            f"{shown.entry.name} scores {shown.score} of 100 as a portrait: {'; '.join(shown.remarks)}", file=sys.stderr
-        )
+    if poor := poor_portrait(shown.entry.name, shown.score, shown.remarks):
+        print(poor, file=sys.stderr)
     pipeline.set_portrait(shown)
     pipeline.set_camera(camera)
     recording = None if args.record_motion is None else MotionRecording(args.record_motion)

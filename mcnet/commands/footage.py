@@ -50,7 +50,7 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import FaceFinder
     from mcnet.media.images import read_rgb
-    from mcnet.media.suitability import POOR_SCORE, suitability
+    from mcnet.media.suitability import poor_portrait, suitability
     from mcnet.media.upright import turned_view, upright
 
     crop = not args.no_crop
@@ -75,8 +75,8 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
             print(f"{path} is turned by {view.angle_deg:g} degrees, so that its face stands upright", file=sys.stderr)
         box = frame_face(faces[0])
         score, remarks = suitability(faces[0], box, view.rgb, several=False)
-        if score < POOR_SCORE:
-            print(f"{path} scores {score} of 100 as a portrait: {'; '.join(remarks)}", file=sys.stderr)
+        if poor := poor_portrait(str(path), score, remarks):
+            print(poor, file=sys.stderr)
         return SourcePortrait(view.rgb, faces[0], box)
     # A face beside the central square is not the one that is animated.
     shown = [face for face in faces if lies_in(face, central_square(rgb))]

@@ -1,6 +1,7 @@
 """How well a picture should serve as a portrait, and what speaks against it."""
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -63,6 +64,11 @@ def suitability(
     )
     score = max(0, round(100 - sum(fault for _, fault in faults)))
     return score, tuple(remark for remark, fault in faults if fault >= 3)
+
+
+def poor_portrait(name: str, score: int, remarks: Sequence[str]) -> str:
+    """What to tell of a portrait without being asked, a line for people; "" where it is good enough."""
+    return f"{name} scores {score} of 100 as a portrait: {'; '.join(remarks)}" if score < POOR_SCORE else ""
 
 
 def _inside(rgb: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
