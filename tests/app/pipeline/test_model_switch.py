@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.events import Calibrated, EngineReady, ModelRefused, SourceReady, StageFailed
+from app.pipeline.pipeline import PipelineTimes
 from app.pipeline.state import State
 from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
 from mcnet.config import McnetConfig
@@ -73,6 +74,7 @@ def test_it_takes_over_between_two_frames_and_the_portrait_stays(rig: Rig) -> No
 
 def test_a_measured_reference_holds_so_that_a_call_sees_no_slate(rig: Rig) -> None:
     rig.engine.keypoint_landmarks = POINTS
+    rig.pipeline.times = PipelineTimes(model_s=10.0)  # a busy machine is slow, which is not what is asked
     go_live(rig)
     begun = len(rig.sink.pictures)
     other = OtherEngine()
@@ -81,7 +83,7 @@ def test_a_measured_reference_holds_so_that_a_call_sees_no_slate(rig: Rig) -> No
     wait_until(lambda: OTHER_RGB in colours(rig), "the other model's avatar is shown")
     assert ready(rig)[0].keeps_reference
     assert len(rig.told(Calibrated)) == 1
-    assert {picture.state for picture in rig.sink.pictures[begun:]} == {State.LIVE}
+    assert all(picture.state.shows_avatar for picture in rig.sink.pictures[begun:])
     # In the plane the reference is the other model's own keypoints: it is looked for anew.
     rig.pipeline.update(dataclasses.replace(SETTINGS, motion="plane"))
     wait_until(lambda: len(rig.told(Calibrated)) == 2, "a reference for the plane is found")
