@@ -64,6 +64,12 @@ _SEEN_EYE = 0.14
 """An iris is measured where an eye is open so far. Of 71 clips' most neutral frames, 5 % have less."""
 _WIDEST_LIDS = 1.6
 """How far lids open at most, over the portrait's own opening."""
+_LIDS_TOGETHER = 0.75
+_BLINK, _WINK = 0.4, 0.8
+"""People blink with both eyes, while a mesh measures each by itself: in 121 of 382 frames of 19 talking heads in which
+an eye is shut by 0.4 of its opening or more, the other one differs by more than 0.25, and in most of these both look
+alike. So much of a difference is taken back up to the first of these; from the second one on it is a wink, and all of
+it is shown."""
 _IRISES = ("right_eye", RIGHT_EYE_CORNERS, RIGHT_IRIS), ("left_eye", LEFT_EYE_CORNERS, LEFT_IRIS)
 """Of each eye its corners, and the points of its iris behind the 468 of the mesh."""
 _GAZE_ASKED = 1.5
@@ -376,10 +382,8 @@ class PortraitInSpace:
         widest = max(now.mouth, self._own_mouth, 0.0)
         limit = math.sqrt(_CALM + _PER_OPENING * widest**2) * max(1.0, gains.mouth, gains.brows)
         shape = own + change * (softly(size, limit) / size if size else 1.0)
-        for (eye, _, iris), pairs in zip(_IRISES, _LIDS, strict=True):
-            opened = max(getattr(neutral, eye), _LEAST_OPEN_EYE) - _SHUT_EYE
-            share = 1 + gains.lids * ((getattr(now, eye) - _SHUT_EYE) / opened - 1)
-            share = min(max(share, 0.0), _WIDEST_LIDS)
+        for (_, _, iris), pairs, opened in zip(_IRISES, _LIDS, _opened(now, neutral), strict=True):
+            share = min(max(1 + gains.lids * (opened - 1), 0.0), _WIDEST_LIDS)
             upper, lower = (list(points) for points in pairs)
             opening = own[upper] - own[lower]
             shape[lower] = own[lower] + _LOWER_LID * (1 - share) * opening
@@ -413,6 +417,17 @@ class PortraitInSpace:
         if self._taken is None or self._taken[0] is not reference:
             self._taken = reference, reference.with_mouth_closed().shape, reference.openings
         return self._taken[1:]
+
+
+def _opened(now: Expression, neutral: Expression) -> tuple[float, float]:
+    """How far a performer's right and left eye are open, over the reference's: 0 where they are shut."""
+    right, left = (
+        max(getattr(now, eye) - _SHUT_EYE, 0.0) / (max(getattr(neutral, eye), _LEAST_OPEN_EYE) - _SHUT_EYE)
+        for eye, _, _ in _IRISES
+    )
+    taken = _LIDS_TOGETHER * float(np.interp(abs(left - right), (_BLINK, _WINK), (1, 0)))
+    half = taken * (left - right) / 2
+    return right + half, left - half
 
 
 def _between(shape: Array, pairs: Sequence[Sequence[int]]) -> Array:

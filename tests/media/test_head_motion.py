@@ -25,7 +25,7 @@ from mcnet.media.head_motion import (
     places_on,
     rotation_power,
 )
-from mcnet.mesh_points import LIP_PAIRS, RIGHT_LID_PAIRS
+from mcnet.mesh_points import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
 from mcnet.pose import linear_jacobians
 from tests.media.heads import JAW, LIDS, with_jaw_down
 
@@ -63,10 +63,12 @@ def posed(head: Head, turn: Array, scale: float = 1.0, shift: tuple[float, float
     return Head.of(head._replace(rotation=turn @ head.rotation, scale=scale * head.scale, shift=moved).mesh)
 
 
-def with_lids(head: Head, share: float) -> Head:
+def with_lids(head: Head, share: float, left: float | None = None) -> Head:
+    """The head with its right eye, and its left one if that is given, open by so much of what they are."""
     shape = head.shape.copy()
-    for upper, lower in zip(*RIGHT_LID_PAIRS, strict=True):
-        shape[upper] = shape[lower] + share * (shape[upper] - shape[lower])
+    for pairs, by in ((RIGHT_LID_PAIRS, share), (LEFT_LID_PAIRS, left)):
+        for upper, lower in zip(*pairs, strict=True):
+            shape[upper] = shape[lower] + (1 if by is None else by) * (shape[upper] - shape[lower])
     return head._replace(shape=shape)
 
 
@@ -182,7 +184,8 @@ def test_a_shut_eye_shuts_the_portraits_whatever_its_shape(meshes: list[Array]) 
     assert shut.openings.left_eye == pytest.approx(portrait.head.openings.left_eye, rel=1e-6)
     nearly = portrait.follow(with_lids(rest, SHUT / rest.openings.right_eye), rest)
     assert nearly.openings.right_eye == pytest.approx(0, abs=2e-3)  # what a mesh measures of a shut eye is shut
-    halfway = with_lids(rest, 0.5 + 0.5 * SHUT / rest.openings.right_eye)
+    eyes = rest.openings.right_eye, rest.openings.left_eye
+    halfway = with_lids(rest, *(0.5 + 0.5 * SHUT / eye for eye in eyes))
     half = portrait.follow(halfway, rest)
     assert half.openings.right_eye == pytest.approx(portrait.head.openings.right_eye / 2, rel=0.02)
 
@@ -201,6 +204,29 @@ def test_lids_of_any_shape_shut_and_open_those_of_any_other(meshes: list[Array],
     shown = [portrait.follow(of_lids(rest, now), rest).openings.right_eye for now in (SHUT, opened)]
     assert shown[0] < 0.01
     assert shown[1] == pytest.approx(portrait.head.openings.right_eye, rel=0.02)
+
+
+def opened(portrait: PortraitInSpace, rest: Head, right: float, left: float) -> tuple[float, float]:
+    """How far a portrait opens its eyes, over its own, where a performer opens theirs so far, over those at rest."""
+    own, eyes = portrait.head.openings, (rest.openings.right_eye, rest.openings.left_eye)
+    asked = [share + (1 - share) * SHUT / eye for share, eye in zip((right, left), eyes, strict=True)]
+    now = portrait.follow(with_lids(rest, *asked), rest).openings
+    return now.right_eye / own.right_eye, now.left_eye / own.left_eye
+
+
+def test_eyes_blink_together_and_wink_apart(meshes: list[Array]) -> None:
+    """A mesh measures each eye by itself, so that one of two shut ones may count as half open."""
+    portrait, rest = PortraitInSpace(meshes[0], POINTS), Head.of(meshes[1])
+    for right, left in ((0.4, 0.0), (0.0, 0.4), (0.6, 0.3), (0.8, 1.0)):
+        shown = opened(portrait, rest, right, left)
+        assert abs(shown[0] - shown[1]) == pytest.approx(abs(right - left) / 4, abs=0.02)
+        assert (shown[0] > shown[1]) == (right > left)
+        assert sum(shown) == pytest.approx(right + left, abs=0.03), "together they are as far open as measured"
+    for right, left in ((0.0, 1.0), (1.0, 0.0), (0.0, 0.85)):
+        assert opened(portrait, rest, right, left) == pytest.approx((right, left), abs=0.02)
+    closing = [opened(portrait, rest, share, 1.0) for share in np.linspace(1, 0, 41)]
+    assert (np.diff([right for right, _ in closing]) < 1e-3).all(), "an eye that shuts opens nowhere on its way"
+    assert min(left for _, left in closing) > 0.84, "the other one hardly moves with it"
 
 
 @pytest.mark.parametrize("own", [0.0, 0.1, 0.3])
