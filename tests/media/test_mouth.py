@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mcnet.media.canvas import brightness, pixels
+from mcnet.media.head_motion import Head
 from mcnet.media.mouth import MouthInterior
 from mcnet.mesh_points import INNER_LIPS, LIP_PAIRS
 from tests.media.heads import Portrait, around, bundled_portrait, changed, with_jaw_down
@@ -86,6 +88,61 @@ def test_gums_show_above_teeth_where_the_upper_lip_is_raised_far(portrait: Portr
     gums, cavity = column[:3].mean(axis=0), column[(teeth + len(column)) // 2 - 1]
     assert gums[0] > gums[1] + 20, "they are red"
     assert brightness(cavity) < 0.8 * brightness(gums) < 0.8 * brightness(column[teeth])
+
+
+def grinning(head: Head, gap: float, width: float = 1.0) -> Head:
+    """The head with its lips drawn apart from each other, and so much wider, while its teeth stay where they are."""
+    shape = head.shape.copy()
+    upper, lower = (list(points) for points in LIP_PAIRS)
+    shape[upper, 1] -= gap / 2
+    shape[lower, 1] += gap / 2
+    shape[list(INNER_LIPS), 0] *= width
+    return head._replace(shape=shape)
+
+
+@pytest.mark.parametrize("gap", [0.12, 0.22])
+def test_teeth_of_a_grin_are_bright_from_side_to_side(portrait: Portrait, gap: float) -> None:
+    """Narrow as it is, the lips' shadow does not lie on all of it; canines are hardly darker than incisors, and only
+    corners are dark.
+    """
+    head, mouth = portrait.head, MouthInterior(*portrait)
+    per_face = head.scale * portrait.square.shape[0] / 2
+
+    def across(opened: float, places: tuple[float, ...]) -> NDArray[np.float32]:
+        grin = grinning(head, opened, 1.35)
+        shown = brightness(mouth.drawn(portrait.square, grin).astype(np.float32))
+        x, y = pixels(grin.mesh[[13, 14]], portrait.square).mean(axis=0).round().astype(int)
+        sides = [[round(x - at * per_face), round(x + at * per_face)] for at in places]
+        return np.asarray(shown[y - 1 : y + 2].max(axis=0)[sides].mean(axis=1))
+
+    cheeks = brightness(
+        np.median(portrait.square[around(pixels(head.mesh[[50, 205, 187, 123]], portrait.square), 0)], axis=0)
+    )
+    incisors, canines, molars = across(gap, (0.08, 0.32, 0.49))
+    assert incisors > cheeks
+    assert incisors > 0.95 * across(0.4, (0.08,))[0]
+    assert canines > 0.65 * incisors
+    assert 0.2 * incisors < molars < 0.6 * incisors
+
+
+def test_a_portrait_that_shows_its_teeth_has_more_like_them(portrait: Portrait) -> None:
+    own = np.array((200, 195, 150))
+    parted, opened = with_jaw_down(portrait.head, 0.12), grinning(portrait.head, 0.4)
+    (x, y), _ = pixels(opened.mesh[[13, 14]], portrait.square).round().astype(int)
+    between_lips = around(pixels(parted.mesh[list(INNER_LIPS)], portrait.square), 0)
+
+    def teeth(colour: NDArray[np.int_], head: Head) -> NDArray[np.float32]:
+        square = portrait.square.copy()
+        square[between_lips] = colour
+        shown = MouthInterior(square, head).drawn(square, opened)
+        middle = shown[y + 2 : y + 10, x - 2 : x + 3].reshape(-1, 3).astype(np.float32)
+        return np.asarray(middle[brightness(middle) >= np.quantile(brightness(middle), 0.8)].mean(axis=0))
+
+    np.testing.assert_allclose(teeth(own, parted), own, atol=10)
+    usual = teeth(own, portrait.head)  # whose lips are shut, so that these are no teeth
+    assert np.abs(usual - own).max() > 20
+    for no_teeth in ((255, 175, 175), (90, 85, 80)):  # a tongue in the sun; the dark
+        np.testing.assert_array_equal(teeth(np.array(no_teeth), parted), teeth(np.array(no_teeth), portrait.head))
 
 
 def test_dim_portraits_have_dim_teeth(portrait: Portrait) -> None:
