@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.canvas import Canvas, doubled_areas, part_around, pixels, ramp, remapped
+from mcnet.media.canvas import Canvas, Maps, blurred, doubled_areas, part_around, pixels, ramp, remapped
 from mcnet.media.face_mesh import LANDMARK_COUNT
 from mcnet.media.face_triangles import FACE_TRIANGLES
 from mcnet.media.head_motion import BROWS, LOWER_FACE_Y, Array, Head, with_irises
@@ -42,6 +42,11 @@ lids and gaze as well, and beyond, the farther one is smeared."""
 _LEAST_DOUBLED_AREA_PX2 = 0.05
 _BEYOND = 1.0, 1.0, 0.0
 """Of a triangle's corners: by so many pixels of the portrait, and by no share, a pixel at its edge may go."""
+_TORN = 1 / 128
+"""Of a picture's side: so far apart in the portrait are two neighbours where skin ends in front of other skin."""
+_LEAST_SHARE = 0.1
+_EDGE_BLUR_PX = 0.8
+"""Of such an edge: triangles are drawn pixel by pixel, and their steps flicker as a head moves."""
 _POINTS = np.unique(FACE_TRIANGLES)
 _LIDS = [point for rings in EYE_RINGS for point in rings[0]]
 _EYES = [*_LIDS, *(point for rings in EYE_RINGS for point in rings[1]), *_POINTS[_POINTS >= LANDMARK_COUNT].tolist()]
@@ -109,7 +114,10 @@ class DrawnSkin:
         values = np.concatenate((self._places, share[:, None]), 1)
         (x, y, strength), _ = Canvas(*part).interpolated(corners, values[FACE_TRIANGLES[visible]], _BEYOND)
         made = rgb.copy()
-        made[part] = cv2.blendLinear(remapped(self._square, x, y), made[part], strength, 1 - strength)
+        skin = cv2.blendLinear(remapped(self._square, x, y), made[part], strength, 1 - strength)
+        edges = blurred(_edges(x, y, strength, _TORN * len(rgb)), _EDGE_BLUR_PX)
+        smooth = cv2.GaussianBlur(skin, (0, 0), _EDGE_BLUR_PX)
+        made[part] = cv2.blendLinear(smooth, skin, edges, 1 - edges)
         return made
 
     def _hidden(self, mesh: Array) -> NDArray[np.bool_]:
@@ -150,6 +158,17 @@ class _Followers:
         along = shape.copy()
         along[self._following] += self._weight @ (shape[self._moving] - own[self._moving])
         return along
+
+
+def _edges(x: Maps, y: Maps, strength: Maps, least_px: float) -> Maps:
+    """(h, w): 1 where a pixel and the one beside it, or below, are drawn from so far apart, and 0 elsewhere."""
+    edges = np.zeros(x.shape, np.float32)
+    drawn = strength > _LEAST_SHARE
+    for one, other in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        torn = np.maximum(np.abs(x[one] - x[other]), np.abs(y[one] - y[other])) > least_px
+        torn &= drawn[one] & drawn[other]
+        edges[one][torn] = edges[other][torn] = 1
+    return edges
 
 
 def _whole(head: Head) -> Head:

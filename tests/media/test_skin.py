@@ -7,8 +7,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
+from mcnet.media import skin as skin_module
 from mcnet.media.canvas import doubled_areas, pixels
 from mcnet.media.face_triangles import FACE_TRIANGLES
 from mcnet.media.head_motion import BROWS, Array, Head, with_irises
@@ -238,6 +240,25 @@ def test_nothing_jumps_as_a_head_turns_and_a_mouth_opens(portrait: Portrait) -> 
     assert max(steps) < 2 * np.median(steps)
     larger = [np.quantile(np.abs(after - before), 0.999) for before, after in itertools.pairwise(shown)]
     assert max(larger) < 100
+
+
+def test_where_skin_ends_in_front_of_skin_no_steps_flicker_as_a_head_turns(
+    portrait: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its triangles are drawn pixel by pixel; their edges are soft, and nothing else loses its sharpness."""
+    heads = [turned(portrait.head, 36 + 0.1 * step) for step in range(30)]
+
+    def drawn() -> NDArray[np.int_]:
+        skin = DrawnSkin(*portrait)
+        return np.stack([skin.drawn(portrait.square, head) for head in heads]).astype(int)
+
+    soft = drawn()
+    monkeypatch.setattr(skin_module, "_TORN", 10.0)
+    hard = drawn()
+    flickers = [np.abs(pictures[2:] - 2 * pictures[1:-1] + pictures[:-2]).max(axis=-1) for pictures in (soft, hard)]
+    assert (flickers[1] > 40).sum() > 20, "steps flicker where nothing is done about them"
+    assert (flickers[0] > 40).sum() < 0.6 * (flickers[1] > 40).sum()
+    assert (np.abs(soft - hard).max(axis=-1) > 2).mean() < 0.02
 
 
 def test_triangles_cover_a_face_once_and_leave_the_mouth_open() -> None:
