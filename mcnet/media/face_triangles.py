@@ -1,6 +1,7 @@
 """Triangles over a face: what lies between points of its mesh moves with the three around it."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 _TRIANGLES = """
     0 13 82, 0 37 164, 0 82 37, 0 164 267, 0 267 312, 0 312 13, 1 2 60, 1 4 459, 1 60 239, 1 239 4, 1 290 2, 1 459 290,
@@ -74,4 +75,30 @@ Between the lips there is none.
 It is Delaunay's triangulation of a mean face in the head's frame, seen from the front, whose mouth is open: the mean of
 11 meshes and of their mirror images. So each triangle has its mirror image, too. Four before the ears are left out,
 which lie the other way around in most faces. Nothing here makes it again: it is no more than a choice.
+"""
+
+
+def _counterparts() -> NDArray[np.intp]:
+    """Follow the triangles from the midline on: what lies beyond an edge mirrors what lies beyond its mirror image."""
+    beyond = {
+        (int(one), int(other)): int(third)
+        for corners in FACE_TRIANGLES
+        for one, other, third in (corners, np.roll(corners, -1), np.roll(corners, -2))
+    }
+    counterparts = {point: point for point in _MIDLINE}
+    waiting, left = [_MIDLINE, _MIDLINE[::-1]], dict(beyond)
+    while waiting:
+        one, other = waiting.pop()
+        third = left.pop((one, other), None)
+        if third is not None:
+            counterparts[third] = beyond[counterparts[other], counterparts[one]]
+            waiting += [(third, other), (one, third)]
+    return np.array([counterparts.get(point, point) for point in range(_POINT_COUNT)], np.intp)
+
+
+_POINT_COUNT = 478
+_MIDLINE = 8, 9
+"""Two neighbours between the brows, each its own mirror image."""
+COUNTERPARTS = _counterparts()
+"""(478,): of each point of the triangles the one on the face's other half; of the midline's, and of all others, itself.
 """

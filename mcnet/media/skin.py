@@ -4,11 +4,13 @@ The network moves a face by a few keypoints, the bundled one by seventeen, and s
 head turns far, the nose hides a cheek and one eye is seen from the side: that is more than a smooth motion tells, and
 features smear across the face. Brows, cheeks and the edges of lips move in more ways than the keypoints do, too. The
 mesh has points everywhere on the skin, so each triangle between them shows the portrait's own, in the picture's
-resolution. What the portrait does not show of its face, hair, neck and what is behind it, and the face's outline stay
-the network's.
+resolution. A portrait that is turned aside hides much of its farther half, of which the nearer half is shown then, in
+the light of the farther. What the portrait does not show of its face otherwise, hair, neck and what is behind it, and
+the face's outline stay the network's.
 """
 
 import math
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from mcnet.arrays import Rgb
 from mcnet.media.canvas import Canvas, Maps, blurred, doubled_areas, part_around, pixels, ramp, remapped
 from mcnet.media.face_mesh import LANDMARK_COUNT
-from mcnet.media.face_triangles import FACE_TRIANGLES
+from mcnet.media.face_triangles import COUNTERPARTS, FACE_TRIANGLES
 from mcnet.media.head_motion import BROWS, LOWER_FACE_Y, Array, Head, with_irises
 from mcnet.media.lids import EYE_RINGS
 from mcnet.mesh_points import INNER_LIPS
@@ -32,6 +34,22 @@ _FROM_OUTLINE = 0.0, 0.25
 """In face sizes: so far from the face's outline skin begins to be drawn, and is drawn whole."""
 _NEAR_OUTLINE = 0.3, 0.6
 """Likewise, where it begins to matter no more whether skin turns away."""
+_BETTER_SEEN, _LEAST_BETTER = 0.3, 12
+"""A portrait has its other half shown where so many points are seen by so much less than their counterparts."""
+_ASIDE = 0.25, 0.4
+"""In face sizes from the midline: between these the other half's skin comes to be drawn; noses have two sides."""
+_OTHER_FROM_OUTLINE = 0.0, 0.1
+"""And from the face's outline; what the network makes there of a side that it does not know is a bulge."""
+_BARED = 0.05, 0.2
+"""And by how much more it turns to the camera than in the portrait."""
+_STRETCHED = 1.5, 2.5
+"""Where there is another half's skin, the portrait's own is drawn no more between these, by how much wider it is in the
+picture than in the portrait: there it is a few pixels, half of them hair."""
+_LIT_FROM, _LIT_USABLE, _LIT_BY, _LIT_BLUR, _BRIGHTENED, _DARKEST = 0.5, 0.9, 0.15, 0.01, 0.5, 8.0
+"""The light of a half is told by points of it that are seen at this cosine at least, as their counterparts are, and
+used so much; by those that are near, weighted by a Gaussian of so many face sizes; by colours blurred by so much of the
+picture's side; at most so much brighter or darker, in natural logarithms; below so many levels there is no telling."""
+_LEAST_FACING = 0.05
 _HIDDEN = 0.06
 """In face sizes: so far behind another part of the portrait's face a point of it is hidden."""
 _AWAY = 0.0, 0.25
@@ -67,6 +85,20 @@ def _outline() -> list[int]:
 _OUTLINE = _outline()
 
 
+class _Layer(NamedTuple):
+    """Skin that can be drawn.
+
+    Attributes:
+        rgb: (S, S, 3), the picture that has it.
+        places: (478, 2), in that picture's pixels.
+        usable: (478,): how much of it is used.
+    """
+
+    rgb: Rgb
+    places: Array
+    usable: Array
+
+
 class DrawnSkin:
     """Draws the skin of a portrait's face into pictures of it.
 
@@ -78,14 +110,15 @@ class DrawnSkin:
     def __init__(self, square: Rgb, head: Head) -> None:
         self._square, self._head = square, _whole(head)
         self._followers = _Followers(self._head.shape)
-        mesh = self._head.mesh
+        mesh, shape = self._head.mesh, self._head.shape
         self._places = pixels(mesh, square)
-        self._usable = _shares(_towards_camera(mesh), *_SEEN)
-        shape = self._head.shape
+        self._facing = _towards_camera(mesh)
         away = np.linalg.norm(shape[:, None] - shape[_OUTLINE], axis=2).min(axis=1)
-        self._usable *= _shares(away, *_FROM_OUTLINE)
-        self._usable[self._hidden(mesh)] = 0
         self._fades = 1 - _shares(away, *_NEAR_OUTLINE)
+        seen = _shares(self._facing, *_SEEN)
+        seen[self._hidden(mesh)] = 0
+        self._own = _Layer(square, self._places, seen * _shares(away, *_FROM_OUTLINE))
+        self._other = self._other_half(seen, away)
 
     def drawn(self, rgb: Rgb, head: Head) -> Rgb:
         """A picture of the portrait with its skin.
@@ -100,25 +133,62 @@ class DrawnSkin:
         head, own = _whole(head), self._head
         shape = self._followers.drawn_along(head.shape, own.shape)
         mesh = head._replace(shape=shape).mesh
-        shown = 1 - self._fades * (1 - _shares(_towards_camera(mesh), *_SHOWN))
-        share = self._usable * shown * ramp(float(head.rotation[2, 2]), *_AWAY)
+        facing = _towards_camera(mesh)
+        shown = 1 - self._fades * (1 - _shares(facing, *_SHOWN))
+        shown *= ramp(float(head.rotation[2, 2]), *_AWAY)
+        share = self._own.usable * shown
+        places = pixels(mesh, rgb)
+        triangles = FACE_TRIANGLES[_seen_triangles(mesh, places)]
+        made = rgb
+        if self._other is not None:
+            share *= 1 - _shares(facing / np.maximum(self._facing, _LEAST_FACING), *_STRETCHED)
+            bared = _shares(facing - self._facing, *_BARED)
+            covered = share >= shown
+            other = np.where(covered, 0, self._other.usable * bared * shown)
+            made = _laid(made, self._other, places, triangles, other)
         turn = math.degrees(math.acos(min(max(float(head.rotation[:, 2] @ own.rotation[:, 2]), -1.0), 1.0)))
         share[_EYES] *= ramp(turn, *_TURNED_DEG)
-        places = pixels(mesh, rgb)
-        visible = _seen_triangles(mesh, places)
-        visible = visible[(share > 0)[FACE_TRIANGLES[visible]].any(axis=1)]
-        corners = places[FACE_TRIANGLES[visible]]
-        part = part_around(corners.reshape(-1, 2), rgb, 1) if len(visible) else None
-        if part is None:
-            return rgb
-        values = np.concatenate((self._places, share[:, None]), 1)
-        (x, y, strength), _ = Canvas(*part).interpolated(corners, values[FACE_TRIANGLES[visible]], _BEYOND)
-        made = rgb.copy()
-        skin = cv2.blendLinear(remapped(self._square, x, y), made[part], strength, 1 - strength)
-        edges = blurred(_edges(x, y, strength, _TORN * len(rgb)), _EDGE_BLUR_PX)
-        smooth = cv2.GaussianBlur(skin, (0, 0), _EDGE_BLUR_PX)
-        made[part] = cv2.blendLinear(smooth, skin, edges, 1 - edges)
-        return made
+        return _laid(made, self._own, places, triangles, share)
+
+    def _other_half(self, seen: Array, away: Array) -> _Layer | None:
+        """What counterparts show of a half that the portrait hides; None where it shows both.
+
+        Args:
+            seen: (478,): how well each point is seen.
+            away: (478,): how far it is from the face's outline, in face sizes.
+        """
+        usable = seen[COUNTERPARTS] * _shares(np.abs(self._head.shape[:, 0]), *_ASIDE)
+        usable[[*_EYES, *INNER_LIPS]] = 0
+        if np.count_nonzero(usable - seen > _BETTER_SEEN) < _LEAST_BETTER:
+            return None
+        lit, places = self._lit_as_the_other(usable), self._places[COUNTERPARTS]
+        return _Layer(lit, places, usable * _shares(away, *_OTHER_FROM_OUTLINE))
+
+    def _lit_as_the_other(self, usable: Array) -> Rgb:
+        """(S, S, 3): the portrait with each half in the light of the other, as far as that can be told.
+
+        Args:
+            usable: (478,): how much of each point's counterpart is used.
+        """
+        both = np.minimum(self._facing, self._facing[COUNTERPARTS]) > _LIT_FROM
+        (told,) = np.nonzero(both & (np.minimum(self._own.usable, usable) > _LIT_USABLE))
+        part = part_around(self._places, self._square, 1)
+        if part is None or not len(told):
+            return self._square
+        side_px = len(self._square)
+        smooth = cv2.GaussianBlur(self._square, (0, 0), _LIT_BLUR * side_px)
+        columns, rows = np.clip(np.round(self._places), 0, side_px - 1).astype(int).T
+        light = np.log(np.maximum(smooth[rows, columns].astype(np.float64), _DARKEST))
+        shape = self._head.shape
+        apart = np.square(shape[:, None] - shape[told]).sum(axis=2)
+        weight = np.exp((apart.min(axis=1, keepdims=True) - apart) / (2 * _LIT_BY**2))
+        brighter = weight @ (light[told] - light[COUNTERPARTS[told]]) / weight.sum(axis=1, keepdims=True)
+        brighter = np.clip(brighter, -_BRIGHTENED, _BRIGHTENED)[COUNTERPARTS]
+        triangles = FACE_TRIANGLES[_seen_triangles(self._head.mesh, self._places)]
+        maps, _ = Canvas(*part).interpolated(self._places[triangles], brighter[triangles], (0.0, 0.0, 0.0))
+        lit = self._square.copy()
+        lit[part] = np.clip(lit[part] * np.exp(maps).transpose(1, 2, 0) + 0.5, 0, 255)
+        return lit
 
     def _hidden(self, mesh: Array) -> NDArray[np.bool_]:
         """(478,): the points of the portrait's own mesh that lie behind another part of its face."""
@@ -158,6 +228,31 @@ class _Followers:
         along = shape.copy()
         along[self._following] += self._weight @ (shape[self._moving] - own[self._moving])
         return along
+
+
+def _laid(rgb: Rgb, layer: _Layer, places: Array, triangles: NDArray[np.intp], share: Array) -> Rgb:
+    """A picture with skin on it; `rgb` itself where there is nothing to draw.
+
+    Args:
+        rgb: (S, S, 3).
+        layer: the skin.
+        places: (478, 2), where its points are to be, in pixels.
+        triangles: (n, 3), those that are seen, the farthest first.
+        share: (478,): how much of it is seen.
+    """
+    triangles = triangles[(share > 0)[triangles].any(axis=1)]
+    corners = places[triangles]
+    part = part_around(corners.reshape(-1, 2), rgb, 1) if len(triangles) else None
+    if part is None:
+        return rgb
+    values = np.concatenate((layer.places, share[:, None]), 1)
+    (x, y, strength), _ = Canvas(*part).interpolated(corners, values[triangles], _BEYOND)
+    made = rgb.copy()
+    skin = cv2.blendLinear(remapped(layer.rgb, x, y), made[part], strength, 1 - strength)
+    edges = blurred(_edges(x, y, strength, _TORN * len(rgb)), _EDGE_BLUR_PX)
+    smooth = cv2.GaussianBlur(skin, (0, 0), _EDGE_BLUR_PX)
+    made[part] = cv2.blendLinear(smooth, skin, edges, 1 - edges)
+    return made
 
 
 def _edges(x: Maps, y: Maps, strength: Maps, least_px: float) -> Maps:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mcnet.arrays import Rgb
 from mcnet.media import skin as skin_module
 from mcnet.media.canvas import doubled_areas, pixels
-from mcnet.media.face_triangles import FACE_TRIANGLES
+from mcnet.media.face_triangles import COUNTERPARTS, FACE_TRIANGLES
 from mcnet.media.head_motion import BROWS, Array, Head, with_irises
 from mcnet.media.skin import DrawnSkin
 from mcnet.mesh_points import INNER_LIPS, LEFT_EYE_RING, RIGHT_EYE_RING
@@ -137,14 +137,55 @@ def test_the_nose_hides_the_cheek_behind_it(portrait: Portrait, yaw_deg: float, 
 @pytest.mark.parametrize(
     ("own_yaw_deg", "hidden", "seen"), [(60, RIGHT_CHEEK, LEFT_CHEEK), (-60, LEFT_CHEEK, RIGHT_CHEEK)]
 )
-def test_what_a_portrait_does_not_show_is_the_network_s(
+def test_what_a_portrait_hides_of_one_half_the_other_one_shows(
     portrait: Portrait, own_yaw_deg: float, hidden: int, seen: int
 ) -> None:
-    made = of_colour(GREY)
-    shown = DrawnSkin(of_colour(BLUE), turned(portrait.head, own_yaw_deg)).drawn(made, portrait.head)
-    for point, expected in ((hidden, GREY), (seen, BLUE)):
+    """Mirrored, and only once it is turned into the picture."""
+    made, own = of_colour(GREY), turned(portrait.head, own_yaw_deg)
+    square = of_colour(RED)
+    x, y = pixels(own.mesh[[seen]], square)[0].round().astype(int)
+    square[y - 8 : y + 9, x - 8 : x + 9] = BLUE
+    skin = DrawnSkin(square, own)
+    shown = skin.drawn(made, portrait.head)
+    for point in (hidden, seen):
         x, y = pixels(portrait.mesh[[point]], made)[0].round().astype(int)
-        np.testing.assert_allclose(shown[y, x].astype(int), expected, atol=10)
+        np.testing.assert_allclose(shown[y, x].astype(int), BLUE, atol=10)
+    at_rest = skin.drawn(made, own)
+    spot = around(pixels(own.mesh[[hidden]], made), 2)
+    assert (at_rest[spot] != BLUE).any(axis=-1).all()
+
+
+@pytest.mark.parametrize("yaw_deg", [0, 10])
+def test_a_portrait_that_shows_both_halves_keeps_them_apart(portrait: Portrait, yaw_deg: float) -> None:
+    own = turned(portrait.head, yaw_deg)
+    square = of_colour(RED)
+    left = np.unique(FACE_TRIANGLES)
+    left = left[own.shape[left, 0] > 0.1]
+    square[around(pixels(own.mesh[left], square), 3)] = BLUE
+    for turn_deg in (-25, 25):
+        head = turned(portrait.head, turn_deg)
+        shown = DrawnSkin(square, own).drawn(of_colour(GREY), head)
+        right = shown[around(pixels(head.mesh[[RIGHT_CHEEK]], shown), 4)].astype(int)
+        assert (right[:, 2] <= right[:, 0] + 5).all(), "nothing of the left half is on the right one"
+
+
+@pytest.mark.parametrize("darker", [0.5, 1.0])
+def test_a_half_that_is_shown_in_place_of_the_other_has_its_light(portrait: Portrait, darker: float) -> None:
+    own = turned(portrait.head, 35)
+    seams = pixels(own.mesh[[NOSE_TIP, CHIN, FOREHEAD]], of_colour(GREY))
+    square = of_colour((180, 140, 120))
+    square[:, : int(seams[:, 0].mean())] = np.array((180, 140, 120)) * darker  # where the farther half is
+    smooth = np.asarray(cv2.GaussianBlur(square, (0, 0), 4), np.uint8)
+    shown = DrawnSkin(smooth, own).drawn(of_colour(GREY), turned(portrait.head, 5))
+    x, y = pixels(turned(portrait.head, 5).mesh[[RIGHT_CHEEK]], shown)[0].round().astype(int)
+    np.testing.assert_allclose(shown[y, x].astype(float), np.array((180, 140, 120)) * darker, rtol=0.3)
+
+
+def test_points_have_counterparts_on_the_other_half() -> None:
+    assert (COUNTERPARTS[COUNTERPARTS] == np.arange(478)).all()
+    triangles = {tuple(sorted(corners)) for corners in FACE_TRIANGLES.tolist()}
+    assert {tuple(sorted(corners)) for corners in COUNTERPARTS[FACE_TRIANGLES].tolist()} == triangles
+    assert [int(COUNTERPARTS[point]) for point in (33, 61, 105, 50, 10, 152, 468)] == [263, 291, 334, 280, 10, 152, 473]
 
 
 def test_what_the_portraits_own_nose_hides_is_the_networks(portrait: Portrait) -> None:
