@@ -1,9 +1,10 @@
-"""The inside of a mouth that a performer opens and the portrait keeps shut: cavity, tongue, gums and teeth, drawn.
+"""The inside of a mouth that a performer opens farther than the portrait: cavity, tongue, gums and teeth, drawn.
 
 Warping cannot show what a picture does not hold. A network learns to make it up, from many faces and for long; the
 bundled one gives a smear of lips between lips that are where they should be. A mouth's inside has little of a person
 in it, and where it is follows from the mesh: upper teeth are fixed to the skull, lower teeth and tongue to the jaw,
-and the ring of the inner lips is the opening through which they are seen. No picture of the performer goes into it.
+and the ring of the inner lips is the opening through which they are seen. Upper teeth that a portrait shows are its
+own, others are everybody's. No picture of the performer goes into it.
 
 Lengths are in face sizes (`mcnet.media.head_motion`), some 53 mm of a grown-up, and axes the head's own.
 """
@@ -38,8 +39,8 @@ _CHEEKS = ((50, 205, 187, 123), (280, 425, 411, 352))
 _SHUT = 0.08
 """A portrait whose mouth is open by less (`expressions.openings`) shows nothing of its inside."""
 _FROM_SHUT, _FROM_OPEN = 0.03, 0.1
-"""So much further than the portrait's own a mouth has to open before its inside is drawn: an open one shows its own
-teeth, which the warp stretches well for a while."""
+"""So much further than the portrait's own a mouth has to open before its inside is drawn. The warp stretches what an
+open one shows well for a while, but for teeth."""
 _FADE = 0.05
 """And by so much further until nothing else is seen."""
 _DRAWN_WIDTH_PX = 150
@@ -57,6 +58,11 @@ _DEEP_SHADOW, _DEEP_SHADOW_WIDTH = 0.8, 0.1
 """And besides, of what lies in the mouth; teeth stand in front and have light of their own."""
 _CAVITY, _TONGUE_COLOUR, _GUMS_COLOUR = (0.24, 0.16, 0.16), (0.55, 0.45, 0.45), (0.8, 0.62, 0.62)
 """Of the lips' red, green and blue."""
+_TEETH_CORNERS = np.array(((-0.3, 0.0, 0.1), (0.3, 0.0, 0.1), (0.0, 0.3, 0.1)))
+"""Three places of the plane of a portrait's own teeth, from the middle of the seam of closed lips."""
+_LIPS_PX, _TEETH_FEATHER = 1, 0.02
+"""Of them so much is left out along the lips, in the portrait's pixels; how soft their edge is, in widths of the mouth.
+"""
 _IVORY = np.array((1.02, 1.0, 0.94), np.float32)
 _TEETH_FROM = 87.0, 0.32, 0.34
 """How bright teeth are: a number, and shares of the brightness of skin and of the whites of eyes. Fitted to 83
@@ -182,11 +188,15 @@ class MouthInterior:
         closed = head.with_mouth_closed().shape
         self._seam: Array = (closed[_UPPER_LIP] + closed[_LOWER_LIP]) / 2
         self._chin: Array = closed[_CHIN]
-        own = head.openings.mouth
-        self._begin = max(own, 0) + (_FROM_SHUT if own < _SHUT else _FROM_OPEN)
         width_px = float(np.linalg.norm(np.subtract(*pixels(mesh[list(MOUTH_CORNERS)], square))))
         self._factor = min(max(round(_DRAWN_WIDTH_PX / max(width_px, 1)), _LEAST_FACTOR), _LARGEST_FACTOR)
-        lips, self._teeth = _colours(square, head)
+        lips, self._teeth, shows_teeth = _colours(square, head)
+        own = head.openings.mouth
+        self._own = _own_teeth(square, head, self._seam) if shows_teeth and own >= _SHUT else None
+        self._upper = self._seam.copy()
+        if self._own is not None:  # the others begin behind them, and are seen above them
+            self._upper[1] = head.shape[[_UPPER_LIP, _LOWER_LIP], 1].mean() - _UPPER.edge
+        self._begin = max(own, 0) + (_FROM_SHUT if own < _SHUT or self._own is not None else _FROM_OPEN)
         self._cavity, self._tongue, self._gums = (
             _tinted(lips, factors) for factors in (_CAVITY, _TONGUE_COLOUR, _GUMS_COLOUR)
         )
@@ -251,11 +261,57 @@ class MouthInterior:
             max(self._seam[1] + jaw[1], float(head.shape[_LOWER_LIP, 1])),
             self._seam[2] + jaw[2] / 2,
         )
-        for row, origin in ((_LOWER_JAW, lower), (_UPPER_JAW, self._seam)):
+        for row, origin in ((_LOWER_JAW, lower), (_UPPER_JAW, self._upper)):
             for outlines, colour in ((row.gums, self._gums), (row.teeth, self._teeth)):
                 places = seen((outlines + origin).reshape(-1, 3)).reshape(*outlines.shape[:2], 2)
                 canvas.fill(colours, places, row.shades[:, None] * colour)
-        return blurred(colours, _BLUR * width)
+        colours = blurred(colours, _BLUR * width)
+        if self._own is not None:
+            teeth, share = self._own.seen_in(canvas, seen(self._own.corners))
+            colours += share * (teeth - colours)
+        return colours
+
+
+class _OwnTeeth(NamedTuple):
+    """What a portrait shows of its upper teeth, as a plane that is fixed to its skull.
+
+    Attributes:
+        rgb: (S, S, 3), the portrait.
+        share: (S, S): where its teeth are.
+        places: (3, 2), three places of the plane, in the portrait's pixels.
+        corners: (3, 3), the same ones in the head's frame.
+    """
+
+    rgb: Maps
+    share: Maps
+    places: NDArray[np.float32]
+    corners: Array
+
+    def seen_in(self, canvas: Canvas, places_px: Array) -> tuple[Maps, Maps]:
+        """(h, w, 3) colours and (h, w, 1) shares on a canvas, where the picture has these three places, in pixels."""
+        there = (places_px - canvas.origin_px + 0.5) * canvas.factor - 0.5
+        affine = cv2.getAffineTransform(self.places, there.astype(np.float32))
+        size = canvas.shape[::-1]
+        colours = cv2.warpAffine(self.rgb, affine, size, borderMode=cv2.BORDER_REPLICATE)
+        share = cv2.warpAffine(self.share, affine, size)
+        return np.asarray(colours, np.float32), np.asarray(share, np.float32)[..., None]
+
+
+def _own_teeth(square: Rgb, head: Head, seam: Array) -> _OwnTeeth:
+    """Take what is between a portrait's lips for its upper teeth.
+
+    Args:
+        square: (S, S, 3).
+        head: the portrait's.
+        seam: (3,), the middle of its lips when they are closed, in the head's frame.
+    """
+    lips_px = pixels(head.mesh[list(INNER_LIPS)], square)
+    canvas = Canvas(slice(0, square.shape[0]), slice(0, square.shape[1]))
+    inside = cv2.erode(canvas.polygon(lips_px), np.ones((2 * _LIPS_PX + 1,) * 2, np.uint8))
+    share = blurred(np.asarray(inside, np.float32), _TEETH_FEATHER * float(np.linalg.norm(np.ptp(lips_px, axis=0))))
+    corners = seam + _TEETH_CORNERS
+    places = pixels(corners @ head.rotation.T * head.scale + head.shift, square)
+    return _OwnTeeth(square.astype(np.float32), share, places.astype(np.float32), corners)
 
 
 def _light(depth: Maps, least: float, reach: float) -> Maps:
@@ -263,8 +319,8 @@ def _light(depth: Maps, least: float, reach: float) -> Maps:
     return np.asarray(least + (1 - least) * np.minimum(depth / reach, 1), np.float32)[..., None]
 
 
-def _colours(square: Rgb, head: Head) -> tuple[Colour, Colour]:
-    """Of a portrait's lips, and of its teeth: its own, or as bright as its eyes and its skin let them be."""
+def _colours(square: Rgb, head: Head) -> tuple[Colour, Colour, bool]:
+    """Of a portrait's lips and teeth, and whether these are its own: else they follow from its eyes and its skin."""
     places = pixels(head.mesh, square)
 
     def inside(points: tuple[int, ...]) -> Colour:
@@ -276,16 +332,16 @@ def _colours(square: Rgb, head: Head) -> tuple[Colour, Colour]:
         own = _brightest(inside(INNER_LIPS), 0.2)
         red, green, _ = own.tolist()
         if brightness(own) >= _OWN_TEETH_OVER_SKIN * skin and red <= _REDDEST_TEETH * green:
-            return lips, own
+            return lips, own, True
     whites = [_brightest(inside((*upper, *lower[::-1])), 0.1) for upper, lower in (LEFT_LID_PAIRS, RIGHT_LID_PAIRS)]
     white = max(whites, key=lambda colour: float(brightness(colour)))
     base, of_skin, of_white = _TEETH_FROM
     brightest = max(_OVER_SKIN * skin, _OVER_WHITE * float(brightness(white)))
     bright = min(base + of_skin * skin + of_white * float(brightness(white)), brightest, _BRIGHTEST_TEETH)
     if _is_grey(lips):
-        return lips, np.full(3, bright, np.float32)
+        return lips, np.full(3, bright, np.float32), False
     tint = white / max(float(brightness(white)), 1.0)
-    return lips, np.minimum(0.5 * bright * (tint + _IVORY), 255).astype(np.float32)
+    return lips, np.minimum(0.5 * bright * (tint + _IVORY), 255).astype(np.float32), False
 
 
 def _brightest(colours: NDArray[np.float32], share: float) -> Colour:

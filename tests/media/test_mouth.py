@@ -8,7 +8,7 @@ from mcnet.media.canvas import brightness, pixels
 from mcnet.media.head_motion import Head
 from mcnet.media.mouth import MouthInterior
 from mcnet.mesh_points import INNER_LIPS, LIP_PAIRS
-from tests.media.heads import Portrait, around, bundled_portrait, changed, with_jaw_down
+from tests.media.heads import Portrait, around, bundled_portrait, changed, turned, with_jaw_down
 
 
 @pytest.fixture
@@ -143,6 +143,27 @@ def test_a_portrait_that_shows_its_teeth_has_more_like_them(portrait: Portrait) 
     assert np.abs(usual - own).max() > 20
     for no_teeth in ((255, 175, 175), (90, 85, 80)):  # a tongue in the sun; the dark
         np.testing.assert_array_equal(teeth(np.array(no_teeth), parted), teeth(np.array(no_teeth), portrait.head))
+
+
+def test_teeth_that_a_portrait_shows_stay_on_its_skull_as_they_are(portrait: Portrait) -> None:
+    """Their pixels, neither stretched over a wide mouth nor gone with the jaw."""
+    teeth, mark = np.array((200, 195, 150)), np.array((120, 200, 120))
+    parted, opened = with_jaw_down(portrait.head, 0.2), with_jaw_down(portrait.head, 0.6)
+    square = portrait.square.copy()
+    square[around(pixels(parted.mesh[list(INNER_LIPS)], square), 0)] = teeth
+    (x, upper_y), (_, lower_y) = pixels(parted.mesh[[13, 14]], square).round().astype(int).tolist()
+    square[upper_y + 3 : lower_y - 3, x - 2 : x + 3] = mark
+    mouth = MouthInterior(square, parted)
+    assert mouth.drawn(square, parted) is square
+    for head, turned_px in ((opened, 0), (turned(opened, 10), 4)):
+        shown = mouth.drawn(square, head).astype(int)
+        marked = (shown[..., 1] > 130) & (shown[..., 1] - shown[..., 0] > 40)
+        rows, columns = np.nonzero(marked)
+        assert abs(rows.mean() - (upper_y + lower_y) / 2) < 2
+        assert np.ptp(rows) < lower_y - upper_y
+        assert abs(columns.mean() - x) < 2 + turned_px
+        below = shown[lower_y + 3 : lower_y + 6, x - 6 : x + 7]
+        assert brightness(below.astype(np.float32)).mean() < 0.5 * brightness(teeth.astype(np.float32))
 
 
 def test_dim_portraits_have_dim_teeth(portrait: Portrait) -> None:
