@@ -50,6 +50,9 @@ _LIT_FROM, _LIT_USABLE, _LIT_BY, _LIT_BLUR, _BRIGHTENED, _DARKEST = 0.5, 0.9, 0.
 used so much; by those that are near, weighted by a Gaussian of so many face sizes; by colours blurred by so much of the
 picture's side; at most so much brighter or darker, in natural logarithms; below so many levels there is no telling."""
 _LEAST_FACING = 0.05
+_UNLIKE_SKIN = 0.5, 0.9
+"""Of what is shown in place of the other half: between these, in natural logarithms of a colour over the skin's usual
+one, it is hair or a hand."""
 _HIDDEN = 0.06
 """In face sizes: so far behind another part of the portrait's face a point of it is hidden."""
 _AWAY = 0.0, 0.25
@@ -91,12 +94,14 @@ class _Layer(NamedTuple):
     Attributes:
         rgb: (S, S, 3), the picture that has it.
         places: (478, 2), in that picture's pixels.
-        usable: (478,): how much of it is used.
+        usable: (478,): how much of each point is used.
+        skin: (S, S): how much of each pixel is; None: all.
     """
 
     rgb: Rgb
     places: Array
     usable: Array
+    skin: Maps | None = None
 
 
 class DrawnSkin:
@@ -162,7 +167,20 @@ class DrawnSkin:
         if np.count_nonzero(usable - seen > _BETTER_SEEN) < _LEAST_BETTER:
             return None
         lit, places = self._lit_as_the_other(usable), self._places[COUNTERPARTS]
-        return _Layer(lit, places, usable * _shares(away, *_OTHER_FROM_OUTLINE))
+        return _Layer(lit, places, usable * _shares(away, *_OTHER_FROM_OUTLINE), self._bare_skin())
+
+    def _bare_skin(self) -> Maps:
+        """(S, S): 1 where the portrait has the colour of its skin, or brows, 0 where hair or a hand is before it."""
+        side_px = len(self._square)
+        smooth = cv2.GaussianBlur(self._square, (0, 0), _LIT_BLUR * side_px)
+        light = np.log(np.maximum(smooth.astype(np.float32), _DARKEST))
+        columns, rows = np.clip(np.round(self._places[_POINTS]), 0, side_px - 1).astype(int).T
+        usual = np.median(light[rows, columns][self._own.usable[_POINTS] == 1], axis=0)
+        bare = 1 - _shares(np.abs(light - usual).max(axis=2), *_UNLIKE_SKIN)
+        for brow in (BROWS[: len(BROWS) // 2], BROWS[len(BROWS) // 2 :]):
+            hull = cv2.convexHull(np.round(self._places[list(brow)]).astype(np.int32))
+            cv2.fillConvexPoly(bare, hull, (1.0,))
+        return np.asarray(cv2.GaussianBlur(bare, (0, 0), _LIT_BLUR * side_px), np.float32)
 
     def _lit_as_the_other(self, usable: Array) -> Rgb:
         """(S, S, 3): the portrait with each half in the light of the other, as far as that can be told.
@@ -247,6 +265,8 @@ def _laid(rgb: Rgb, layer: _Layer, places: Array, triangles: NDArray[np.intp], s
         return rgb
     values = np.concatenate((layer.places, share[:, None]), 1)
     (x, y, strength), _ = Canvas(*part).interpolated(corners, values[triangles], _BEYOND)
+    if layer.skin is not None:
+        strength *= cv2.remap(layer.skin, x, y, cv2.INTER_LINEAR)
     made = rgb.copy()
     skin = cv2.blendLinear(remapped(layer.rgb, x, y), made[part], strength, 1 - strength)
     edges = blurred(_edges(x, y, strength, _TORN * len(rgb)), _EDGE_BLUR_PX)
