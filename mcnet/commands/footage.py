@@ -153,10 +153,10 @@ def find_performance(
     turns_deg: list[float] = []
     seen = 0
     with FaceFinder(tracking=True, small=True) as finder, FaceFinder() as searcher:
-        for frame in progress(driving, args.max_frames, "finding the face", tell):
+        for index, frame in enumerate(progress(driving, args.max_frames, "finding the face", tell)):
             if stop.received:
                 raise KeyboardInterrupt
-            found = finder.find(frame)
+            found = finder.find(frame, index / driving.fps)
             face = found[0] if found and found[0].box.share_inside(frame) >= LEAST_INSIDE else None
             # What is hardly a face is none, as live: the picture before it is held.
             likely = face is not None and Head.of(face.landmarks_px.astype(np.float64)).likely

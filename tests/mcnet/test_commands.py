@@ -30,6 +30,7 @@ from mcnet.disclosure import Generated, ModelUsed, SigningFiles, disclose, find_
 from mcnet.disclosure.manifest import COMPOSITE, GENERATED
 from mcnet.disclosure.words import words_of_animation
 from mcnet.generator import Mcnet
+from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.model_file import ModelInfo
@@ -343,6 +344,21 @@ def test_a_video_that_is_not_upright_is_told(tmp_path: Path, quarters: int, caps
     asked = f"{folder} has to be turned by {90 * quarters} degrees, clockwise, for its face to stand upright"
     assert (asked in told) == (quarters > 0)
     assert ("has to be turned" in told) == (quarters > 0)
+
+
+def test_the_finder_is_told_when_a_frame_of_a_video_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who drives is a matter of seconds, whatever the frame rate."""
+    told: list[float | None] = []
+    find = FaceFinder.find
+
+    def noted(finder: FaceFinder, rgb: NDArray[np.uint8], time_s: float | None = None) -> list[Face]:
+        told.append(time_s)
+        return find(finder, rgb, time_s)
+
+    monkeypatch.setattr(FaceFinder, "find", noted)
+    args = parse_one(["--driving", str(CLIP), "--max-frames", "3"])
+    find_performance(open_driving(CLIP), args, cast("StopSignals", NeverStops()), measurable=True)
+    assert [time_s for time_s in told if time_s is not None] == pytest.approx([0, 0.04, 0.08])
 
 
 def test_a_folder_of_pictures_drives(tmp_path: Path) -> None:
