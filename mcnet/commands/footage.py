@@ -133,7 +133,8 @@ def find_performance(
     """
     import numpy as np
 
-    from mcnet.media.crop import plan_crops
+    from mcnet.media.crop import find_shots, plan_crops
+    from mcnet.media.cuts import SceneFinder
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import LEAST_INSIDE, FaceFinder
     from mcnet.media.head_motion import Head
@@ -150,6 +151,7 @@ def find_performance(
     if args.no_crop and not (args.best_frame or measurable or getattr(args, "save_motion", None)):
         return Performance((), ())
     faces = []
+    scenes, other_scenes = SceneFinder(), []
     turns_deg: list[float] = []
     seen = 0
     with FaceFinder(tracking=True, small=True) as finder, FaceFinder() as searcher:
@@ -161,6 +163,7 @@ def find_performance(
             # What is hardly a face is none, as live: the picture before it is held.
             likely = face is not None and Head.of(face.landmarks_px.astype(np.float64)).likely
             faces.append(face if likely else None)
+            other_scenes.append(likely and scenes.is_another(frame))
             seen += likely
             if likely and seen % LOOK_EVERY_FRAMES == 1 and len(turns_deg) < MOST_LOOKS:
                 turns_deg.append(upright(searcher, frame).angle_deg)
@@ -175,7 +178,8 @@ def find_performance(
             f"{way_out}"
         )
     tell_lying(driving.path, turns_deg)
-    return Performance(faces, () if args.no_crop else plan_crops(faces, driving.fps))
+    shots = find_shots(faces, driving.fps, other_scenes)
+    return Performance(faces, () if args.no_crop else plan_crops(faces, driving.fps, shots))
 
 
 def tell_lying(path: Path, turns_deg: Sequence[float]) -> None:

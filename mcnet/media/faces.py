@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.media.cuts import are_alike, coarsely
 from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import (
     BUNDLE,
@@ -66,12 +67,6 @@ _WAITED_S, _REMEMBERED_S = 0.49, 9.99
 """For so long nobody behind stands in for a lost one, and for so long that one is taken back."""
 _ALONE_S = 0.16
 """After so long without anybody in the picture there is nobody behind: whoever is found next is the performer."""
-_SCENE_FIELDS, _STEP_PX = (16, 16), 8
-_FLAT = 96.0
-"""The length of the fields' differences at a contrast of 6 levels, below which all is noise."""
-_SAME_SCENE = 0.6
-"""Least correlation of two frames' brightness, coarsely. Across cuts it was -0.3 to 0.42, with a camera that is shaken
-0.68, with somebody who leaves quickly 0.79, and 0.95 where a hand comes before the face."""
 
 
 class _Lost(NamedTuple):
@@ -80,7 +75,7 @@ class _Lost(NamedTuple):
     Attributes:
         region: where that face was.
         since_s: when the first frame without it was taken.
-        scene: of half a second or more before, as of `_coarsely`.
+        scene: of half a second or more before, as of `coarsely`.
     """
 
     region: Region
@@ -248,7 +243,7 @@ class FaceFinder:
         side = Region.around(faces[0].landmarks_px).side
         if lost is None or self._alone_s >= _ALONE_S or side >= _BEHIND * lost.region.side:
             return self._begin(rgb, faces[0])
-        if self._now_s - lost.since_s >= _WAITED_S or not _are_alike(lost.scene, _coarsely(rgb)):
+        if self._now_s - lost.since_s >= _WAITED_S or not are_alike(lost.scene, coarsely(rgb)):
             return self._begin(rgb, faces[0], instead_of=lost)
         return None
 
@@ -256,7 +251,7 @@ class FaceFinder:
         """Who was lost, where that one is seen again while the `other` stands in; it is looked for now and then."""
         if self._now_s - lost.since_s >= _REMEMBERED_S:
             self._lost = None
-        elif self._is_time_to_search() and _are_alike(lost.scene, _coarsely(rgb)):
+        elif self._is_time_to_search() and are_alike(lost.scene, coarsely(rgb)):
             least = max(_BEHIND * lost.region.side, _NEARER * other.side)
             faces = self._search(rgb, small=False)
             if faces and Region.around(faces[0].landmarks_px).side >= least:
@@ -283,7 +278,7 @@ class FaceFinder:
     def _remember_scene(self, rgb: NDArray[np.uint8]) -> None:
         """Keep the scene of half a second ago or more: before who is followed left, or the picture began to change."""
         if self._now_s - self._scene_s >= _SEARCH_EVERY_S:
-            self._scenes.append(_coarsely(rgb))
+            self._scenes.append(coarsely(rgb))
             self._scene_s = self._now_s
 
     def _is_still_one(self, rgb: NDArray[np.uint8], face: Face) -> bool:
@@ -349,20 +344,6 @@ class FaceFinder:
     def _measure(self, rgb: NDArray[np.uint8], region: Region) -> Face | None:
         face = self._mesh.measure(rgb, region)
         return face if face.presence >= _MIN_PRESENCE else None
-
-
-def _coarsely(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A picture's brightness in 16 x 16 fields, without its mean and of length 1; flat pictures are alike."""
-    green = np.ascontiguousarray(rgb[::_STEP_PX, ::_STEP_PX, 1])
-    fields = cv2.resize(green, _SCENE_FIELDS, interpolation=cv2.INTER_AREA).astype(np.float32).reshape(-1)
-    differences = np.append(fields - fields.mean(dtype=np.float32), np.float32(_FLAT))
-    answer: NDArray[np.float32] = differences / np.linalg.norm(differences)
-    return answer
-
-
-def _are_alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    """Whether two pictures, as of `_coarsely`, show the same scene: else there was a cut between them."""
-    return float(one @ other) >= _SAME_SCENE
 
 
 def _light_of(rgb: NDArray[np.uint8], face: Face) -> Light:

@@ -346,6 +346,20 @@ def test_a_video_that_is_not_upright_is_told(tmp_path: Path, quarters: int, caps
     assert ("has to be turned" in told) == (quarters > 0)
 
 
+def test_a_shot_of_a_single_frame_is_framed_by_its_own_face(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    person = cv2.resize(read_rgb(PORTRAIT), (240, 240), interpolation=cv2.INTER_AREA)
+    dark = np.full((240, 480, 3), 40, np.uint8)
+    bright = np.repeat(np.linspace(250, 90, 240).astype(np.uint8)[:, None, None], 480, axis=1).repeat(3, axis=2)
+    dark[:, :240] = bright[:, 240:] = person
+    for index in range(13):
+        write_rgb(folder / f"{index}.png", bright if index == 6 else dark)
+    args = parse_one(["--driving", str(folder)])
+    found = find_performance(open_driving(folder), args, cast("StopSignals", NeverStops()), measurable=True)
+    assert [round(box.center_x / 240 - 0.5) for box in found.boxes] == [0] * 6 + [1] + [0] * 6
+
+
 def test_the_finder_is_told_when_a_frame_of_a_video_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who drives is a matter of seconds, whatever the frame rate."""
     told: list[float | None] = []
