@@ -32,6 +32,8 @@ is elsewhere sooner came there by a cut. The fastest of 33 clips of talking head
 _LEAST_JUMP = (0.15, 0.15, 0.1)
 """Of the same: less than this between two frames is no cut at any frame rate."""
 _LONGEST_MOVE_S = 0.1
+_REACH = (DEAD_ZONE, DEAD_ZONE, math.log1p(DEAD_ZONE))
+"""Of the same: a head that is as near as this to where it was moves no square."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,8 @@ class CropSmoother:
 def find_shots(faces: Sequence[Face | None], fps: float, other_scenes: Sequence[bool] = ()) -> list[range]:
     """The shots of a video, by its frames: between them there was a cut.
 
-    There was one where a head is elsewhere, or of another size, and so is the scene; or where it came there sooner
-    than any head moves, as far as is known without the pictures.
+    There was one where the scene is another; or where a head is elsewhere, or of another size, sooner than any head
+    moves, which can be told without the pictures.
 
     Args:
         faces: the followed face of each frame, or None.
@@ -227,18 +229,15 @@ def find_shots(faces: Sequence[Face | None], fps: float, other_scenes: Sequence[
             where nobody saw the pictures.
 
     Returns:
-        All frames; those without a face before a cut belong to the shot before it.
+        All frames; each shot but the first begins with a face, and frames without one belong to the shot before.
     """
     found = [index for index, face in enumerate(faces) if face is not None]
     if not found:
         return [range(len(faces))]
     measured = np.array([_to_vector(frame_face(face)) for face in faces if face is not None])
-    begins = [0, len(found)]
-    if other_scenes:
-        elsewhere = (_steps(measured) > _LEAST_JUMP).any(axis=1)
-        begins[1:1] = [each + 1 for each in np.flatnonzero(elsewhere).tolist() if other_scenes[found[each + 1]]]
+    scenes = [each for each, frame in enumerate(found) if each and other_scenes and other_scenes[frame]]
     cuts = []
-    for first, last in itertools.pairwise(begins):
+    for first, last in itertools.pairwise([0, *scenes, len(found)]):
         steady = without_outliers(measured[first:last], _astray_frames(fps))
         # A head that was gone for longer may have moved, but nobody saw it: the picture was held, and jumps anyway.
         times_s = np.minimum(np.diff(found[first:last]) / fps, max(_LONGEST_MOVE_S, 1 / fps))
@@ -255,8 +254,9 @@ def plan_crops(faces: Sequence[Face | None], fps: float, shots: Sequence[range] 
     and one that moves smoothly where it does not, the same way backwards as forwards in time. Frames without a face get
     what lies between their neighbours'. A video whose head never leaves the dead zone gets one square throughout.
 
-    Each shot is planned on its own, so that the square is where its face is from its first frame on. One square that
-    glided from shot to shot would throw the avatar across the picture and draw it back for a second.
+    A shot in which the face is elsewhere is planned on its own, so that the square is where its face is from its first
+    frame on. One square that glided from shot to shot would throw the avatar across the picture and draw it back for a
+    second.
 
     Args:
         faces: the followed face of each frame, or None.
@@ -272,7 +272,7 @@ def plan_crops(faces: Sequence[Face | None], fps: float, shots: Sequence[range] 
     if not any(face is not None for face in faces):
         raise MediaError(f"no face in any of {len(faces)} frames: expected one that looks towards the camera")
     planned: list[SquareBox] = []
-    for shot in shots or find_shots(faces, fps):
+    for shot in _apart(shots or find_shots(faces, fps), faces):
         seen = [(index, frame_face(face)) for index in shot if (face := faces[index]) is not None]
         measured = without_outliers(np.array([_to_vector(box) for _, box in seen]), _astray_frames(fps))
         wanted = np.stack([np.interp(shot, [index for index, _ in seen], column) for column in measured.T], axis=1)
@@ -281,6 +281,20 @@ def plan_crops(faces: Sequence[Face | None], fps: float, shots: Sequence[range] 
         backwards = _drag_along(rest, wanted[::-1])[::-1]
         planned += map(_to_box, _gaussian((forwards + backwards) / 2, _PLAN_SMOOTHING_S * fps))
     return planned
+
+
+def _apart(shots: Sequence[range], faces: Sequence[Face | None]) -> list[range]:
+    """Shots, those as one whose face begins where it was before: there was a flash of light, say, and no cut."""
+    apart: list[range] = []
+    last: SquareBox | None = None
+    for shot in shots:
+        seen = [frame_face(face) for index in shot if (face := faces[index]) is not None]
+        if last is not None and (_steps(np.array([_to_vector(last), _to_vector(seen[0])])) <= _REACH).all():
+            apart[-1] = range(apart[-1].start, shot.stop)
+        else:
+            apart.append(shot)
+        last = seen[-1]
+    return apart
 
 
 def _steps(measured: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -275,9 +275,12 @@ def test_another_scene_begins_anew_at_any_frame_rate_and_however_short(
         assert dataclasses.astuple(square) == pytest.approx(dataclasses.astuple(frame_face(each)))
 
 
-def test_a_scene_that_looks_otherwise_around_the_same_head_is_no_cut(face: Face) -> None:
+def test_a_scene_that_looks_otherwise_around_the_same_head_moves_no_square(face: Face) -> None:
     """A flash of light, or somebody who walks through the picture."""
-    assert find_shots([face] * 30, 25, [index in (9, 10, 20) for index in range(30)]) == [range(30)]
+    faces = [_moved(face, 0.04 * frame_face(face).side * math.sin(index)) for index in range(30)]
+    shots = find_shots(faces, 25, [index in (9, 10, 20) for index in range(30)])
+    assert shots == [range(9), range(9, 10), range(10, 20), range(20, 30)]
+    assert plan_crops(faces, 25, shots) == plan_crops(faces, 25)
 
 
 def test_frames_without_a_face_belong_to_the_shot_before_them(face: Face) -> None:
