@@ -160,7 +160,7 @@ def find_performance(
     scenes, other_scenes = SceneFinder(), []
     turns_deg: list[float] = []
     seen = 0
-    with FaceFinder(tracking=True, small=True) as finder, FaceFinder() as searcher:
+    with FaceFinder(tracking=True, small=True) as finder:
         for index, frame in enumerate(progress(driving, args.max_frames, "finding the face", tell)):
             if stop.received:
                 raise KeyboardInterrupt
@@ -172,7 +172,7 @@ def find_performance(
             other_scenes.append(likely and scenes.is_another(frame))
             seen += likely
             if likely and seen % LOOK_EVERY_FRAMES == 1 and len(turns_deg) < MOST_LOOKS:
-                turns_deg.append(upright(searcher, frame).angle_deg)
+                turns_deg.append(upright(finder, frame).angle_deg)
     if not any(face is not None for face in faces):
         if args.no_crop and not args.best_frame:
             return Performance((), ())

@@ -147,13 +147,27 @@ class FaceFinder:
         Raises:
             MediaError: `rgb` has another shape or type, or the finder is closed.
         """
-        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
-            raise MediaError(f"cannot look for faces: got {rgb.dtype} of shape {rgb.shape}, expected uint8 (H, W, 3)")
         if not self._tracking:
-            return self._search(rgb, small=True)[: self._max_faces]
+            return self.search(rgb)
+        _check(rgb)
         self._pass_time(time_s)
         face = self._track(rgb)
         return [] if face is None else [face]
+
+    def search(self, rgb: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces of one picture on its own, as `find` does without `tracking`; who is followed stays so.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+
+        Returns:
+            The faces, largest first; empty when there is none.
+
+        Raises:
+            MediaError: as `find`.
+        """
+        _check(rgb)
+        return self._search(rgb, small=True)[: self._max_faces]
 
     def follow(self, rgb: NDArray[np.uint8], face: Face) -> Face | None:
         """Find a face of the frame before again, near its old place: for following several faces of one video.
@@ -344,6 +358,11 @@ class FaceFinder:
     def _measure(self, rgb: NDArray[np.uint8], region: Region) -> Face | None:
         face = self._mesh.measure(rgb, region)
         return face if face.presence >= _MIN_PRESENCE else None
+
+
+def _check(rgb: NDArray[np.uint8]) -> None:
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
+        raise MediaError(f"cannot look for faces: got {rgb.dtype} of shape {rgb.shape}, expected uint8 (H, W, 3)")
 
 
 def _light_of(rgb: NDArray[np.uint8], face: Face) -> Light:

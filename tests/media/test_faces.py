@@ -409,6 +409,14 @@ def test_small_faces_of_a_video_are_searched_for_now_and_then(empty_frames: int)
         assert live.find(corner) == []
 
 
+def test_a_search_between_two_frames_leaves_alone_who_is_followed() -> None:
+    there = _scene(_BOTH, (680, 460))
+    with FaceFinder(tracking=True) as follower:
+        assert _followed(follower, _scene(_BOTH[1:], (680, 460)), 2) == ["b"] * 2
+        assert len(follower.search(there)) == 2
+        assert _followed(follower, there, 2) == ["b"] * 2
+
+
 def test_closing_twice_is_harmless_and_use_after_it_is_not() -> None:
     finder = FaceFinder()
     finder.close()
