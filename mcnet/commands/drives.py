@@ -37,6 +37,7 @@ class Shot:
         box: where the square lies that the model may see.
         size_px: side of that square for the model.
         known: the model's keypoints, batch 1, where they were found before, as in a motion file.
+        performer: who is seen, where a film shows several; the first one is 0.
     """
 
     rgb: Rgb
@@ -44,6 +45,7 @@ class Shot:
     box: SquareBox
     size_px: int
     known: Keypoints[Array] | None = None
+    performer: int = 0
 
     @cached_property
     def square(self) -> Rgb:
@@ -242,6 +244,7 @@ class SpaceDrive(KeypointDrive):
         engine: gets its source here.
         source: the portrait, with its face.
         reference: the performer with a neutral expression, in any pose.
+        others: likewise of the other performers, in the square's coordinates.
         retouch: whether what the network cannot show is drawn into its pictures (`Retouch`). Frames that are made at
             once and in one of which that fails are all as the network makes them.
         larger: see `KeypointDrive`.
@@ -251,11 +254,18 @@ class SpaceDrive(KeypointDrive):
     measures = True
 
     def __init__(
-        self, engine: "Engine", source: Shot, reference: Shot, *, retouch: bool = True, larger: Rgb | None = None
+        self,
+        engine: "Engine",
+        source: Shot,
+        reference: Shot,
+        others: Sequence[Head] = (),
+        *,
+        retouch: bool = True,
+        larger: Rgb | None = None,
     ) -> None:
         super().__init__(engine, source, larger)
         self._portrait = PortraitInSpace(source.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
-        self._reference = Head.of(reference.mesh())
+        self._references = [Head.of(reference.mesh()), *others]
         self._source = engine.set_source(source.square, self._portrait.places).keypoints
         own = Retouch(source.square if larger is None else larger, self._portrait.head)
         self._retouching = Retouching(own, self._refused) if retouch else None
@@ -291,7 +301,7 @@ class SpaceDrive(KeypointDrive):
 
     def _heads(self, shots: Sequence[Shot]) -> list[Head]:
         """The portrait's, as it is to be shown."""
-        return [self._portrait.follow(Head.of(shot.mesh()), self._reference) for shot in shots]
+        return [self._portrait.follow(Head.of(shot.mesh()), self._references[shot.performer]) for shot in shots]
 
     def _posed_by(self, heads: Sequence[Head]) -> Keypoints[Array]:
         """The keypoints by which the network poses the portrait so."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mcnet.media.crop import SquareBox
     from mcnet.media.faces import Face
     from mcnet.media.motion_track import TrackDriving
+    from mcnet.media.performers import Performers
     from mcnet.media.video import DrivingVideo
 
 LOOK_EVERY_FRAMES, MOST_LOOKS = 25, 40
@@ -91,17 +92,23 @@ class Performance:
         faces: the followed face of each frame, or None; empty when nobody looked for it.
         boxes: where each frame is cropped; empty when it is not.
         known: a model's keypoints of each frame, from a motion file; empty where there are none.
+        performers: who is seen in each frame; None where no face was found.
     """
 
     faces: Sequence["Face | None"]
     boxes: Sequence["SquareBox"]
     known: Sequence["Keypoints[Array]"] = ()
+    performers: "Performers | None" = None
 
     def shot(self, index: int, frame: "Rgb", size_px: int) -> "Shot":
         """Frame `index` as the model sees it."""
         face = self.faces[index] if index < len(self.faces) else None
         shot = shot_of(frame, face, self.boxes[index] if index < len(self.boxes) else None, size_px)
-        return replace(shot, known=self.known[index]) if index < len(self.known) else shot
+        return replace(
+            shot,
+            known=self.known[index] if index < len(self.known) else None,
+            performer=self.performers.of_frames[index] if self.performers else 0,
+        )
 
 
 def open_performer(path: Path) -> "DrivingVideo | TrackDriving":
@@ -133,7 +140,7 @@ def find_performance(
     """
     import numpy as np
 
-    from mcnet.media.crop import plan_crops
+    from mcnet.media.cuts import SceneFinder
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import LEAST_INSIDE, FaceFinder
     from mcnet.media.head_motion import Head
@@ -146,24 +153,26 @@ def find_performance(
         if not any(face is not None for face in faces):
             raise MediaError(f"no face in the first {len(faces)} frames of {driving.path}: raise --max-frames")
         known = [] if track.keypoints is None else [track.keypoints.at(index) for index in driving.frames]
-        return Performance(faces, () if args.no_crop else plan_crops(faces, driving.fps), known)
+        return performance_of(faces, driving.fps, (), known, crop=not args.no_crop)
     if args.no_crop and not (args.best_frame or measurable or getattr(args, "save_motion", None)):
         return Performance((), ())
     faces = []
+    scenes, other_scenes = SceneFinder(), []
     turns_deg: list[float] = []
     seen = 0
-    with FaceFinder(tracking=True, small=True) as finder, FaceFinder() as searcher:
-        for frame in progress(driving, args.max_frames, "finding the face", tell):
+    with FaceFinder(tracking=True, small=True) as finder:
+        for index, frame in enumerate(progress(driving, args.max_frames, "finding the face", tell)):
             if stop.received:
                 raise KeyboardInterrupt
-            found = finder.find(frame)
+            found = finder.find(frame, index / driving.fps)
             face = found[0] if found and found[0].box.share_inside(frame) >= LEAST_INSIDE else None
             # What is hardly a face is none, as live: the picture before it is held.
             likely = face is not None and Head.of(face.landmarks_px.astype(np.float64)).likely
             faces.append(face if likely else None)
+            other_scenes.append(likely and scenes.is_another(frame))
             seen += likely
             if likely and seen % LOOK_EVERY_FRAMES == 1 and len(turns_deg) < MOST_LOOKS:
-                turns_deg.append(upright(searcher, frame).angle_deg)
+                turns_deg.append(upright(finder, frame).angle_deg)
     if not any(face is not None for face in faces):
         if args.no_crop and not args.best_frame:
             return Performance((), ())
@@ -175,7 +184,32 @@ def find_performance(
             f"{way_out}"
         )
     tell_lying(driving.path, turns_deg)
-    return Performance(faces, () if args.no_crop else plan_crops(faces, driving.fps))
+    return performance_of(faces, driving.fps, other_scenes, crop=not args.no_crop)
+
+
+def performance_of(
+    faces: "Sequence[Face | None]",
+    fps: float,
+    other_scenes: Sequence[bool],
+    known: "Sequence[Keypoints[Array]]" = (),
+    *,
+    crop: bool,
+) -> Performance:
+    """What the faces of a video say: its shots, who is seen in them, and where each frame is to be cropped.
+
+    Args:
+        faces: of each frame, or None; at least one is a face.
+        fps: frames per second.
+        other_scenes: see `find_shots`.
+        known: see `Performance`.
+        crop: whether frames are to be cropped.
+    """
+    from mcnet.media.crop import find_shots, plan_crops
+    from mcnet.media.performers import tell_apart
+
+    shots = find_shots(faces, fps, other_scenes)
+    performers = tell_apart([None if face is None else face.landmarks_px for face in faces], shots, fps)
+    return Performance(faces, plan_crops(faces, fps, shots) if crop else (), known, performers)
 
 
 def tell_lying(path: Path, turns_deg: Sequence[float]) -> None:

@@ -59,7 +59,7 @@ def make_drive(
     retouch: bool,
     larger: "Rgb | None" = None,
 ) -> "KeypointDrive":
-    """Choose how the portrait is moved, and find the reference frame.
+    """Choose how the portrait is moved, and from which frame its motion counts: in space, from one of each performer's.
 
     Args:
         args: of `add_motion_options`.
@@ -77,7 +77,7 @@ def make_drive(
     from mcnet.commands.drives import KnownDrive, PlaneDrive, SpaceDrive
     from mcnet.media.crop import best_reference_frame
     from mcnet.media.errors import MediaError
-    from mcnet.media.head_motion import most_neutral
+    from mcnet.media.head_motion import Head
     from mcnet.media.motion_track import TrackDriving
 
     faces = performance.faces
@@ -93,8 +93,10 @@ def make_drive(
             )
         print(f"keypoints are detected, since {lacking} shows no face that can be measured", file=sys.stderr)
     in_space = measured and args.motion != "plane" and not args.absolute
+    others: list[int] = []
     if in_space:
-        reference = most_neutral([None if face is None else face.landmarks_px for face in faces])
+        assert performance.performers is not None
+        reference, *others = performance.performers.references
     elif args.best_frame:
         assert source.face is not None
         reference = best_reference_frame(source.face, faces)
@@ -105,7 +107,9 @@ def make_drive(
         raise MediaError(f"{args.driving} has no frame to start from: expected a video or pictures of a face")
     start = performance.shot(reference, frame, engine.config.size_px)
     if in_space:
-        return SpaceDrive(engine, source, start, retouch=retouch, larger=larger)
+        # All frames are of one size, and of the others' the faces alone are asked for.
+        heads = [Head.of(performance.shot(other, frame, engine.config.size_px).mesh()) for other in others]
+        return SpaceDrive(engine, source, start, heads, retouch=retouch, larger=larger)
     make: type[PlaneDrive] | type[KnownDrive] = PlaneDrive
     if isinstance(driving, TrackDriving) and not (measured and engine.places_suffice):
         check_known(args, driving, engine, measured=measured)

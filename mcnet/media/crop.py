@@ -23,7 +23,8 @@ SHIFT_PER_SIZE = 0.23
 DEAD_ZONE = 0.06
 FOLLOW_HZ = 0.7
 
-_OUTLIER_FRAMES = 5
+_OUTLIER_FRAMES, _OUTLIER_S = 2, 0.1
+"""A mesh goes astray for so many frames on end at most, and for so long: what stays for longer was there."""
 _PLAN_SMOOTHING_S = 0.5
 _FASTEST_HZ = (4.0, 4.0, 2.5)
 """How fast a head may move, in sides of its square per second, and grow or shrink, by the logarithm of its size: who
@@ -31,6 +32,8 @@ is elsewhere sooner came there by a cut. The fastest of 33 clips of talking head
 _LEAST_JUMP = (0.15, 0.15, 0.1)
 """Of the same: less than this between two frames is no cut at any frame rate."""
 _LONGEST_MOVE_S = 0.1
+_REACH = (DEAD_ZONE, DEAD_ZONE, math.log1p(DEAD_ZONE))
+"""Of the same: a head that is as near as this to where it was moves no square."""
 
 
 @dataclass(frozen=True)
@@ -213,20 +216,52 @@ class CropSmoother:
         return _to_box(self._state)
 
 
-def plan_crops(faces: Sequence[Face | None], fps: float) -> list[SquareBox]:
+def find_shots(faces: Sequence[Face | None], fps: float, other_scenes: Sequence[bool] = ()) -> list[range]:
+    """The shots of a video, by its frames: between them there was a cut.
+
+    There was one where the scene is another; or where a head is elsewhere, or of another size, sooner than any head
+    moves, which can be told without the pictures.
+
+    Args:
+        faces: the followed face of each frame, or None.
+        fps: frames per second.
+        other_scenes: of each frame, whether it shows another scene than the last one before it that has a face; empty
+            where nobody saw the pictures.
+
+    Returns:
+        All frames; each shot but the first begins with a face, and frames without one belong to the shot before.
+    """
+    found = [index for index, face in enumerate(faces) if face is not None]
+    if not found:
+        return [range(len(faces))]
+    measured = np.array([_to_vector(frame_face(face)) for face in faces if face is not None])
+    scenes = [each for each, frame in enumerate(found) if each and other_scenes and other_scenes[frame]]
+    cuts = []
+    for first, last in itertools.pairwise([0, *scenes, len(found)]):
+        steady = without_outliers(measured[first:last], _astray_frames(fps))
+        # A head that was gone for longer may have moved, but nobody saw it: the picture was held, and jumps anyway.
+        times_s = np.minimum(np.diff(found[first:last]) / fps, max(_LONGEST_MOVE_S, 1 / fps))
+        reach = np.maximum(_LEAST_JUMP, np.outer(times_s, _FASTEST_HZ))
+        too_fast = np.flatnonzero((_steps(steady) > reach).any(axis=1)).tolist()
+        cuts += [first, *(first + each + 1 for each in too_fast)]
+    return [range(*shot) for shot in itertools.pairwise([0, *(found[cut] for cut in cuts[1:]), len(faces)])]
+
+
+def plan_crops(faces: Sequence[Face | None], fps: float, shots: Sequence[range] = ()) -> list[SquareBox]:
     """The squares of a whole video, for use where all frames are known beforehand.
 
     The same idea as `CropSmoother`, without its delay: a resting square wherever the head stays within the dead zone,
     and one that moves smoothly where it does not, the same way backwards as forwards in time. Frames without a face get
     what lies between their neighbours'. A video whose head never leaves the dead zone gets one square throughout.
 
-    Where a head is elsewhere, or of another size, sooner than any head moves, there was a cut: each shot is planned on
-    its own, so that the square is where its face is from its first frame on. One square that glided from shot to shot
-    would throw the avatar across the picture and draw it back for a second.
+    A shot in which the face is elsewhere is planned on its own, so that the square is where its face is from its first
+    frame on. One square that glided from shot to shot would throw the avatar across the picture and draw it back for a
+    second.
 
     Args:
         faces: the followed face of each frame, or None.
         fps: frames per second.
+        shots: from `find_shots`; empty: as it finds them without the pictures.
 
     Returns:
         A square for each frame.
@@ -234,39 +269,43 @@ def plan_crops(faces: Sequence[Face | None], fps: float) -> list[SquareBox]:
     Raises:
         MediaError: no frame has a face.
     """
-    found = [index for index, face in enumerate(faces) if face is not None]
-    if not found:
+    if not any(face is not None for face in faces):
         raise MediaError(f"no face in any of {len(faces)} frames: expected one that looks towards the camera")
-    measured = np.array([_to_vector(frame_face(face)) for face in faces if face is not None])
-    measured = without_outliers(measured)
-    begins = [0, *_cuts(measured, found, fps), len(found)]
-    # Frames without a face before a cut belong to the shot before it.
-    starts = [0, *(found[begin] for begin in begins[1:-1]), len(faces)]
     planned: list[SquareBox] = []
-    for (first, last), (start, end) in zip(itertools.pairwise(begins), itertools.pairwise(starts), strict=True):
-        shot = measured[first:last]
-        wanted = np.stack([np.interp(np.arange(start, end), found[first:last], column) for column in shot.T], axis=1)
-        rest = np.median(shot, axis=0)
+    for shot in _apart(shots or find_shots(faces, fps), faces):
+        seen = [(index, frame_face(face)) for index in shot if (face := faces[index]) is not None]
+        measured = without_outliers(np.array([_to_vector(box) for _, box in seen]), _astray_frames(fps))
+        wanted = np.stack([np.interp(shot, [index for index, _ in seen], column) for column in measured.T], axis=1)
+        rest = np.median(measured, axis=0)
         forwards = _drag_along(rest, wanted)
         backwards = _drag_along(rest, wanted[::-1])[::-1]
         planned += map(_to_box, _gaussian((forwards + backwards) / 2, _PLAN_SMOOTHING_S * fps))
     return planned
 
 
-def _cuts(measured: NDArray[np.float64], found: Sequence[int], fps: float) -> list[int]:
-    """Which of the faces' squares, (N, 3) with the logarithm of the side, cannot have come from the one before.
+def _apart(shots: Sequence[range], faces: Sequence[Face | None]) -> list[range]:
+    """Shots, those as one whose face begins where it was before: there was a flash of light, say, and no cut."""
+    apart: list[range] = []
+    last: SquareBox | None = None
+    for shot in shots:
+        seen = [frame_face(face) for index in shot if (face := faces[index]) is not None]
+        if last is not None and (_steps(np.array([_to_vector(last), _to_vector(seen[0])])) <= _REACH).all():
+            apart[-1] = range(apart[-1].start, shot.stop)
+        else:
+            apart.append(shot)
+        last = seen[-1]
+    return apart
 
-    Args:
-        measured: of the frames that show a face.
-        found: these frames.
-        fps: frames per second.
-    """
+
+def _steps(measured: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far squares, (N, 3) with the logarithm of the side, are from the one before each, in sides of that."""
     steps = np.abs(np.diff(measured, axis=0))
     steps[:, :2] /= np.exp(measured[:-1, 2:])
-    # A head that was gone for longer may have moved, but nobody saw it: the picture was held, and jumps anyway.
-    times_s = np.minimum(np.diff(found) / fps, max(_LONGEST_MOVE_S, 1 / fps))
-    reach = np.maximum(_LEAST_JUMP, np.outer(times_s, _FASTEST_HZ))
-    return [int(index) + 1 for index in np.flatnonzero((steps > reach).any(axis=1))]
+    return steps
+
+
+def _astray_frames(fps: float) -> int:
+    return min(_OUTLIER_FRAMES, round(_OUTLIER_S * fps))
 
 
 def best_reference_frame(source: Face, driving: Sequence[Face | None]) -> int:
@@ -323,16 +362,20 @@ def _drag_along(start: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDAr
     return path
 
 
-def without_outliers(measured: NDArray[np.float64]) -> NDArray[np.float64]:
+def without_outliers(measured: NDArray[np.float64], most_frames: int = _OUTLIER_FRAMES) -> NDArray[np.float64]:
     """The running median of five frames, (N, M): a mesh gone astray for one or two of them moves nothing.
 
     Fewer than three frames have no median to go by, and stay as they are.
+
+    Args:
+        measured: of each frame.
+        most_frames: so many on end may be astray: the median is that of twice as many and one.
     """
-    half = _OUTLIER_FRAMES // 2
-    if len(measured) <= half:
+    if len(measured) <= most_frames:
         return measured
-    padded = np.pad(measured, ((half, half), (0, 0)), mode="reflect")  # repeated ends would outvote the rest
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _OUTLIER_FRAMES, axis=0)
+    # Repeated ends would outvote the rest.
+    padded = np.pad(measured, ((most_frames, most_frames), (0, 0)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * most_frames + 1, axis=0)
     answer: NDArray[np.float64] = np.median(windows, axis=-1)
     return answer
 

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.media.cuts import are_alike, coarsely
 from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import (
     BUNDLE,
@@ -46,27 +47,26 @@ _MIN_PRESENCE_ANEW = 0.98
 # heads, the ones turned by over 30 degrees included, the plain mesh never was less sure than 0.99; below a hand it was
 # at 0.00, in the dark at 0.3 to 0.7, while the attention mesh went on with 1.00.
 _MIN_PRESENCE_FOLLOWED = 0.9
-_JUDGE_EVERY_FRAMES = 15
+_FRAME_S = 1 / 30
+"""How long a frame lasts where nobody says when it was taken."""
+_LONGEST_S = 0.5
+"""At most so much of the time between two frames counts: what nobody saw, as while a camera froze, tells nothing."""
+# The times below are 15, 300 and 5 frames of a camera that gives 30 in a second, which come some milliseconds early.
+_JUDGE_EVERY_S = 0.49
 _SAME_FACE_IOU = 0.3
 LEAST_INSIDE = 0.6
 """At least this share of a performer's box must lie in the frame: the mesh only guesses what is outside."""
-_SEARCH_EVERY_FRAMES = 15
+_SEARCH_EVERY_S = 0.49
 """So often small faces are looked for, and who was lost while another stands in: of 1920 x 1080 pixels small windows
 are 113, which take a quarter of a second."""
 _BEHIND = 0.7
 """Of a lost face's size: who is smaller than that is taken to be somebody behind the performer."""
 _NEARER = 1.25
 """Who was lost is clearly nearer to the camera than who stands in: so many times as large."""
-_WAITED_FRAMES, _REMEMBERED_FRAMES = 15, 300
-"""For so many frames nobody behind stands in for a lost one, and for so many that one is taken back."""
-_ALONE_FRAMES = 5
-"""After so many frames that show nobody, there is nobody behind: whoever is found next is the performer."""
-_SCENE_FIELDS, _STEP_PX = (16, 16), 8
-_FLAT = 96.0
-"""The length of the fields' differences at a contrast of 6 levels, below which all is noise."""
-_SAME_SCENE = 0.6
-"""Least correlation of two frames' brightness, coarsely. Across cuts it was -0.3 to 0.42, with a camera that is shaken
-0.68, with somebody who leaves quickly 0.79, and 0.95 where a hand comes before the face."""
+_WAITED_S, _REMEMBERED_S = 0.49, 9.99
+"""For so long nobody behind stands in for a lost one, and for so long that one is taken back."""
+_ALONE_S = 0.16
+"""After so long without anybody in the picture there is nobody behind: whoever is found next is the performer."""
 
 
 class _Lost(NamedTuple):
@@ -74,10 +74,12 @@ class _Lost(NamedTuple):
 
     Attributes:
         region: where that face was.
-        scene: of half a second or more before, as of `_coarsely`.
+        since_s: when the first frame without it was taken.
+        scene: of half a second or more before, as of `coarsely`.
     """
 
     region: Region
+    since_s: float
     scene: NDArray[np.float32]
 
 
@@ -87,15 +89,15 @@ class FaceFinder:
     With `tracking`, meant for consecutive frames of one camera or video, `find` answers the one face that it follows
     from frame to frame and looks for another only when that one is lost: faster and steadier than looking anew. Then
     the largest face is taken; but nobody much smaller who is in the picture, too, drives while that one turns away or
-    is covered for 15 frames, and who stands in later, for want of it, gives way as soon as a face of about its size is
-    back in that scene (within 300 frames). After a cut to another scene the largest face is taken at once.
+    is covered for half a second, and who stands in later, for want of it, gives way as soon as a face of about its size
+    is back in that scene (within 10 seconds). After a cut to another scene the largest face is taken at once.
     Without it every picture is searched on its own, small faces in large pictures included; but beside a large face
     one of less than half its size may be missed, as the search ends with the first size of window that shows any.
 
     Args:
         tracking: follow one face through consecutive frames.
-        small: with `tracking`, search for small faces, too, such as in a corner of a recorded screen, in every 15th
-            frame that shows no other: for videos, where no picture waits for it.
+        small: with `tracking`, search for small faces, too, such as in a corner of a recorded screen, every half second
+            while no other is seen: for videos, where no picture waits for it.
         max_faces: at most so many, the largest ones (without `tracking`).
         mesh: measures what was found; the finder closes it. None: the attention mesh, which for single pictures is the
             one that loads at once, and with `tracking` the one that is fastest afterwards.
@@ -124,18 +126,20 @@ class FaceFinder:
         self._max_faces = max_faces
         self._followed: Region | None = None
         self._lost: _Lost | None = None
-        self._away = self._alone = 0
         self._choosing = False
         self._scenes: deque[NDArray[np.float32]] = deque(maxlen=2)
-        self._scene_age = 0
         self._judged: Light | None = None
-        self._since_judged = 0
+        self._told_s: float | None = None
+        self._now_s = self._step_s = self._alone_s = 0.0
+        self._judged_s = self._searched_s = self._scene_s = -math.inf
 
-    def find(self, rgb: NDArray[np.uint8]) -> list[Face]:
+    def find(self, rgb: NDArray[np.uint8], time_s: float | None = None) -> list[Face]:
         """Find the faces of one picture.
 
         Args:
             rgb: (H, W, 3) uint8.
+            time_s: with `tracking`, when it was taken, in seconds of any clock; one that stands or goes back counts as
+                no time. None: a thirtieth of a second after the frame before.
 
         Returns:
             The faces, largest first; empty when there is none. With `tracking` at most one.
@@ -143,12 +147,27 @@ class FaceFinder:
         Raises:
             MediaError: `rgb` has another shape or type, or the finder is closed.
         """
-        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
-            raise MediaError(f"cannot look for faces: got {rgb.dtype} of shape {rgb.shape}, expected uint8 (H, W, 3)")
         if not self._tracking:
-            return self._search(rgb, small=True)[: self._max_faces]
+            return self.search(rgb)
+        _check(rgb)
+        self._pass_time(time_s)
         face = self._track(rgb)
         return [] if face is None else [face]
+
+    def search(self, rgb: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces of one picture on its own, as `find` does without `tracking`; who is followed stays so.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+
+        Returns:
+            The faces, largest first; empty when there is none.
+
+        Raises:
+            MediaError: as `find`.
+        """
+        _check(rgb)
+        return self._search(rgb, small=True)[: self._max_faces]
 
     def follow(self, rgb: NDArray[np.uint8], face: Face) -> Face | None:
         """Find a face of the frame before again, near its old place: for following several faces of one video.
@@ -180,7 +199,7 @@ class FaceFinder:
     def forget(self) -> None:
         """Drop the followed face: the next frame is searched anew, as after a cut or a change of camera."""
         self._followed = self._judged = self._lost = None
-        self._away = 0
+        self._searched_s = -math.inf
 
     def choose(self) -> None:
         """The largest face of the next frame is followed, whoever was before; who was, where none is found."""
@@ -200,6 +219,15 @@ class FaceFinder:
     ) -> None:
         self.close()
 
+    def _pass_time(self, time_s: float | None) -> None:
+        """Let the time pass that lies between the frame before and one of that time."""
+        self._step_s = _FRAME_S
+        if time_s is not None:
+            if self._told_s is not None:
+                self._step_s = min(max(time_s - self._told_s, 0.0), _LONGEST_S)
+            self._told_s = time_s
+        self._now_s += self._step_s
+
     def _track(self, rgb: NDArray[np.uint8]) -> Face | None:
         """The face that is followed, or is to be from now on."""
         if self._choosing:
@@ -214,52 +242,58 @@ class FaceFinder:
                 return face
             return self._back_again(rgb, self._lost, self._followed) or face
         if self._followed is not None and self._lost is None:
-            self._lost, self._away, self._alone = _Lost(self._followed, self._scenes[0]), 0, 0
+            self._lost = _Lost(self._followed, self._now_s, self._scenes[0])
+            self._alone_s, self._searched_s = 0.0, -math.inf
         self._followed = self._judged = None
         return self._found_anew(rgb)
 
     def _found_anew(self, rgb: NDArray[np.uint8]) -> Face | None:
         """Who is followed from now on, as nobody is."""
         lost = self._lost
-        faces = self._search(rgb, small=self._small and self._away % _SEARCH_EVERY_FRAMES == 0)
-        self._away += 1
+        faces = self._search(rgb, small=self._is_time_to_search() and self._small)
         if not faces:
-            self._alone += 1
+            self._alone_s += min(self._step_s, _ALONE_S / 2)  # a single look may miss somebody
             return None
         side = Region.around(faces[0].landmarks_px).side
-        if lost is None or self._alone >= _ALONE_FRAMES or side >= _BEHIND * lost.region.side:
+        if lost is None or self._alone_s >= _ALONE_S or side >= _BEHIND * lost.region.side:
             return self._begin(rgb, faces[0])
-        if self._away > _WAITED_FRAMES or not _are_alike(lost.scene, _coarsely(rgb)):
+        if self._now_s - lost.since_s >= _WAITED_S or not are_alike(lost.scene, coarsely(rgb)):
             return self._begin(rgb, faces[0], instead_of=lost)
         return None
 
     def _back_again(self, rgb: NDArray[np.uint8], lost: _Lost, other: Region) -> Face | None:
         """Who was lost, where that one is seen again while the `other` stands in; it is looked for now and then."""
-        self._away += 1
-        if self._away > _REMEMBERED_FRAMES:
+        if self._now_s - lost.since_s >= _REMEMBERED_S:
             self._lost = None
-        elif self._away % _SEARCH_EVERY_FRAMES == 0 and _are_alike(lost.scene, _coarsely(rgb)):
+        elif self._is_time_to_search() and are_alike(lost.scene, coarsely(rgb)):
             least = max(_BEHIND * lost.region.side, _NEARER * other.side)
             faces = self._search(rgb, small=False)
             if faces and Region.around(faces[0].landmarks_px).side >= least:
                 return self._begin(rgb, faces[0])
         return None
 
+    def _is_time_to_search(self) -> bool:
+        """Whether it is time for what takes longer than a frame."""
+        is_time = self._now_s - self._searched_s >= _SEARCH_EVERY_S
+        if is_time:
+            self._searched_s = self._now_s
+        return is_time
+
     def _begin(self, rgb: NDArray[np.uint8], face: Face, instead_of: _Lost | None = None) -> Face:
         """Follow a face from now on."""
         self._followed, self._lost = Region.around(face.landmarks_px), instead_of
-        self._judged, self._since_judged = _light_of(rgb, face), 0
+        self._judged, self._judged_s = _light_of(rgb, face), self._now_s
         if instead_of is None:
-            self._away = self._scene_age = 0
+            self._scene_s = -math.inf
             self._scenes.clear()
             self._remember_scene(rgb)
         return face
 
     def _remember_scene(self, rgb: NDArray[np.uint8]) -> None:
-        """Keep the scene of 15 to 29 frames ago, before who is followed began to leave or the picture to change."""
-        if self._scene_age % _SEARCH_EVERY_FRAMES == 0:
-            self._scenes.append(_coarsely(rgb))
-        self._scene_age += 1
+        """Keep the scene of half a second ago or more: before who is followed left, or the picture began to change."""
+        if self._now_s - self._scene_s >= _SEARCH_EVERY_S:
+            self._scenes.append(coarsely(rgb))
+            self._scene_s = self._now_s
 
     def _is_still_one(self, rgb: NDArray[np.uint8], face: Face) -> bool:
         """Whether what is followed is a face by the judge too, who is asked only now and then, or where light changed.
@@ -269,11 +303,10 @@ class FaceFinder:
         if self._mesh is self._judge:
             return True
         light = _light_of(rgb, face)
-        self._since_judged += 1
         unchanged = self._judged is not None and not light.differs(self._judged)
-        if unchanged and self._since_judged < _JUDGE_EVERY_FRAMES:
+        if unchanged and self._now_s - self._judged_s < _JUDGE_EVERY_S:
             return True
-        self._judged, self._since_judged = light, 0
+        self._judged, self._judged_s = light, self._now_s
         return self._judge.presence(rgb, Region.around(face.landmarks_px)) >= _MIN_PRESENCE_FOLLOWED
 
     def _search(self, rgb: NDArray[np.uint8], *, small: bool) -> list[Face]:
@@ -327,18 +360,9 @@ class FaceFinder:
         return face if face.presence >= _MIN_PRESENCE else None
 
 
-def _coarsely(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A picture's brightness in 16 x 16 fields, without its mean and of length 1; flat pictures are alike."""
-    green = np.ascontiguousarray(rgb[::_STEP_PX, ::_STEP_PX, 1])
-    fields = cv2.resize(green, _SCENE_FIELDS, interpolation=cv2.INTER_AREA).astype(np.float32).reshape(-1)
-    differences = np.append(fields - fields.mean(dtype=np.float32), np.float32(_FLAT))
-    answer: NDArray[np.float32] = differences / np.linalg.norm(differences)
-    return answer
-
-
-def _are_alike(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    """Whether two pictures, as of `_coarsely`, show the same scene: else there was a cut between them."""
-    return float(one @ other) >= _SAME_SCENE
+def _check(rgb: NDArray[np.uint8]) -> None:
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or 0 in rgb.shape:
+        raise MediaError(f"cannot look for faces: got {rgb.dtype} of shape {rgb.shape}, expected uint8 (H, W, 3)")
 
 
 def _light_of(rgb: NDArray[np.uint8], face: Face) -> Light:

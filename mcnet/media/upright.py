@@ -31,7 +31,7 @@ class View(NamedTuple):
 def turned_view(finder: FaceFinder, rgb: NDArray[np.uint8], angle_deg: float) -> View:
     """A picture turned by that angle, searched for faces."""
     shown = turned(rgb, angle_deg) if angle_deg else rgb
-    return View(angle_deg, shown, finder.find(shown))
+    return View(angle_deg, shown, finder.search(shown))
 
 
 def upright(finder: FaceFinder, rgb: NDArray[np.uint8]) -> View:

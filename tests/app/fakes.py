@@ -124,6 +124,7 @@ class FakeFinder:
         go_on: searching hangs while this is clear.
         hangs: whether it does now.
         searched: how many pictures were searched.
+        time_s: the time of the last of them, where it was told.
     """
 
     def __init__(self, face: Face | None) -> None:
@@ -133,9 +134,11 @@ class FakeFinder:
         self.go_on.set()
         self.hangs = False
         self.searched = 0
+        self.time_s: float | None = None
 
-    def find(self, rgb: Rgb) -> list[Face]:
+    def find(self, rgb: Rgb, time_s: float | None = None) -> list[Face]:
         self.searched += 1
+        self.time_s = time_s
         self.hangs = not self.go_on.is_set()
         self.go_on.wait(10.0)
         self.hangs = False

@@ -23,13 +23,16 @@ from mcnet.checkpoint import load_model, save_model
 from mcnet.commands import credentials
 from mcnet.commands.animate import BATCH_FRAMES
 from mcnet.commands.animate_options import parse_one
-from mcnet.commands.footage import find_performance, load_portrait
+from mcnet.commands.footage import find_performance, load_portrait, shot_of
 from mcnet.commands.moments import Moment, Moments
+from mcnet.commands.motion_asked import make_drive
 from mcnet.config import HourglassConfig, McnetConfig
 from mcnet.disclosure import Generated, ModelUsed, SigningFiles, disclose, find_identity, manifest, read_credentials
 from mcnet.disclosure.manifest import COMPOSITE, GENERATED
 from mcnet.disclosure.words import words_of_animation
+from mcnet.engine import Engine
 from mcnet.generator import Mcnet
+from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.model_file import ModelInfo
@@ -343,6 +346,57 @@ def test_a_video_that_is_not_upright_is_told(tmp_path: Path, quarters: int, caps
     asked = f"{folder} has to be turned by {90 * quarters} degrees, clockwise, for its face to stand upright"
     assert (asked in told) == (quarters > 0)
     assert ("has to be turned" in told) == (quarters > 0)
+
+
+def test_a_shot_of_a_single_frame_is_framed_by_its_own_face(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    person = cv2.resize(read_rgb(PORTRAIT), (240, 240), interpolation=cv2.INTER_AREA)
+    dark = np.full((240, 480, 3), 40, np.uint8)
+    bright = np.repeat(np.linspace(250, 90, 240).astype(np.uint8)[:, None, None], 480, axis=1).repeat(3, axis=2)
+    dark[:, :240] = bright[:, 240:] = person
+    for index in range(13):
+        write_rgb(folder / f"{index}.png", bright if index == 6 else dark)
+    args = parse_one(["--driving", str(folder)])
+    found = find_performance(open_driving(folder), args, cast("StopSignals", NeverStops()), measurable=True)
+    assert [round(box.center_x / 240 - 0.5) for box in found.boxes] == [0] * 6 + [1] + [0] * 6
+
+
+def test_a_second_person_of_a_film_moves_the_portrait_as_if_alone(tmp_path: Path, guided_engine: Engine) -> None:
+    """From the first one's neutral face, the difference of the two faces would be carried into the portrait."""
+    pictures = [ASSETS / "portraits" / f"{name}.jpg" for name in ("woman_4", "man_2")]
+    for name, parts in (("film", [(0, 6), (1, 4)]), ("alone", [(1, 4)])):
+        (tmp_path / name).mkdir()
+        shown = [read_rgb(pictures[person])[::2, ::2] for person, frames in parts for _ in range(frames)]
+        for index, rgb in enumerate(shown):
+            write_rgb(tmp_path / name / f"{index}.png", rgb)
+    portrait = load_portrait(PORTRAIT, parse_one(["--source", str(PORTRAIT)]), measurable=True)
+    source = shot_of(portrait.rgb, portrait.face, portrait.box, 256)
+    keypoints = []
+    for name, last in (("film", 9), ("alone", 3)):
+        driving = open_driving(tmp_path / name, folder_fps=4)
+        args = parse_one(["--driving", str(driving.path)])
+        performance = find_performance(driving, args, cast("StopSignals", NeverStops()), measurable=True)
+        drive = make_drive(args, guided_engine, source, driving, performance, measurable=True, retouch=False)
+        shot = performance.shot(last, read_rgb(driving.path / f"{last}.png"), 256)
+        assert shot.performer == (name == "film")
+        keypoints.append(drive.keypoints([shot]))
+    np.testing.assert_allclose(keypoints[0].value, keypoints[1].value, atol=0.002)
+
+
+def test_the_finder_is_told_when_a_frame_of_a_video_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who drives is a matter of seconds, whatever the frame rate."""
+    told: list[float | None] = []
+    find = FaceFinder.find
+
+    def noted(finder: FaceFinder, rgb: NDArray[np.uint8], time_s: float | None = None) -> list[Face]:
+        told.append(time_s)
+        return find(finder, rgb, time_s)
+
+    monkeypatch.setattr(FaceFinder, "find", noted)
+    args = parse_one(["--driving", str(CLIP), "--max-frames", "3"])
+    find_performance(open_driving(CLIP), args, cast("StopSignals", NeverStops()), measurable=True)
+    assert [time_s for time_s in told if time_s is not None] == pytest.approx([0, 0.04, 0.08])
 
 
 def test_a_folder_of_pictures_drives(tmp_path: Path) -> None:

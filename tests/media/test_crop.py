@@ -1,3 +1,5 @@
+import dataclasses
+import itertools
 import math
 
 import cv2
@@ -13,6 +15,7 @@ from mcnet.media.crop import (
     best_reference_frame,
     crop,
     face_size_px,
+    find_shots,
     frame_face,
     plan_crops,
     turned,
@@ -254,6 +257,45 @@ def test_a_plan_takes_no_quick_head_for_a_cut(face: Face, fps: int) -> None:
     x = np.concatenate([np.zeros(2 * fps), np.arange(0, 0.9, 3 / fps), np.full(2 * fps, 0.9)]) * side
     squares = plan_crops([_moved(face, each) for each in x], fps)
     assert np.abs(np.diff([square.center_x for square in squares])).max() < 0.75 * side / fps
+
+
+@pytest.mark.parametrize("fps", [1, 2, 5, 25])
+@pytest.mark.parametrize("away", [0.3, 0.7, 1.5])
+@pytest.mark.parametrize("lengths", [(15, 15), (1, 20), (2, 20), (20, 1), (10, 1, 10), (10, 2, 10), (1, 1, 1, 1)])
+def test_another_scene_begins_anew_at_any_frame_rate_and_however_short(
+    face: Face, fps: int, away: float, lengths: tuple[int, ...]
+) -> None:
+    """At 5 frames per second a head may move by 0.8 sides of its square from one to the next: only the scene tells."""
+    there = _moved(face, away * frame_face(face).side)
+    faces = [there if shot % 2 else face for shot, length in enumerate(lengths) for _ in range(length)]
+    begins = [0, *np.cumsum(lengths).tolist()]
+    shots = find_shots(faces, fps, [frame in begins[1:] for frame in range(len(faces))])
+    assert [(shot.start, shot.stop) for shot in shots] == list(itertools.pairwise(begins))
+    for each, square in zip(faces, plan_crops(faces, fps, shots), strict=True):
+        assert dataclasses.astuple(square) == pytest.approx(dataclasses.astuple(frame_face(each)))
+
+
+def test_a_scene_that_looks_otherwise_around_the_same_head_moves_no_square(face: Face) -> None:
+    """A flash of light, or somebody who walks through the picture."""
+    faces = [_moved(face, 0.04 * frame_face(face).side * math.sin(index)) for index in range(30)]
+    shots = find_shots(faces, 25, [index in (9, 10, 20) for index in range(30)])
+    assert shots == [range(9), range(9, 10), range(10, 20), range(20, 30)]
+    assert plan_crops(faces, 25, shots) == plan_crops(faces, 25)
+
+
+def test_frames_without_a_face_belong_to_the_shot_before_them(face: Face) -> None:
+    there = _moved(face, 0.5 * frame_face(face).side)
+    faces = [None, None, *[face] * 5, None, None, *[there] * 5, None]
+    assert find_shots(faces, 5, [index == 9 for index in range(len(faces))]) == [range(9), range(9, 15)]
+    assert find_shots([None] * 4, 5) == [range(4)]
+
+
+@pytest.mark.parametrize("fps", [1, 4])
+def test_what_is_seen_for_a_quarter_of_a_second_is_no_stray_mesh(face: Face, fps: int) -> None:
+    """In few frames per second, who is elsewhere in a single one was there for long."""
+    away = frame_face(face).side
+    squares = plan_crops([face] * 8 + [_moved(face, away)] + [face] * 8, fps)
+    assert squares[8].center_x - squares[0].center_x > (0.5 if fps == 1 else 0.1) * away
 
 
 def test_the_best_reference_is_posed_alike(face: Face, talker: list[Face]) -> None:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -187,11 +188,11 @@ _BOTH = [(PORTRAITS[0], 0, 40, 380), (PORTRAITS[5], 450, 120, 190)]
 
 def _followed(follower: FaceFinder, rgb: NDArray[np.uint8], frames: int) -> list[str]:
     """Who drives in so many frames: the performer ("p"), the one in the background ("b") or nobody (".")."""
-    seen = []
-    for _ in range(frames):
-        found = follower.find(rgb)
-        seen.append("." if not found else "p" if found[0].box.left < 400 else "b")
-    return seen
+    return [_who(follower.find(rgb)) for _ in range(frames)]
+
+
+def _who(found: list[Face]) -> str:
+    return "." if not found else "p" if found[0].box.left < 400 else "b"
 
 
 def _room(size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -226,6 +227,43 @@ def test_nobody_else_drives_while_the_performer_is_covered_for_a_moment() -> Non
         assert _followed(follower, there, 3) == ["p"] * 3
         assert _followed(follower, covered, 15) == ["."] * 15
         assert _followed(follower, there, 3) == ["p"] * 3
+
+
+def _followed_at(follower: FaceFinder, rgb: NDArray[np.uint8], times_s: Iterable[float]) -> list[str]:
+    """As `_followed`, in frames of these times."""
+    return [_who(follower.find(rgb, time_s)) for time_s in times_s]
+
+
+@pytest.mark.parametrize(("fps", "waited", "searched"), [(5, 3, 3), (15, 8, 8), (60, 30, 30)])
+def test_who_drives_is_a_matter_of_seconds_at_any_frame_rate(fps: int, waited: int, searched: int) -> None:
+    there = _scene(_BOTH, (680, 460))
+    covered = _without_performer(there)
+    with FaceFinder(tracking=True) as follower:
+        _followed_at(follower, there, [0.0])
+        after = _followed_at(follower, covered, [frame / fps for frame in range(1, waited + 3)])
+        assert after == ["."] * waited + ["b"] * 2
+        back = _followed_at(follower, there, [frame / fps for frame in range(waited + 3, waited + 4 + searched)])
+        assert back[-1] == "p"
+
+
+def test_a_single_look_that_finds_nobody_leaves_nobody_alone() -> None:
+    room = _room((680, 460))
+    behind = _with_head(room, PORTRAITS[5], 450, 120, 190)
+    with FaceFinder(tracking=True) as follower:
+        _followed_at(follower, _with_head(behind, PORTRAITS[0], 0, 40, 380), [0.0])
+        assert _followed_at(follower, room, [0.2]) == ["."]
+        assert _followed_at(follower, behind, [0.4, 0.6]) == ["."] * 2
+
+
+def test_what_nobody_saw_counts_for_nothing() -> None:
+    """A camera that froze for 20 seconds, and a clock that stands or is set back."""
+    there = _scene(_BOTH, (680, 460))
+    covered = _without_performer(there)
+    with FaceFinder(tracking=True) as follower:
+        _followed_at(follower, there, [100.0])
+        assert _followed_at(follower, covered, [120.0, 120.2, 120.2, 90.0, 90.2]) == ["."] * 5
+        assert _followed_at(follower, covered, [90.4, 90.6]) == ["b"] * 2
+        assert _followed_at(follower, there, [110.0, 110.1])[-1] == "p"
 
 
 @pytest.mark.parametrize(
@@ -317,7 +355,7 @@ def test_who_left_by_the_edge_may_come_back_in_the_middle() -> None:
 
 
 def test_who_has_driven_for_long_is_the_performer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcnet.media.faces._REMEMBERED_FRAMES", 45)
+    monkeypatch.setattr("mcnet.media.faces._REMEMBERED_S", 1.49)
     there = _scene(_BOTH, (680, 460))
     covered = _without_performer(there)
     with FaceFinder(tracking=True) as follower:
@@ -369,6 +407,14 @@ def test_small_faces_of_a_video_are_searched_for_now_and_then(empty_frames: int)
     assert found[-1][0].box.left > 1720
     with FaceFinder(tracking=True) as live:
         assert live.find(corner) == []
+
+
+def test_a_search_between_two_frames_leaves_alone_who_is_followed() -> None:
+    there = _scene(_BOTH, (680, 460))
+    with FaceFinder(tracking=True) as follower:
+        assert _followed(follower, _scene(_BOTH[1:], (680, 460)), 2) == ["b"] * 2
+        assert len(follower.search(there)) == 2
+        assert _followed(follower, there, 2) == ["b"] * 2
 
 
 def test_closing_twice_is_harmless_and_use_after_it_is_not() -> None:

@@ -30,7 +30,7 @@ _ELSEWHERE = 0.5
 class Finder(Protocol):
     """Follows the performer's face; see `mcnet.media.faces.FaceFinder`."""
 
-    def find(self, rgb: NDArray[np.uint8]) -> list[Face]: ...
+    def find(self, rgb: NDArray[np.uint8], time_s: float | None = None) -> list[Face]: ...
 
     def forget(self) -> None: ...
 
@@ -122,7 +122,7 @@ class FaceTracker:
             faces = [] if frame.played.face is None else [frame.played.face]
         else:
             with self._watch.timed("face"):
-                faces = self._finder.find(frame.rgb)
+                faces = self._finder.find(frame.rgb, frame.captured_s)
         faces = [face for face in faces if face.box.share_inside(frame.rgb) >= LEAST_INSIDE]
         afresh = bool(faces) and (self._gone or self._is_elsewhere(faces[0]))
         if afresh:

@@ -323,8 +323,8 @@ def test_a_face_that_is_lost_by_the_turn_is_used_as_it_lies(
 
         looked = False
 
-        def find(self, rgb: NDArray[np.uint8]) -> list[Face]:
-            found = [] if self.looked else super().find(rgb)
+        def search(self, rgb: NDArray[np.uint8]) -> list[Face]:
+            found = [] if self.looked else super().search(rgb)
             self.looked = True
             return found
 

@@ -43,6 +43,13 @@ def test_zoom_and_nudge_move_the_crop(face: Face) -> None:
     assert moved.center_y - plain.center_y == pytest.approx(-0.1 * plain.side)
 
 
+def test_the_finder_knows_when_a_frame_was_taken(face: Face) -> None:
+    followed = Followed(face)
+    for frame in (1, 2):
+        followed.look()
+        assert followed.finder.time_s == frame * DT_S
+
+
 @pytest.mark.parametrize("left", [True, False])
 def test_who_comes_back_elsewhere_is_framed_there_at_once_and_who_moves_is_followed(face: Face, left: bool) -> None:
     followed = Followed(face)
