@@ -7,6 +7,7 @@ import logging
 import math
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ class PortraitStore:
         Raises:
             AppError, MediaError: it is no picture, or shows no face.
         """
-        return self.look_at(read_rgb(path), path.stem)
+        return self.look_at(read_rgb(path), _one_line(path.stem))
 
     def look_at(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
         """Likewise with a picture, (H, W, 3) uint8 RGB.
@@ -146,7 +147,9 @@ class PortraitStore:
             return self.prepare(known[key])
         with FaceFinder() as finder:
             view = upright(finder, rgb)
-        entry = PortraitEntry(key, name, self._folder / f"{key}.png", bundled=False, angle_deg=view.angle_deg)
+        entry = PortraitEntry(
+            key, name or key[:8], self._folder / f"{key}.png", bundled=False, angle_deg=view.angle_deg
+        )
         return _framed(entry, rgb, view)
 
     def reframe(self, portrait: Portrait, box: SquareBox | None, angle_deg: float | None = None) -> Portrait:
@@ -214,7 +217,7 @@ class PortraitStore:
         Raises:
             AppError: it is a bundled one, the name is empty, or the folder cannot be written.
         """
-        name = " ".join(name.split())
+        name = _one_line(name)
         if entry.bundled:
             raise AppError(
                 phrase(
@@ -376,6 +379,11 @@ class PortraitStore:
                     error=error,
                 )
             ) from error
+
+
+def _one_line(name: str) -> str:
+    """A name for people: a file's may have line breaks, and what steers a terminal."""
+    return "".join(letter for letter in " ".join(name.split()) if unicodedata.category(letter) != "Cc")
 
 
 def _delete(path: Path) -> None:

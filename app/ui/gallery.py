@@ -71,7 +71,6 @@ class Gallery(QFrame):
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.list.setAcceptDrops(False)
         self.list.setUniformItemSizes(True)
         self.list.setItemDelegate(_Thumbnails(self.list))
         self.add_button = button(

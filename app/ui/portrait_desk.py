@@ -13,7 +13,8 @@ from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.pictures import to_image, to_rgb
 from app.ui.worker import Worker
-from mcnet.files import may_be_file
+from mcnet.files import cause_and_remedy, may_be_file
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
@@ -77,6 +78,7 @@ class PortraitDesk(QObject):
         self._queue: list[Cropping] = []
         self._unseen: list[Callable[[PortraitStore], Portrait]] = []
         self._looking = 0  # how many have been asked for and not been looked at, those unseen among them
+        self._batch = 0  # what is looked at when all are given up belongs to the one before
         self._turn = 0
         self._bundled_crops: dict[str, tuple[SquareBox | None, float]] = {}
         self._unusable: set[str] = set()
@@ -218,6 +220,28 @@ class PortraitDesk(QObject):
         for path in paths:
             self._look(lambda store, path=path: store.look(path))  # type: ignore[misc]
 
+    def add_folder(self, folder: Path) -> None:
+        """Show the pictures of a folder in the crop editor, likewise."""
+
+        def find() -> list[Path]:
+            from mcnet.media.images import pictures_in
+
+            try:
+                return pictures_in(folder)
+            except OSError as error:
+                raise AppError(
+                    phrase("cannot use the folder {folder}: {cause}", folder=folder, cause=cause_and_remedy(error))
+                ) from error
+
+        def found(pictures: list[Path]) -> None:
+            if pictures:
+                self.add_files(pictures)
+            else:
+                none = tr("There is no picture in the folder {folder}: choose one that has some.", folder=folder)
+                self.told.emit(Message("portrait", none, tone="info"))
+
+        self._worker.run(find, found, self._failed)
+
     def add_image(self, image: QImage) -> None:
         """Show a picture that was pasted in the crop editor, likewise."""
         self.cleared.emit("portrait")
@@ -298,6 +322,14 @@ class PortraitDesk(QObject):
         self._end_cropping()
         self._choose_any_at_first()
 
+    def cancel_crops(self) -> None:
+        """Likewise with it and all that wait to be shown."""
+        self._queue.clear()
+        self._looking -= len(self._unseen)
+        self._unseen.clear()
+        self._batch += 1
+        self.cancel_crop()
+
     def remove(self, key: str) -> None:
         """Take one of the user's own portraits out of the gallery, and offer to put it back."""
         if (entry := self._own(key)) is not None and (store := self._store) is not None:
@@ -370,7 +402,7 @@ class PortraitDesk(QObject):
             return
         if len(self._queue) >= _LOOKED_AHEAD:
             return
-        store, look = self._store, self._unseen.pop(0)
+        store, look, batch = self._store, self._unseen.pop(0), self._batch
 
         def work() -> "tuple[Portrait, list[PortraitEntry]]":
             return look(store), store.entries()
@@ -379,7 +411,8 @@ class PortraitDesk(QObject):
             portrait, entries = answer
             self._looking -= 1
             shown = [] if self.cropping is None else [self.cropping]
-            if portrait.entry.key not in [one.portrait.entry.key for one in (*shown, *self._queue)]:
+            there = portrait.entry.key in [one.portrait.entry.key for one in (*shown, *self._queue)]
+            if batch == self._batch and not there:
                 new = portrait.entry.key not in [entry.key for entry in entries]
                 self._queue.append(Cropping(portrait, new))
             self._show_next()
@@ -388,7 +421,8 @@ class PortraitDesk(QObject):
             self._looking -= 1
             self._show_next()
             self._choose_any_at_first()
-            self._failed(error)
+            if batch == self._batch:
+                self._failed(error)
 
         self._worker.run(work, looked, failed)
 

@@ -159,6 +159,16 @@ def test_a_portrait_is_renamed(store: PortraitStore) -> None:
     assert store.entries()[-1].name == "My aunt"
 
 
+@pytest.mark.parametrize(
+    ("stem", "name"), [("two\nlines\t\x1b[2J", "two lines [2J"), ("👩‍🔬 שלום", "👩‍🔬 שלום"), ("\x07", "")]
+)
+def test_a_files_name_becomes_one_line(store: PortraitStore, tmp_path: Path, stem: str, name: str) -> None:
+    path = tmp_path / f"{stem}.png"
+    path.write_bytes(WOMAN.read_bytes())
+    entry = store.look(path).entry
+    assert entry.name == (name or entry.key[:8])
+
+
 def test_a_damaged_picture_can_be_removed_and_restored(store: PortraitStore) -> None:
     entry = add(store).entry
     entry.path.write_bytes(b"no picture")

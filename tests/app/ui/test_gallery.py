@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from PyQt6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PyQt6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication, QImage
-from PyQt6.QtWidgets import QApplication, QFileDialog
+from PyQt6.QtWidgets import QApplication, QFileDialog, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
@@ -43,7 +43,7 @@ def clipboard_with(mime: QMimeData) -> None:
     clipboard.setMimeData(mime)
 
 
-def drop(window: MainWindow, mime: QMimeData) -> bool:
+def drop(window: QWidget, mime: QMimeData) -> bool:
     actions, button, no_modifier = (
         Qt.DropAction.CopyAction,
         Qt.MouseButton.LeftButton,
@@ -184,6 +184,33 @@ def test_of_a_whole_folder_of_pictures_only_the_next_are_read(
     assert desk.cropping is None
 
 
+def test_all_that_wait_can_be_given_up(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole folder may have been meant for another program; one of its pictures is being read at that moment."""
+    go_on, reading = threading.Event(), threading.Event()
+    look = world.store.look
+
+    def look_at(path: Path) -> Portrait:
+        if path.stem == "photo 1":
+            reading.set()
+            assert go_on.wait(60)
+        return look(path)
+
+    monkeypatch.setattr(world.store, "look", look_at)
+    desk, editor = window.session.desk, window.crop_editor
+    desk.add_files([picture(tmp_path, f"photo {number}") for number in range(20)])
+    qtbot.waitUntil(lambda: editor.title == "Crop of photo 0 (1 of 20)" and reading.is_set())
+    click(editor.cancel_all_button)
+    go_on.set()
+    qtbot.waitUntil(lambda: not window.session.busy)
+    assert desk.cropping is None
+    assert desk.turn == (0, 0)
+    desk.add_files([tmp_path / "photo 7.png"])
+    qtbot.waitUntil(lambda: editor.title == "Crop of photo 7")
+    assert not editor.cancel_all_button.isVisible()
+
+
 def test_several_pictures_are_cropped_one_after_the_other(
     window: MainWindow, store: FakeStore, qtbot: QtBot, tmp_path: Path
 ) -> None:
@@ -248,6 +275,60 @@ def test_dropping_pictures_and_videos(window: MainWindow, world: World, qtbot: Q
     wait_for_editor(window, qtbot)
     assert drop(window, files(tmp_path / "clip.mp4"))
     assert world.pipeline.camera == CameraSpec("file", path=tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("name", ["wave.safetensors", "clip.WMV", "clip.m2ts", "clip.3gp"])
+def test_dropping_motion_and_videos_of_all_kinds(window: MainWindow, world: World, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert drop(window, files(tmp_path / name))
+    assert world.pipeline.camera is not None
+    assert world.pipeline.camera.path == tmp_path / name
+
+
+def test_dropping_a_folder_adds_its_pictures(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    folder = tmp_path / "us.mp4"  # whatever it is called
+    folder.mkdir()
+    assert drop(window, files(folder))
+    qtbot.waitUntil(lambda: f"no picture in the folder {folder}" in window.messages.text)
+    for name in ("photo 10", "photo 2"):
+        picture(folder, name)
+    assert drop(window, files(folder))
+    qtbot.waitUntil(lambda: window.crop_editor.title == "Crop of photo 2 (1 of 2)")
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> Never:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert drop(window, files(tmp_path))
+    qtbot.waitUntil(lambda: f"cannot use the folder {tmp_path}" in window.messages.text)
+
+
+def test_a_file_is_dropped_on_a_field_as_anywhere_else(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    """Many a file manager offers a file's name as text, too: the call must not read it on the slate."""
+    mime = files(picture(tmp_path))
+    mime.setText(str(tmp_path / "me.png"))
+    field = window.controls.slate_text
+    before = field.text()
+    assert drop(field, mime)
+    wait_for_editor(window, qtbot)
+    assert field.text() == before
+
+
+def test_the_address_of_a_picture_is_told_from_nothing(window: MainWindow) -> None:
+    linked, copied = QMimeData(), QMimeData()
+    linked.setUrls([QUrl("https://example.org/me.jpg")])
+    copied.setText(" https://example.org/me.jpg\n")
+    assert not drop(window, linked)
+    assert "only the address of a picture" in window.messages.text
+    for mime in (linked, copied):
+        window.messages.dismiss()
+        clipboard_with(mime)
+        click(window.gallery.paste_button)
+        assert "only the address of a picture" in window.messages.text
 
 
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF", "JPEG", "TIFF", "GIF"])
