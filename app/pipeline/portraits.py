@@ -21,7 +21,7 @@ from mcnet.files import Claim, alone_in, free_name, replacing
 from mcnet.media import portraits as shipped
 from mcnet.media.crop import SquareBox, crop, frame_face, lies_in
 from mcnet.media.faces import FaceFinder
-from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb, write_rgb
+from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, as_read, read_rgb, write_rgb
 from mcnet.media.suitability import suitability
 from mcnet.media.surroundings import Margins, Surrounded, margins_around, surrounded
 from mcnet.media.upright import View, turned_view, upright
@@ -131,14 +131,17 @@ class PortraitStore:
         Raises:
             AppError, MediaError: it is no picture, or shows no face.
         """
-        return self.look_at(read_rgb(path), _one_line(path.stem))
+        return self._look_at(read_rgb(path), _one_line(path.stem))
 
     def look_at(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
         """Likewise with a picture, (H, W, 3) uint8 RGB.
 
         Raises:
-            AppError, MediaError: it shows no face.
+            AppError, MediaError: it shows no face, or is so small that it could not be read once it is kept.
         """
+        return self._look_at(as_read(rgb, name), name)
+
+    def _look_at(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
         digest = hashlib.sha256(str(rgb.shape).encode())
         digest.update(np.ascontiguousarray(rgb).data)
         key = digest.hexdigest()[:16]

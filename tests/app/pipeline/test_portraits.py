@@ -169,6 +169,17 @@ def test_a_files_name_becomes_one_line(store: PortraitStore, tmp_path: Path, ste
     assert entry.name == (name or entry.key[:8])
 
 
+def test_a_picture_without_a_file_is_taken_as_one_is_read(
+    store: PortraitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An icon in the clipboard was kept, and could not be read at the next start."""
+    rgb = read_rgb(WOMAN)
+    with pytest.raises(MediaError, match="the picture pasted is too small: got 48 x 48, expected at least 64"):
+        store.look_at(cv2.resize(rgb, (48, 48), interpolation=cv2.INTER_AREA).astype(np.uint8), "pasted")
+    monkeypatch.setattr("mcnet.media.images.KEPT_PIXELS", 250 * 250)
+    assert store.look_at(rgb, "pasted").rgb.shape == (250, 250, 3)
+
+
 def test_a_damaged_picture_can_be_removed_and_restored(store: PortraitStore) -> None:
     entry = add(store).entry
     entry.path.write_bytes(b"no picture")
