@@ -21,6 +21,7 @@ from PyQt6.QtGui import (
 )
 from PyQt6.QtWidgets import (
     QApplication,
+    QDialog,
     QFileDialog,
     QInputDialog,
     QMainWindow,
@@ -594,6 +595,8 @@ class MainWindow(QMainWindow):
         if not self._done:
             self._done = True
             self._timer.stop()
+            for dialog in self.findChildren(QDialog):  # or they stay on the screen until all has ended
+                dialog.close()
             self.hide()
             if not (self.isMaximized() or self.isFullScreen()):
                 self.session.set_window_size(self.width(), self.height())
