@@ -1,5 +1,6 @@
 """Portraits: what can be animated, the bundled ones and the user's own."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from app.errors import AppError
 from mcnet.files import Claim, alone_in, free_name, replacing
 from mcnet.media import portraits as shipped
-from mcnet.media.crop import SquareBox, crop, frame_face, lies_in
+from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
+from mcnet.media.errors import MediaError
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, as_read, read_rgb, write_rgb
 from mcnet.media.suitability import suitability
@@ -33,6 +35,7 @@ SQUARE_PX = 512
 _INDEX = "portraits.json"
 _REMOVED = ".removed"
 _REMOVER = ".remover"
+_SMALL = ".small.jpg"
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,32 @@ class PortraitStore:
         # A crop that was chosen is in the pixels of the picture as it was kept, however many they were then.
         return _prepare(entry, read_rgb(entry.path, most_kept=KEPT_PIXELS if entry.box is None else MOST_PIXELS))
 
+    def thumbnail(self, entry: PortraitEntry, size_px: int) -> NDArray[np.uint8]:
+        """A small picture of a portrait, (size_px, size_px, 3) uint8: its crop as it was chosen, or the largest square
+        high up in its middle, where portraits have their face. Of the user's own it is kept: a photograph takes half a
+        second to read, and there may be hundreds.
+
+        Raises:
+            MediaError: its file is gone, or cannot be read.
+        """
+        if entry.bundled:
+            return _small(entry, size_px)
+        crop_of = hashlib.sha256(repr((entry.box, entry.angle_deg, size_px)).encode()).hexdigest()[:8]
+        path = self._folder / f"{entry.key}.{crop_of}{_SMALL}"
+        with contextlib.suppress(MediaError):
+            return read_rgb(path)
+        small = _small(entry, size_px)
+        self._delete_small(entry.key)  # of another crop
+        try:
+            write_rgb(path, small)
+        except (OSError, MediaError) as error:
+            logger.info("the small picture of %s cannot be kept: %s", entry.name, error)
+        return small
+
+    def _delete_small(self, key: str) -> None:
+        for path in self._folder.glob(f"{key}.*{_SMALL}"):
+            _delete(path)
+
     def remove(self, entry: PortraitEntry) -> None:
         """Take one of the user's own out of the gallery. Its picture is put aside until `forget_removed` of this store.
 
@@ -205,6 +234,7 @@ class PortraitStore:
                 phrase("{name} came with the app and stays: only your own portraits can be removed", name=entry.name)
             )
         self._change_index(lambda known: [other for other in known if other.key != entry.key])
+        self._delete_small(entry.key)
         try:
             entry.path.replace(entry.path.with_suffix(f".{self._own_name()}{_REMOVED}"))
         except FileNotFoundError:
@@ -263,6 +293,9 @@ class PortraitStore:
 
     def forget_leftovers(self) -> None:
         """Likewise of stores whose process ended before it forgot: nobody can restore these any more."""
+        for path in self._folder.glob(f"*{_SMALL}"):
+            if not (self._folder / f"{path.name.partition('.')[0]}.png").exists():
+                _delete(path)
         for path in [*self._folder.glob(f"*{_REMOVED}"), *self._folder.glob(f"*{_REMOVER}")]:
             name = Path(path.stem).suffix.removeprefix(".") if path.suffix == _REMOVED else path.stem
             if not name:  # of before stores had names
@@ -384,6 +417,16 @@ class PortraitStore:
             ) from error
 
 
+def _small(entry: PortraitEntry, size_px: int) -> NDArray[np.uint8]:
+    box = entry.box
+    rgb = turned(read_rgb(entry.path, most_kept=KEPT_PIXELS if box is None else MOST_PIXELS), entry.angle_deg)
+    if box is None:
+        height, width = rgb.shape[:2]
+        side = min(width, height)
+        box = SquareBox(width / 2, (height - side) / 4 + side / 2, side)
+    return crop(rgb, box, size_px)
+
+
 def _one_line(name: str) -> str:
     """A name for people: a file's may have line breaks, and what steers a terminal."""
     return "".join(letter for letter in " ".join(name.split()) if unicodedata.category(letter) != "Cc")
@@ -393,7 +436,7 @@ def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("cannot delete the removed portrait %s: %s", path, error)
+        logger.warning("cannot delete %s of a portrait that was removed: %s", path, error)
 
 
 def bundled_portraits() -> list[PortraitEntry]:

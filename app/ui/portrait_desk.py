@@ -1,5 +1,6 @@
 """The portraits on the window's side: which there are, which is chosen, what is being added or cropped."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mcnet.media.crop import SquareBox
 
 THUMBNAIL_PX = 176
-_THUMBNAILS_AT_ONCE = 8
+_THUMBNAILS_AT_ONCE_S = 0.2
 _LOOKED_AHEAD = 3
 """Pictures that wait to be cropped, each of which may take 72 MB."""
 
@@ -464,34 +465,35 @@ class PortraitDesk(QObject):
     def _make_thumbnails(self, entries: "Sequence[PortraitEntry]") -> None:
         """A few at a time, so that what is wanted meanwhile is done in between."""
         missing = [entry for entry in entries if entry.key not in self.thumbnails]
-        some, others = missing[:_THUMBNAILS_AT_ONCE], missing[_THUMBNAILS_AT_ONCE:]
+        store = self._store
+        if store is None or not missing:
+            return
+
+        def work() -> dict[str, QImage]:
+            until_s = time.monotonic() + _THUMBNAILS_AT_ONCE_S
+            thumbnails: dict[str, QImage] = {}
+            for entry in missing:
+                thumbnails[entry.key] = _thumbnail(store, entry)
+                if time.monotonic() >= until_s:
+                    break
+            return thumbnails
 
         def made(thumbnails: dict[str, QImage]) -> None:
             self.thumbnails = thumbnails | self.thumbnails
             self.changed.emit()
-            self._make_thumbnails(others)
+            self._make_thumbnails(missing)
 
-        if some:
-            self._worker.run(lambda: {entry.key: _read_thumbnail(entry) for entry in some}, made, self._failed)
+        self._worker.run(work, made, self._failed)
 
     def _failed(self, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> None:
         self.told.emit(failure_message("portrait", error, action, act))
 
 
-def _read_thumbnail(entry: "PortraitEntry") -> QImage:
-    """The chosen square of a picture, or the largest one high up in its middle, where portraits have their face."""
+def _thumbnail(store: "PortraitStore", entry: "PortraitEntry") -> QImage:
     from mcnet.errors import UserError
-    from mcnet.media.crop import SquareBox, crop, turned
-    from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb
 
     try:
-        box = entry.box
-        rgb = turned(read_rgb(entry.path, most_kept=KEPT_PIXELS if box is None else MOST_PIXELS), entry.angle_deg)
-        if box is None:
-            height, width = rgb.shape[:2]
-            side = min(width, height)
-            box = SquareBox(width / 2, (height - side) / 4 + side / 2, side)
-        return to_image(crop(rgb, box, THUMBNAIL_PX))
+        return to_image(store.thumbnail(entry, THUMBNAIL_PX))
     except UserError:  # said once the portrait is chosen
         return QImage()
 

@@ -180,6 +180,45 @@ def test_a_picture_without_a_file_is_taken_as_one_is_read(
     assert store.look_at(rgb, "pasted").rgb.shape == (250, 250, 3)
 
 
+def test_small_pictures_are_kept_as_long_as_they_are_true(
+    store: PortraitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of photographs took minutes to read, at every start."""
+    added = add(store)
+    folder = added.entry.path.parent
+    small = store.thumbnail(added.entry, 96)
+    read: list[Path] = []
+    monkeypatch.setattr(
+        "app.pipeline.portraits.read_rgb", lambda path, **options: read.append(path) or read_rgb(path, **options)
+    )
+    again = store.thumbnail(added.entry, 96)
+    assert np.abs(again.astype(int) - small).mean() < 4
+    assert added.entry.path not in read
+    cropped = store.reframe(added, SquareBox(200.0, 220.0, 300.0))
+    store.keep(cropped)
+    assert np.abs(store.thumbnail(cropped.entry, 96).astype(int) - small).mean() > 10
+    (kept,) = folder.glob("*.small.jpg")
+    kept.write_bytes(b"cut short")
+    assert np.abs(store.thumbnail(cropped.entry, 96).astype(int) - small).mean() > 10
+    store.remove(cropped.entry)
+    assert not list(folder.glob("*.small.jpg")), "nothing shows who was removed"
+    store.restore(cropped.entry)
+    store.thumbnail(cropped.entry, 96)
+    cropped.entry.path.unlink()
+    store.forget_leftovers()
+    assert not list(folder.glob("*.small.jpg"))
+
+
+def test_a_small_picture_that_cannot_be_kept_is_shown(store: PortraitStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = add(store).entry
+
+    def refuse(path: Path, _rgb: NDArray[np.uint8]) -> Never:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("app.pipeline.portraits.write_rgb", refuse)
+    assert store.thumbnail(entry, 96).shape == (96, 96, 3)
+
+
 def test_a_damaged_picture_can_be_removed_and_restored(store: PortraitStore) -> None:
     entry = add(store).entry
     entry.path.write_bytes(b"no picture")

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Never, cast
 
+import numpy as np
 import pillow_heif
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from PyQt6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PyQt6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication, QImage
@@ -25,7 +27,7 @@ from app.ui.portrait_desk import PortraitDesk
 from app.ui.worker import Worker
 from mcnet.media.crop import SquareBox
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import FakeStore, World
+from tests.app.ui.fakes import FakeStore, World, plain
 from tests.app.ui.hand import click, drag, press, press_key
 
 
@@ -426,16 +428,16 @@ def test_a_large_gallery_keeps_no_portrait_waiting(
     """Neither the first one nor one that is chosen while the small pictures are read."""
     own, prepare, read = [store.own_one(str(number)).key for number in range(60)], store.prepare, list[str]()
 
-    def read_small(_entry: PortraitEntry) -> QImage:
+    def read_small(_entry: PortraitEntry, size_px: int) -> NDArray[np.uint8]:
         read.append("small")
-        time.sleep(0.01)
-        return QImage(8, 8, QImage.Format.Format_RGB32)
+        time.sleep(0.1)
+        return plain(width=size_px, height=size_px)
 
     def read_whole(entry: PortraitEntry) -> Portrait:
         read.append(entry.key)
         return prepare(entry)
 
-    monkeypatch.setattr("app.ui.portrait_desk._read_thumbnail", read_small)
+    monkeypatch.setattr(store, "thumbnail", read_small)
     monkeypatch.setattr(store, "prepare", read_whole)
     worker = Worker("portrait worker")
     desk = PortraitDesk(worker, lambda: cast(PortraitStore, store))
@@ -445,7 +447,7 @@ def test_a_large_gallery_keeps_no_portrait_waiting(
     qtbot.waitUntil(lambda: len(desk.thumbnails) == len(own) + 3)
     assert worker.stop()
     assert read[0] == own[7]
-    assert read.index(own[9]) < 40
+    assert read.index(own[9]) < 10
     assert read.count("small") == len(own) + 3
 
 
