@@ -670,6 +670,47 @@ def test_delete_removes_what_is_highlighted(open_window: OpenWindow, store: Fake
     assert desk.current == "own_used"  # what was not in use is not put to use by an Undo
 
 
+def test_after_one_that_is_removed_the_next_is_highlighted_and_not_the_one_in_use(
+    open_window: OpenWindow, store: FakeStore, qtbot: QtBot
+) -> None:
+    """Whoever presses Delete a few times would lose the avatar of the call."""
+    own = [store.own_one(str(number)).key for number in range(4)]
+    window = open_window(AppSettings(portrait=own[3]))
+    gallery = window.gallery.list
+    gallery.setFocus()
+    gallery.setCurrentRow(3)
+    for left in (own[1:], own[2:]):
+        press_key(gallery, Qt.Key.Key_Delete)
+        qtbot.waitUntil(lambda left=left: store.own == left and not window.session.busy)  # type: ignore[misc]
+        assert gallery.currentRow() == 3
+    assert window.session.desk.current == own[3]
+    window.session.desk.choose(own[2])
+    press_key(gallery, Qt.Key.Key_Right)
+    press_key(gallery, Qt.Key.Key_Delete)
+    qtbot.waitUntil(lambda: store.own == [own[2]] and not window.session.busy)
+    assert gallery.currentRow() == 3, "behind the last one there is none"
+
+
+def test_a_long_gallery_stays_where_it_was_scrolled_to(open_window: OpenWindow, store: FakeStore, qtbot: QtBot) -> None:
+    own = [store.own_one(str(number)).key for number in range(200)]
+    window = open_window()
+    gallery, desk = window.gallery.list, window.session.desk
+    bar = gallery.verticalScrollBar()
+    assert bar is not None
+    qtbot.waitUntil(lambda: bar.maximum() > 2000)
+    bar.setValue(1500)
+    desk.remove(own[199])
+    qtbot.waitUntil(lambda: len(desk.entries) == 202)
+    desk.rename(own[7], "seven")
+    qtbot.waitUntil(lambda: gallery.item(10).text() == "seven")  # type: ignore[union-attr]
+    window.messages.action_button.click()
+    qtbot.waitUntil(lambda: len(desk.entries) == 203 and not window.session.busy)
+    assert [str(item.data(Qt.ItemDataRole.UserRole)) for item in map(gallery.item, range(gallery.count())) if item] == [
+        entry.key for entry in desk.entries
+    ]
+    assert bar.value() == 1500
+
+
 def test_two_removed_portraits_can_both_be_put_back_until_the_window_closes(
     open_window: OpenWindow, store: FakeStore, qtbot: QtBot
 ) -> None:
