@@ -18,7 +18,7 @@ from mcnet.files import Claim
 from mcnet.media.crop import SquareBox, turned
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
-from mcnet.media.images import read_rgb, write_rgb
+from mcnet.media.images import KEPT_PIXELS, read_rgb, write_rgb
 
 WOMAN = ASSETS / "portraits" / "woman_2.jpg"
 
@@ -188,9 +188,12 @@ def test_small_pictures_are_kept_as_long_as_they_are_true(
     folder = added.entry.path.parent
     small = store.thumbnail(added.entry, 96)
     read: list[Path] = []
-    monkeypatch.setattr(
-        "app.pipeline.portraits.read_rgb", lambda path, **options: read.append(path) or read_rgb(path, **options)
-    )
+
+    def noted(path: Path, *, most_kept: int = KEPT_PIXELS) -> NDArray[np.uint8]:
+        read.append(path)
+        return read_rgb(path, most_kept=most_kept)
+
+    monkeypatch.setattr("app.pipeline.portraits.read_rgb", noted)
     again = store.thumbnail(added.entry, 96)
     assert np.abs(again.astype(int) - small).mean() < 4
     assert added.entry.path not in read
