@@ -305,7 +305,7 @@ class PortraitDesk(QObject):
             self._show_next()
             self._failed(error)
 
-        self._worker.run(keep, self._kept, failed)
+        self._worker.run(keep, self._kept, failed, keeps=True)
 
     def _kept(self, answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
         """Animate what has just been put into the gallery, or cropped anew."""
@@ -355,7 +355,7 @@ class PortraitDesk(QObject):
                 )
                 self.told.emit(undo)
 
-            self._worker.run(work, removed, self._failed)
+            self._worker.run(work, removed, self._failed, keeps=True)
 
     def rename(self, key: str, name: str) -> None:
         """Call one of the user's own portraits something else."""
@@ -369,7 +369,7 @@ class PortraitDesk(QObject):
                 self._take_entries(entries)
                 self.changed.emit()
 
-            self._worker.run(work, renamed, self._failed)
+            self._worker.run(work, renamed, self._failed, keeps=True)
 
     def _put_back(self, entry: "PortraitEntry", *, use: bool) -> None:
         if (store := self._store) is None:
@@ -385,7 +385,7 @@ class PortraitDesk(QObject):
             if use:
                 self.choose(entry.key)
 
-        self._worker.run(work, restored, self._failed)
+        self._worker.run(work, restored, self._failed, keeps=True)
 
     def _look(self, look: "Callable[[PortraitStore], Portrait]") -> None:
         if self._store is None:

@@ -36,7 +36,7 @@ class Worker(FromThreads):
 
     def __init__(self, name: str, threads: int = 1) -> None:
         super().__init__()
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], bool] | None] = queue.SimpleQueue()
         self._busy = 0
         self._answered.connect(self._deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
         self._threads = [threading.Thread(target=self._work, name=f"{name} {n}", daemon=True) for n in range(threads)]
@@ -48,8 +48,22 @@ class Worker(FromThreads):
         """How many jobs are under way."""
         return self._busy
 
-    def run(self, work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
-        """Do `work` on a thread; then, on the GUI thread, call `done` with its answer or `failed` with its error."""
+    def run(
+        self,
+        work: Callable[[], T],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None],
+        *,
+        keeps: bool = False,
+    ) -> None:
+        """Do `work` on a thread; then, on the GUI thread, call `done` with its answer or `failed` with its error.
+
+        Args:
+            work: carries all its inputs.
+            done: not called after `stop`.
+            failed: likewise.
+            keeps: the work keeps what the user has done: it is not dropped by `stop`.
+        """
         if self._closed:
             return
         self._count(1)
@@ -63,10 +77,10 @@ class Worker(FromThreads):
             else:
                 self._answer(lambda: done(answer))
 
-        self._jobs.put(job)
+        self._jobs.put((job, keeps))
 
     def stop(self, timeout_s: float = 0.5) -> bool:
-        """Take no more jobs, drop the waiting ones, wait for the threads; harmless when called again.
+        """Take no more jobs, drop the waiting ones that keep nothing, wait for the threads; harmless when called again.
 
         Returns:
             Whether all threads have ended. One that has not will end with the program.
@@ -80,8 +94,9 @@ class Worker(FromThreads):
         return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if not self._closed:
+        while (asked := self._jobs.get()) is not None:
+            job, keeps = asked
+            if keeps or not self._closed:
                 job()
 
     def _answer(self, hand_over: Callable[[], None]) -> None:

@@ -213,6 +213,31 @@ def test_all_that_wait_can_be_given_up(
     assert not editor.cancel_all_button.isVisible()
 
 
+def test_a_portrait_that_was_accepted_is_kept_though_the_window_closes(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photograph without a face takes seconds to look at; what was accepted before it waits for that."""
+    go_on, reading = threading.Event(), threading.Event()
+    look = world.store.look
+
+    def look_at(path: Path) -> Portrait:
+        if path.stem == "you":
+            reading.set()
+            assert go_on.wait(60)
+        return look(path)
+
+    monkeypatch.setattr(world.store, "look", look_at)
+    monkeypatch.setattr(world.store, "forget_removed", go_on.set)  # the last thing that closing does
+    editor = window.crop_editor
+    window.session.desk.add_files([picture(tmp_path, name) for name in ("me", "you")])
+    qtbot.waitUntil(lambda: editor.title == "Crop of me (1 of 2)" and reading.is_set())
+    editor.allowed.setChecked(True)
+    click(editor.accept_button)
+    window.close()
+    assert not window.ended, "the process waits for the thread"
+    qtbot.waitUntil(lambda: world.store.own == ["own_me"])
+
+
 def test_several_pictures_are_cropped_one_after_the_other(
     window: MainWindow, store: FakeStore, qtbot: QtBot, tmp_path: Path
 ) -> None:
