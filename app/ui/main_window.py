@@ -21,6 +21,7 @@ from PyQt6.QtGui import (
 )
 from PyQt6.QtWidgets import (
     QApplication,
+    QComboBox,
     QDialog,
     QFileDialog,
     QInputDialog,
@@ -229,6 +230,9 @@ class MainWindow(QMainWindow):
                     else:
                         self._bind(sequence, commands[key.command], everywhere=key.everywhere)
         self._bind("Escape", self._escape)
+        for choice in self.findChildren(QComboBox):  # whose list is a window of its own while it is open
+            slate = QShortcut(QKeySequence("0"), choice.view())
+            slate.activated.connect(self.session.slate)
 
     def _bind(self, sequence: str, command: Callable[[], object], *, everywhere: bool = False) -> None:
         shortcut = QShortcut(QKeySequence(sequence), self)
