@@ -549,7 +549,7 @@ class MainWindow(QMainWindow):
 
     def dragEnterEvent(self, a0: QDragEnterEvent | None) -> None:
         if a0 is not None and (mime := a0.mimeData()) is not None and (mime.hasUrls() or mime.hasImage()):
-            a0.acceptProposedAction()
+            _accept_copy(a0)
             self.preview.set_words(Words(tr("DROP"), "info", tr("a picture becomes a portrait, a video the camera")))
 
     def dragLeaveEvent(self, a0: QDragLeaveEvent | None) -> None:
@@ -561,12 +561,12 @@ class MainWindow(QMainWindow):
         if a0 is None or (mime := a0.mimeData()) is None:
             return
         if self._take(mime):
-            a0.acceptProposedAction()
+            _accept_copy(a0)
             return
         image = mime.imageData() if mime.hasImage() else None
         if isinstance(image, QImage) and not image.isNull():  # where its data are damaged there is an empty one
             self.session.desk.add_image(image)
-            a0.acceptProposedAction()
+            _accept_copy(a0)
         else:
             nothing = tr("Drop a picture to add a portrait, or a video or motion file to stand in for the camera.")
             self.messages.show_message(Message("drop", _address_alone(mime) or nothing, tone="info"))
@@ -608,6 +608,12 @@ class MainWindow(QMainWindow):
             self.session.desk.close()
             self.closed.emit()
         super().closeEvent(a0)
+
+
+def _accept_copy(event: QDropEvent) -> None:
+    """Take what is dropped, whatever is proposed: of what is moved, which Shift asks for, the file may go."""
+    event.setDropAction(Qt.DropAction.CopyAction)
+    event.accept()
 
 
 def _is_folder(path: Path) -> bool:

@@ -304,6 +304,20 @@ def test_dropping_pictures_and_videos(window: MainWindow, world: World, qtbot: Q
     assert world.pipeline.camera == CameraSpec("file", path=tmp_path / "clip.mp4")
 
 
+def test_what_is_dropped_is_never_moved(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    """With Shift a file manager proposes to move the file, and deletes its own where that is accepted."""
+    actions, button = Qt.DropAction.CopyAction | Qt.DropAction.MoveAction, Qt.MouseButton.LeftButton
+    mime, shift = files(picture(tmp_path)), Qt.KeyboardModifier.ShiftModifier
+    enter = QDragEnterEvent(QPoint(50, 50), actions, mime, button, shift)
+    event = QDropEvent(QPointF(50, 50), actions, mime, button, shift)
+    assert enter.proposedAction() is event.proposedAction() is Qt.DropAction.MoveAction
+    for one in (enter, event):
+        QApplication.sendEvent(window, one)
+        assert one.isAccepted()
+        assert one.dropAction() is Qt.DropAction.CopyAction
+    wait_for_editor(window, qtbot)
+
+
 @pytest.mark.parametrize("name", ["wave.safetensors", "clip.WMV", "clip.m2ts", "clip.3gp"])
 def test_dropping_motion_and_videos_of_all_kinds(window: MainWindow, world: World, tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
