@@ -134,6 +134,7 @@ class Gallery(QFrame):
         self.remove_button.clicked.connect(lambda: desk.remove(desk.current))
         delete = QShortcut(QKeySequence.StandardKey.Delete, self.list)
         delete.setContext(Qt.ShortcutContext.WidgetShortcut)
+        delete.setAutoRepeat(False)  # a key that is held down would empty the gallery
         delete.activated.connect(self._remove_highlighted)
         self.rename_button.clicked.connect(self.begin_renaming)
         self.name_field.editingFinished.connect(self._end_renaming)

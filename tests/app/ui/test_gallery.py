@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from PyQt6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from PyQt6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication, QImage
+from PyQt6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication, QImage, QShortcut
 from PyQt6.QtWidgets import QApplication, QFileDialog, QWidget
 from pytestqt.qtbot import QtBot
 
@@ -716,6 +716,7 @@ def test_after_one_that_is_removed_the_next_is_highlighted_and_not_the_one_in_us
     own = [store.own_one(str(number)).key for number in range(4)]
     window = open_window(AppSettings(portrait=own[3]))
     gallery = window.gallery.list
+    assert [shortcut.autoRepeat() for shortcut in gallery.findChildren(QShortcut)] == [False]
     gallery.setFocus()
     gallery.setCurrentRow(3)
     for left in (own[1:], own[2:]):
