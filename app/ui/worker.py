@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_KEEPING_S = 10.0
+"""What the user has done to a photograph, and closed the window, may take that long on a busy machine."""
+
 
 class Worker(FromThreads):
     """Runs jobs on a few named threads and brings their answers to the GUI thread.
@@ -37,7 +40,10 @@ class Worker(FromThreads):
     def __init__(self, name: str, threads: int = 1) -> None:
         super().__init__()
         self._jobs: queue.SimpleQueue[tuple[Callable[[], None], bool] | None] = queue.SimpleQueue()
+        self._name = name
         self._busy = 0
+        self._keeping = 0
+        self._kept = threading.Condition()  # guards the number above
         self._answered.connect(self._deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
         self._threads = [threading.Thread(target=self._work, name=f"{name} {n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
@@ -62,7 +68,7 @@ class Worker(FromThreads):
             work: carries all its inputs.
             done: not called after `stop`.
             failed: likewise.
-            keeps: the work keeps what the user has done: it is not dropped by `stop`.
+            keeps: the work keeps what the user has done: `stop` does not drop it, and waits for it.
         """
         if self._closed:
             return
@@ -76,7 +82,10 @@ class Worker(FromThreads):
                 self._answer(lambda error=error: failed(error))  # type: ignore[misc]
             else:
                 self._answer(lambda: done(answer))
+            finally:
+                self._count_keeping(-keeps)
 
+        self._count_keeping(keeps)
         self._jobs.put((job, keeps))
 
     def stop(self, timeout_s: float = 0.5) -> bool:
@@ -86,8 +95,14 @@ class Worker(FromThreads):
             Whether all threads have ended. One that has not will end with the program.
         """
         self._carry_no_more()
+        if self._keeping:  # what is under way may take long
+            last = threading.Thread(target=self._work, name=f"{self._name} last", daemon=True)
+            self._threads.append(last)
+            last.start()
         for _ in self._threads:
             self._jobs.put(None)
+        with self._kept:
+            self._kept.wait_for(lambda: not self._keeping, _KEEPING_S)
         deadline_s = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
@@ -98,6 +113,11 @@ class Worker(FromThreads):
             job, keeps = asked
             if keeps or not self._closed:
                 job()
+
+    def _count_keeping(self, change: int) -> None:
+        with self._kept:
+            self._keeping += change
+            self._kept.notify_all()
 
     def _answer(self, hand_over: Callable[[], None]) -> None:
         self._carry(self._answered, hand_over)

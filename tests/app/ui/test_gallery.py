@@ -227,15 +227,16 @@ def test_a_portrait_that_was_accepted_is_kept_though_the_window_closes(
         return look(path)
 
     monkeypatch.setattr(world.store, "look", look_at)
-    monkeypatch.setattr(world.store, "forget_removed", go_on.set)  # the last thing that closing does
     editor = window.crop_editor
     window.session.desk.add_files([picture(tmp_path, name) for name in ("me", "you")])
     qtbot.waitUntil(lambda: editor.title == "Crop of me (1 of 2)" and reading.is_set())
     editor.allowed.setChecked(True)
     click(editor.accept_button)
     window.close()
-    assert not window.ended, "the process waits for the thread"
-    qtbot.waitUntil(lambda: world.store.own == ["own_me"])
+    assert not window.ended
+    assert world.store.own == ["own_me"]
+    go_on.set()
+    qtbot.waitUntil(lambda: not any(one.name.startswith("portrait worker") for one in threading.enumerate()))
 
 
 def test_several_pictures_are_cropped_one_after_the_other(
