@@ -1,5 +1,6 @@
 """Portraits: what can be animated, the bundled ones and the user's own."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,6 +8,7 @@ import logging
 import math
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,10 @@ from numpy.typing import NDArray
 from app.errors import AppError
 from mcnet.files import Claim, alone_in, free_name, replacing
 from mcnet.media import portraits as shipped
-from mcnet.media.crop import SquareBox, crop, frame_face, lies_in
+from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
+from mcnet.media.errors import MediaError
 from mcnet.media.faces import FaceFinder
-from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb, write_rgb
+from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, as_read, read_rgb, write_rgb
 from mcnet.media.suitability import suitability
 from mcnet.media.surroundings import Margins, Surrounded, margins_around, surrounded
 from mcnet.media.upright import View, turned_view, upright
@@ -32,6 +35,7 @@ SQUARE_PX = 512
 _INDEX = "portraits.json"
 _REMOVED = ".removed"
 _REMOVER = ".remover"
+_SMALL = ".small.jpg"
 
 
 @dataclass(frozen=True)
@@ -130,14 +134,17 @@ class PortraitStore:
         Raises:
             AppError, MediaError: it is no picture, or shows no face.
         """
-        return self.look_at(read_rgb(path), path.stem)
+        return self._look_at(read_rgb(path), _one_line(path.stem))
 
     def look_at(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
         """Likewise with a picture, (H, W, 3) uint8 RGB.
 
         Raises:
-            AppError, MediaError: it shows no face.
+            AppError, MediaError: it shows no face, or is so small that it could not be read once it is kept.
         """
+        return self._look_at(as_read(rgb, name), name)
+
+    def _look_at(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
         digest = hashlib.sha256(str(rgb.shape).encode())
         digest.update(np.ascontiguousarray(rgb).data)
         key = digest.hexdigest()[:16]
@@ -146,7 +153,9 @@ class PortraitStore:
             return self.prepare(known[key])
         with FaceFinder() as finder:
             view = upright(finder, rgb)
-        entry = PortraitEntry(key, name, self._folder / f"{key}.png", bundled=False, angle_deg=view.angle_deg)
+        entry = PortraitEntry(
+            key, name or key[:8], self._folder / f"{key}.png", bundled=False, angle_deg=view.angle_deg
+        )
         return _framed(entry, rgb, view)
 
     def reframe(self, portrait: Portrait, box: SquareBox | None, angle_deg: float | None = None) -> Portrait:
@@ -188,6 +197,32 @@ class PortraitStore:
         # A crop that was chosen is in the pixels of the picture as it was kept, however many they were then.
         return _prepare(entry, read_rgb(entry.path, most_kept=KEPT_PIXELS if entry.box is None else MOST_PIXELS))
 
+    def thumbnail(self, entry: PortraitEntry, size_px: int) -> NDArray[np.uint8]:
+        """A small picture of a portrait, (size_px, size_px, 3) uint8: its crop as it was chosen, or the largest square
+        high up in its middle, where portraits have their face. Of the user's own it is kept: a photograph takes half a
+        second to read, and there may be hundreds.
+
+        Raises:
+            MediaError: its file is gone, or cannot be read.
+        """
+        if entry.bundled:
+            return _small(entry, size_px)
+        crop_of = hashlib.sha256(repr((entry.box, entry.angle_deg, size_px)).encode()).hexdigest()[:8]
+        path = self._folder / f"{entry.key}.{crop_of}{_SMALL}"
+        with contextlib.suppress(MediaError):
+            return read_rgb(path)
+        small = _small(entry, size_px)
+        self._delete_small(entry.key)  # of another crop
+        try:
+            write_rgb(path, small)
+        except (OSError, MediaError) as error:
+            logger.info("the small picture of %s cannot be kept: %s", entry.name, error)
+        return small
+
+    def _delete_small(self, key: str) -> None:
+        for path in self._folder.glob(f"{key}.*{_SMALL}"):
+            _delete(path)
+
     def remove(self, entry: PortraitEntry) -> None:
         """Take one of the user's own out of the gallery. Its picture is put aside until `forget_removed` of this store.
 
@@ -199,6 +234,7 @@ class PortraitStore:
                 phrase("{name} came with the app and stays: only your own portraits can be removed", name=entry.name)
             )
         self._change_index(lambda known: [other for other in known if other.key != entry.key])
+        self._delete_small(entry.key)
         try:
             entry.path.replace(entry.path.with_suffix(f".{self._own_name()}{_REMOVED}"))
         except FileNotFoundError:
@@ -214,7 +250,7 @@ class PortraitStore:
         Raises:
             AppError: it is a bundled one, the name is empty, or the folder cannot be written.
         """
-        name = " ".join(name.split())
+        name = _one_line(name)
         if entry.bundled:
             raise AppError(
                 phrase(
@@ -257,6 +293,9 @@ class PortraitStore:
 
     def forget_leftovers(self) -> None:
         """Likewise of stores whose process ended before it forgot: nobody can restore these any more."""
+        for path in self._folder.glob(f"*{_SMALL}"):
+            if not (self._folder / f"{path.name.partition('.')[0]}.png").exists():
+                _delete(path)
         for path in [*self._folder.glob(f"*{_REMOVED}"), *self._folder.glob(f"*{_REMOVER}")]:
             name = Path(path.stem).suffix.removeprefix(".") if path.suffix == _REMOVED else path.stem
             if not name:  # of before stores had names
@@ -378,11 +417,26 @@ class PortraitStore:
             ) from error
 
 
+def _small(entry: PortraitEntry, size_px: int) -> NDArray[np.uint8]:
+    box = entry.box
+    rgb = turned(read_rgb(entry.path, most_kept=KEPT_PIXELS if box is None else MOST_PIXELS), entry.angle_deg)
+    if box is None:
+        height, width = rgb.shape[:2]
+        side = min(width, height)
+        box = SquareBox(width / 2, (height - side) / 4 + side / 2, side)
+    return crop(rgb, box, size_px)
+
+
+def _one_line(name: str) -> str:
+    """A name for people: a file's may have line breaks, and what steers a terminal."""
+    return "".join(letter for letter in " ".join(name.split()) if unicodedata.category(letter) != "Cc")
+
+
 def _delete(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("cannot delete the removed portrait %s: %s", path, error)
+        logger.warning("cannot delete %s of a portrait that was removed: %s", path, error)
 
 
 def bundled_portraits() -> list[PortraitEntry]:

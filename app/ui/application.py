@@ -17,7 +17,7 @@ from app.errors import AppError
 from app.settings import AppSettings, kept_language, load_settings
 from app.ui.parts import Parts, WindowOptions
 from mcnet.phrases import phrase
-from mcnet.signals import handled_by
+from mcnet.signals import handled_by, handlers_wait
 
 if TYPE_CHECKING:
     from PyQt6.QtWidgets import QApplication
@@ -65,36 +65,42 @@ def run_window(options: WindowOptions) -> int:
     speak(app, options.language or kept_language(options.settings_path))
     instance = Instance(options.settings_path)
     with handled_by(signal.default_int_handler):  # the window has its own; before, an end is no crash either
-        if not instance.claim() and not options.new_instance and show_running(instance):
-            return 0
-        return _open_and_stay(app, options, instance)
+        try:
+            if not instance.claim() and not options.new_instance and show_running(instance):
+                return 0
+            status, ended = _open_and_stay(app, options, instance)
+        finally:
+            instance.release()
+        if not ended:
+            _leave_behind(status)
+        return status
 
 
-def _open_and_stay(app: "QApplication", options: WindowOptions, instance: "Instance") -> int:
+def _open_and_stay(app: "QApplication", options: WindowOptions, instance: "Instance") -> tuple[int, bool]:
+    """Open the window and stay until it is closed.
+
+    Returns:
+        The exit status, and whether every thread has ended.
+    """
     from app.ui.parts import real_parts, without_virtual_camera
 
     parts = real_parts()
+    instance.show = raise_question
+    safe = ask_about_crash() if instance.crashed else False
+    if safe is None:
+        return _INTERRUPTED, True
+    if safe:
+        options, parts = options.made_safe(), without_virtual_camera(parts)
+    settings, complaint = (AppSettings(), _SAFE) if safe else load_settings(options.settings_path)
+    window, cleanup = open_window(app, options, parts, settings, complaint)
+    instance.show = window.come_to_front
+    window.closed.connect(instance.hang_up)
+    window.closed.connect(app.quit)
     try:
-        instance.show = raise_question
-        safe = ask_about_crash() if instance.crashed else False
-        if safe is None:
-            return _INTERRUPTED
-        if safe:
-            options, parts = options.made_safe(), without_virtual_camera(parts)
-        settings, complaint = (AppSettings(), _SAFE) if safe else load_settings(options.settings_path)
-        window, cleanup = open_window(app, options, parts, settings, complaint)
-        instance.show = window.come_to_front
-        window.closed.connect(instance.hang_up)
-        window.closed.connect(app.quit)
-        try:
-            status = app.exec()
-        finally:
-            cleanup.run()
+        status = app.exec()
     finally:
-        instance.release()
-    if not window.ended:
-        _leave_behind(status)
-    return status
+        cleanup.run()
+    return status, window.ended
 
 
 def show_running(instance: "Instance") -> bool:
@@ -192,8 +198,9 @@ def open_window(
     from app.ui.theme import apply_theme, current_theme
     from app.ui.tray import make_tray
 
-    apply_theme(app, current_theme(settings.window.theme))
-    window = MainWindow(Session(options, settings, parts))
+    with handlers_wait():  # what they raise in a method that Qt calls, such as a layout's, ends the process
+        apply_theme(app, current_theme(settings.window.theme))
+        window = MainWindow(Session(options, settings, parts))
     cleanup = Cleanup()
     cleanup.add("window", window.close)
     if (tray := make_tray(window)) is not None:

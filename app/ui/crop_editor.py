@@ -42,7 +42,7 @@ class CropEditor(QWidget):
     Attributes:
         canvas: the picture.
         allowed: the tick "I may use this picture"; hidden for portraits that are in the gallery already.
-        accept_button, cancel_button, automatic_button: what can be done.
+        accept_button, cancel_button, cancel_all_button, automatic_button: what can be done.
         left_button, right_button, straighten: turn the picture, by a quarter or finely.
     """
 
@@ -62,6 +62,7 @@ class CropEditor(QWidget):
         set_tip(self.allowed, tr("It shows me, or the person in it agrees, or nobody real is in it."))
         self.accept_button = button(tr("Use this portrait"), tip=tr("Keep this crop and animate it"), kind="primary")
         self.cancel_button = button(tr("Cancel"), tip=tr("Leave everything as it was (Escape)"))
+        self.cancel_all_button = button(tr("Cancel all"), tip=tr("Add neither this picture nor those that wait"))
         self.automatic_button = button(
             tr("Automatic crop"), tip=tr("Crop by the face that was found"), icon_name="centre"
         )
@@ -118,6 +119,7 @@ class CropEditor(QWidget):
         foot.addWidget(self.allowed)
         foot.add_spring()
         foot.addWidget(self.cancel_button)
+        foot.addWidget(self.cancel_all_button)
         foot.addWidget(self.accept_button)
         card = panel()
         inside = QVBoxLayout(card)
@@ -138,6 +140,7 @@ class CropEditor(QWidget):
         self.allowed.toggled.connect(self._refresh_buttons)
         self.accept_button.clicked.connect(self._accept)
         self.cancel_button.clicked.connect(desk.cancel_crop)
+        self.cancel_all_button.clicked.connect(desk.cancel_crops)
         self.automatic_button.clicked.connect(lambda: desk.score_crop(None, self.canvas.angle_deg))
         self.left_button.clicked.connect(lambda: self.canvas.turn(-90))
         self.right_button.clicked.connect(lambda: self.canvas.turn(90))
@@ -153,6 +156,7 @@ class CropEditor(QWidget):
     def _refresh(self) -> None:
         cropping = self._desk.cropping
         number, of = self._desk.turn
+        self.cancel_all_button.setVisible(number < of)
         if cropping is not None:
             name = cropping.portrait.entry.name
             if of > 1:

@@ -71,7 +71,6 @@ class Gallery(QFrame):
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.list.setAcceptDrops(False)
         self.list.setUniformItemSizes(True)
         self.list.setItemDelegate(_Thumbnails(self.list))
         self.add_button = button(
@@ -135,6 +134,7 @@ class Gallery(QFrame):
         self.remove_button.clicked.connect(lambda: desk.remove(desk.current))
         delete = QShortcut(QKeySequence.StandardKey.Delete, self.list)
         delete.setContext(Qt.ShortcutContext.WidgetShortcut)
+        delete.setAutoRepeat(False)  # a key that is held down would empty the gallery
         delete.activated.connect(self._remove_highlighted)
         self.rename_button.clicked.connect(self.begin_renaming)
         self.name_field.editingFinished.connect(self._end_renaming)
@@ -210,22 +210,18 @@ class Gallery(QFrame):
 
     def _refresh(self) -> None:
         desk = self._desk
-        highlighted = self.list.currentItem()
+        highlighted, row_before = self.list.currentItem(), self.list.currentRow()
         mark = desk.current if highlighted is None or desk.current != self._marked else str(highlighted.data(_KEY))
         self._marked = desk.current
         keys = [entry.key for entry in desk.entries]
-        if [self._item(row).data(_KEY) for row in range(self.list.count())] != keys:
-            self.list.clear()
-            for entry in desk.entries:
-                item = QListWidgetItem(entry.name)
-                item.setData(_KEY, entry.key)
-                item.setSizeHint(QSize(_CELL_PX, _CELL_PX))
-                self.list.addItem(item)
-        for row, key in enumerate(keys):
+        self._show_entries()
+        for row, entry in enumerate(desk.entries):
             item = self._item(row)
-            item.setData(_PICTURE, desk.thumbnails.get(key))
-            item.setData(_BUSY, key == desk.pending)
-        mark = mark if mark in keys else desk.current
+            item.setText(entry.name)
+            item.setData(_PICTURE, desk.thumbnails.get(entry.key))
+            item.setData(_BUSY, entry.key == desk.pending)
+        if mark and mark not in keys and keys:  # the next one, which is no other than the eye is on
+            mark = keys[min(row_before, len(keys) - 1)]
         if mark in keys and self.list.currentRow() != keys.index(mark):
             self.list.setCurrentRow(keys.index(mark))
         chosen = next((entry for entry in desk.entries if entry.key == desk.current), None)
@@ -240,6 +236,27 @@ class Gallery(QFrame):
         for row, entry in enumerate(desk.entries):
             tip = tr("{name} (key {key})", name=entry.name, key=row + 1) if row < 9 else entry.name
             self._item(row).setToolTip(tip_of(tip))
+
+    def _show_entries(self) -> None:
+        """Have an item for each portrait: those that stay are left as they are, or the list would scroll."""
+        entries = self._desk.entries
+        keys = [entry.key for entry in entries]
+        shown = [str(self._item(row).data(_KEY)) for row in range(self.list.count())]
+        if shown == keys:
+            return
+        stay = set(shown) & set(keys)
+        if [key for key in shown if key in stay] != [key for key in keys if key in stay]:  # in another order
+            self.list.clear()
+            shown, stay = [], set()
+        for row in reversed(range(len(shown))):
+            if shown[row] not in stay:
+                self.list.takeItem(row)
+        for row, entry in enumerate(entries):
+            if entry.key not in stay:
+                item = QListWidgetItem(entry.name)
+                item.setData(_KEY, entry.key)
+                item.setSizeHint(QSize(_CELL_PX, _CELL_PX))
+                self.list.insertItem(row, item)
 
     def _item(self, row: int) -> QListWidgetItem:
         item = self.list.item(row)

@@ -21,6 +21,8 @@ from PyQt6.QtGui import (
 )
 from PyQt6.QtWidgets import (
     QApplication,
+    QComboBox,
+    QDialog,
     QFileDialog,
     QInputDialog,
     QMainWindow,
@@ -30,6 +32,7 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
+from app.pipeline.camera_spec import is_address
 from app.ui.actions import ActionBar
 from app.ui.centre import Centre
 from app.ui.checklist import ChainRow, Checklist
@@ -55,12 +58,16 @@ from app.ui.status import (
 )
 from app.ui.theme import app_icon, apply_theme, current_theme
 from app.ui.widgets import tint
+from mcnet.track_name import is_track
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait
 
 _FIGURES_MS = 250
-_VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v")
+_VIDEO_ENDINGS = (
+    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v"),
+    *(".wmv", ".flv", ".3gp", ".ogv", ".mts", ".m2ts", ".ts"),
+)
 _LEAST_PX = (760, 440)
 """A screen of 800 x 480 less a panel and the window's frame."""
 
@@ -121,6 +128,8 @@ class MainWindow(QMainWindow):
         self.columns = Columns(self.gallery, self.centre, self.controls, self.statistics, root)
         self.inspector = InspectorDock(session)
         self._lay_out(root)
+        for made in root.findChildren(QWidget):
+            made.setAcceptDrops(False)  # or a field takes the name of a dropped file for text
         self._connect()
         self._bind_keys()
         self._timer = QTimer(self)
@@ -221,6 +230,9 @@ class MainWindow(QMainWindow):
                     else:
                         self._bind(sequence, commands[key.command], everywhere=key.everywhere)
         self._bind("Escape", self._escape)
+        for choice in self.findChildren(QComboBox):  # whose list is a window of its own while it is open
+            slate = QShortcut(QKeySequence("0"), choice.view())
+            slate.activated.connect(self.session.slate)
 
     def _bind(self, sequence: str, command: Callable[[], object], *, everywhere: bool = False) -> None:
         shortcut = QShortcut(QKeySequence(sequence), self)
@@ -275,9 +287,8 @@ class MainWindow(QMainWindow):
             return
         image = clipboard.image() if clipboard is not None else None
         if image is None or image.isNull():
-            self.messages.show_message(
-                Message("paste", tr("There is no picture in the clipboard: copy one first."), tone="info")
-            )
+            nothing = tr("There is no picture in the clipboard: copy one first.")
+            self.messages.show_message(Message("paste", _address_alone(mime) or nothing, tone="info"))
         else:
             self.session.desk.add_image(image)
 
@@ -388,17 +399,22 @@ class MainWindow(QMainWindow):
         return dialog
 
     def _take(self, mime: QMimeData) -> bool:
-        """Use dropped or pasted files: pictures become portraits, a video stands in for the camera."""
+        """Use dropped or pasted files: pictures become portraits, also those in a folder; a video or the motion in a
+        file stands in for the camera.
+        """
         from mcnet.media.images import meant_as_picture
 
         paths = [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
+        folders = [path for path in paths if _is_folder(path)]
         pictures = [path for path in paths if meant_as_picture(path)]
-        videos = [path for path in paths if path.suffix.lower() in _VIDEO_ENDINGS]
+        played = [path for path in paths if path.suffix.lower() in _VIDEO_ENDINGS or is_track(path)]
         if pictures:
             self.session.desk.add_files(pictures)
-        if videos:
-            self.session.camera_desk.choose(str(videos[-1]))
-        return bool(pictures or videos)
+        for folder in folders:
+            self.session.desk.add_folder(folder)
+        if played and played[-1] not in folders:
+            self.session.camera_desk.choose(str(played[-1]))
+        return bool(pictures or folders or played)
 
     def _record(self) -> None:
         self.session.recordings.toggle()
@@ -533,7 +549,7 @@ class MainWindow(QMainWindow):
 
     def dragEnterEvent(self, a0: QDragEnterEvent | None) -> None:
         if a0 is not None and (mime := a0.mimeData()) is not None and (mime.hasUrls() or mime.hasImage()):
-            a0.acceptProposedAction()
+            _accept_copy(a0)
             self.preview.set_words(Words(tr("DROP"), "info", tr("a picture becomes a portrait, a video the camera")))
 
     def dragLeaveEvent(self, a0: QDragLeaveEvent | None) -> None:
@@ -545,18 +561,15 @@ class MainWindow(QMainWindow):
         if a0 is None or (mime := a0.mimeData()) is None:
             return
         if self._take(mime):
-            a0.acceptProposedAction()
+            _accept_copy(a0)
             return
         image = mime.imageData() if mime.hasImage() else None
         if isinstance(image, QImage) and not image.isNull():  # where its data are damaged there is an empty one
             self.session.desk.add_image(image)
-            a0.acceptProposedAction()
+            _accept_copy(a0)
         else:
-            self.messages.show_message(
-                Message(
-                    "drop", tr("Drop a picture to add a portrait, or a video to stand in for the camera."), tone="info"
-                )
-            )
+            nothing = tr("Drop a picture to add a portrait, or a video or motion file to stand in for the camera.")
+            self.messages.show_message(Message("drop", _address_alone(mime) or nothing, tone="info"))
 
     def showEvent(self, a0: QShowEvent | None) -> None:
         super().showEvent(a0)
@@ -586,6 +599,8 @@ class MainWindow(QMainWindow):
         if not self._done:
             self._done = True
             self._timer.stop()
+            for dialog in self.findChildren(QDialog):  # or they stay on the screen until all has ended
+                dialog.close()
             self.hide()
             if not (self.isMaximized() or self.isFullScreen()):
                 self.session.set_window_size(self.width(), self.height())
@@ -593,6 +608,26 @@ class MainWindow(QMainWindow):
             self.session.desk.close()
             self.closed.emit()
         super().closeEvent(a0)
+
+
+def _accept_copy(event: QDropEvent) -> None:
+    """Take what is dropped, whatever is proposed: of what is moved, which Shift asks for, the file may go."""
+    event.setDropAction(Qt.DropAction.CopyAction)
+    event.accept()
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long a name, which will be told as any other file's
+        return False
+
+
+def _address_alone(mime: QMimeData | None) -> str:
+    """What to say where only the address of a picture on the web has come; "" where none has."""
+    if mime is None or any(url.isLocalFile() for url in mime.urls()) or not (mime.hasUrls() or is_address(mime.text())):
+        return ""
+    return tr("This is only the address of a picture: copy the picture itself, or save it and add the file.")
 
 
 def _kinds_of_pictures() -> str:

@@ -1,5 +1,6 @@
 """The portraits on the window's side: which there are, which is chosen, what is being added or cropped."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +14,15 @@ from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.pictures import to_image, to_rgb
 from app.ui.worker import Worker
-from mcnet.files import may_be_file
+from mcnet.files import cause_and_remedy, may_be_file
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
     from mcnet.media.crop import SquareBox
 
 THUMBNAIL_PX = 176
-_THUMBNAILS_AT_ONCE = 8
+_THUMBNAILS_AT_ONCE_S = 0.2
 _LOOKED_AHEAD = 3
 """Pictures that wait to be cropped, each of which may take 72 MB."""
 
@@ -77,6 +79,7 @@ class PortraitDesk(QObject):
         self._queue: list[Cropping] = []
         self._unseen: list[Callable[[PortraitStore], Portrait]] = []
         self._looking = 0  # how many have been asked for and not been looked at, those unseen among them
+        self._batch = 0  # what is looked at when all are given up belongs to the one before
         self._turn = 0
         self._bundled_crops: dict[str, tuple[SquareBox | None, float]] = {}
         self._unusable: set[str] = set()
@@ -218,6 +221,28 @@ class PortraitDesk(QObject):
         for path in paths:
             self._look(lambda store, path=path: store.look(path))  # type: ignore[misc]
 
+    def add_folder(self, folder: Path) -> None:
+        """Show the pictures of a folder in the crop editor, likewise."""
+
+        def find() -> list[Path]:
+            from mcnet.media.images import pictures_in
+
+            try:
+                return pictures_in(folder)
+            except OSError as error:
+                raise AppError(
+                    phrase("cannot use the folder {folder}: {cause}", folder=folder, cause=cause_and_remedy(error))
+                ) from error
+
+        def found(pictures: list[Path]) -> None:
+            if pictures:
+                self.add_files(pictures)
+            else:
+                none = tr("There is no picture in the folder {folder}: choose one that has some.", folder=folder)
+                self.told.emit(Message("portrait", none, tone="info"))
+
+        self._worker.run(find, found, self._failed)
+
     def add_image(self, image: QImage) -> None:
         """Show a picture that was pasted in the crop editor, likewise."""
         self.cleared.emit("portrait")
@@ -280,7 +305,7 @@ class PortraitDesk(QObject):
             self._show_next()
             self._failed(error)
 
-        self._worker.run(keep, self._kept, failed)
+        self._worker.run(keep, self._kept, failed, keeps=True)
 
     def _kept(self, answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
         """Animate what has just been put into the gallery, or cropped anew."""
@@ -297,6 +322,14 @@ class PortraitDesk(QObject):
         """Leave the crop as it was; a new picture is not taken into the gallery."""
         self._end_cropping()
         self._choose_any_at_first()
+
+    def cancel_crops(self) -> None:
+        """Likewise with it and all that wait to be shown."""
+        self._queue.clear()
+        self._looking -= len(self._unseen)
+        self._unseen.clear()
+        self._batch += 1
+        self.cancel_crop()
 
     def remove(self, key: str) -> None:
         """Take one of the user's own portraits out of the gallery, and offer to put it back."""
@@ -322,7 +355,7 @@ class PortraitDesk(QObject):
                 )
                 self.told.emit(undo)
 
-            self._worker.run(work, removed, self._failed)
+            self._worker.run(work, removed, self._failed, keeps=True)
 
     def rename(self, key: str, name: str) -> None:
         """Call one of the user's own portraits something else."""
@@ -336,7 +369,7 @@ class PortraitDesk(QObject):
                 self._take_entries(entries)
                 self.changed.emit()
 
-            self._worker.run(work, renamed, self._failed)
+            self._worker.run(work, renamed, self._failed, keeps=True)
 
     def _put_back(self, entry: "PortraitEntry", *, use: bool) -> None:
         if (store := self._store) is None:
@@ -352,7 +385,7 @@ class PortraitDesk(QObject):
             if use:
                 self.choose(entry.key)
 
-        self._worker.run(work, restored, self._failed)
+        self._worker.run(work, restored, self._failed, keeps=True)
 
     def _look(self, look: "Callable[[PortraitStore], Portrait]") -> None:
         if self._store is None:
@@ -370,7 +403,7 @@ class PortraitDesk(QObject):
             return
         if len(self._queue) >= _LOOKED_AHEAD:
             return
-        store, look = self._store, self._unseen.pop(0)
+        store, look, batch = self._store, self._unseen.pop(0), self._batch
 
         def work() -> "tuple[Portrait, list[PortraitEntry]]":
             return look(store), store.entries()
@@ -379,7 +412,8 @@ class PortraitDesk(QObject):
             portrait, entries = answer
             self._looking -= 1
             shown = [] if self.cropping is None else [self.cropping]
-            if portrait.entry.key not in [one.portrait.entry.key for one in (*shown, *self._queue)]:
+            there = portrait.entry.key in [one.portrait.entry.key for one in (*shown, *self._queue)]
+            if batch == self._batch and not there:
                 new = portrait.entry.key not in [entry.key for entry in entries]
                 self._queue.append(Cropping(portrait, new))
             self._show_next()
@@ -388,7 +422,8 @@ class PortraitDesk(QObject):
             self._looking -= 1
             self._show_next()
             self._choose_any_at_first()
-            self._failed(error)
+            if batch == self._batch:
+                self._failed(error)
 
         self._worker.run(work, looked, failed)
 
@@ -430,34 +465,35 @@ class PortraitDesk(QObject):
     def _make_thumbnails(self, entries: "Sequence[PortraitEntry]") -> None:
         """A few at a time, so that what is wanted meanwhile is done in between."""
         missing = [entry for entry in entries if entry.key not in self.thumbnails]
-        some, others = missing[:_THUMBNAILS_AT_ONCE], missing[_THUMBNAILS_AT_ONCE:]
+        store = self._store
+        if store is None or not missing:
+            return
+
+        def work() -> dict[str, QImage]:
+            until_s = time.monotonic() + _THUMBNAILS_AT_ONCE_S
+            thumbnails: dict[str, QImage] = {}
+            for entry in missing:
+                thumbnails[entry.key] = _thumbnail(store, entry)
+                if time.monotonic() >= until_s:
+                    break
+            return thumbnails
 
         def made(thumbnails: dict[str, QImage]) -> None:
             self.thumbnails = thumbnails | self.thumbnails
             self.changed.emit()
-            self._make_thumbnails(others)
+            self._make_thumbnails(missing)
 
-        if some:
-            self._worker.run(lambda: {entry.key: _read_thumbnail(entry) for entry in some}, made, self._failed)
+        self._worker.run(work, made, self._failed)
 
     def _failed(self, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> None:
         self.told.emit(failure_message("portrait", error, action, act))
 
 
-def _read_thumbnail(entry: "PortraitEntry") -> QImage:
-    """The chosen square of a picture, or the largest one high up in its middle, where portraits have their face."""
+def _thumbnail(store: "PortraitStore", entry: "PortraitEntry") -> QImage:
     from mcnet.errors import UserError
-    from mcnet.media.crop import SquareBox, crop, turned
-    from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb
 
     try:
-        box = entry.box
-        rgb = turned(read_rgb(entry.path, most_kept=KEPT_PIXELS if box is None else MOST_PIXELS), entry.angle_deg)
-        if box is None:
-            height, width = rgb.shape[:2]
-            side = min(width, height)
-            box = SquareBox(width / 2, (height - side) / 4 + side / 2, side)
-        return to_image(crop(rgb, box, THUMBNAIL_PX))
+        return to_image(store.thumbnail(entry, THUMBNAIL_PX))
     except UserError:  # said once the portrait is chosen
         return QImage()
 

@@ -121,7 +121,7 @@ class Recordings(QObject):
             self.changed.emit()
             save = _MotionSave(recording)
             self._saves = [one for one in self._saves if not one.done] + [save]
-            self._worker.run(save, self._saved, self._failed)
+            self._worker.run(save, self._saved, self._failed, keeps=True)
 
     def finish_motion_at_last(self) -> None:
         """Likewise before the window's end, and wait for it, and for those before that are not written yet."""

@@ -25,7 +25,7 @@ class Tray(QObject):
         self.live = self._add(tr("Go live"), window.toggle_live)
         self.slate = self._add(tr("Slate"), window.session.slate)
         self._menu.addSeparator()
-        self.show_window = self._add(tr("Show window"), self._show)
+        self.show_window = self._add(tr("Show window"), window.come_to_front)
         self.quit = self._add(tr("Quit"), window.close)
         self._icon = QSystemTrayIcon(app_icon())
         self._icon.setContextMenu(self._menu)
@@ -51,14 +51,9 @@ class Tray(QObject):
         self.live.setEnabled(session.live or not session.chain.missing())
         self._icon.setToolTip(f"mcnet-avatar: {self._window.preview.words.state.lower()}")
 
-    def _show(self) -> None:
-        self._window.showNormal()
-        self._window.raise_()
-        self._window.activateWindow()
-
     def _activated(self, reason: QSystemTrayIcon.ActivationReason) -> None:
         if reason is QSystemTrayIcon.ActivationReason.Trigger:
-            self._show()
+            self._window.come_to_front()
 
 
 def make_tray(window: MainWindow) -> Tray | None:

@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_KEEPING_S = 10.0
+"""What the user has done to a photograph, and closed the window, may take that long on a busy machine."""
+
 
 class Worker(FromThreads):
     """Runs jobs on a few named threads and brings their answers to the GUI thread.
@@ -36,8 +39,11 @@ class Worker(FromThreads):
 
     def __init__(self, name: str, threads: int = 1) -> None:
         super().__init__()
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], bool] | None] = queue.SimpleQueue()
+        self._name = name
         self._busy = 0
+        self._keeping = 0
+        self._kept = threading.Condition()  # guards the number above
         self._answered.connect(self._deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
         self._threads = [threading.Thread(target=self._work, name=f"{name} {n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
@@ -48,8 +54,22 @@ class Worker(FromThreads):
         """How many jobs are under way."""
         return self._busy
 
-    def run(self, work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
-        """Do `work` on a thread; then, on the GUI thread, call `done` with its answer or `failed` with its error."""
+    def run(
+        self,
+        work: Callable[[], T],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None],
+        *,
+        keeps: bool = False,
+    ) -> None:
+        """Do `work` on a thread; then, on the GUI thread, call `done` with its answer or `failed` with its error.
+
+        Args:
+            work: carries all its inputs.
+            done: not called after `stop`.
+            failed: likewise.
+            keeps: the work keeps what the user has done: `stop` does not drop it, and waits for it.
+        """
         if self._closed:
             return
         self._count(1)
@@ -62,27 +82,42 @@ class Worker(FromThreads):
                 self._answer(lambda error=error: failed(error))  # type: ignore[misc]
             else:
                 self._answer(lambda: done(answer))
+            finally:
+                self._count_keeping(-keeps)
 
-        self._jobs.put(job)
+        self._count_keeping(keeps)
+        self._jobs.put((job, keeps))
 
     def stop(self, timeout_s: float = 0.5) -> bool:
-        """Take no more jobs, drop the waiting ones, wait for the threads; harmless when called again.
+        """Take no more jobs, drop the waiting ones that keep nothing, wait for the threads; harmless when called again.
 
         Returns:
             Whether all threads have ended. One that has not will end with the program.
         """
         self._carry_no_more()
+        if self._keeping:  # what is under way may take long
+            last = threading.Thread(target=self._work, name=f"{self._name} last", daemon=True)
+            self._threads.append(last)
+            last.start()
         for _ in self._threads:
             self._jobs.put(None)
+        with self._kept:
+            self._kept.wait_for(lambda: not self._keeping, _KEEPING_S)
         deadline_s = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if not self._closed:
+        while (asked := self._jobs.get()) is not None:
+            job, keeps = asked
+            if keeps or not self._closed:
                 job()
+
+    def _count_keeping(self, change: int) -> None:
+        with self._kept:
+            self._keeping += change
+            self._kept.notify_all()
 
     def _answer(self, hand_over: Callable[[], None]) -> None:
         self._carry(self._answered, hand_over)

@@ -90,6 +90,21 @@ def read_rgb(path: str | Path, *, most_kept: int = KEPT_PIXELS) -> NDArray[np.ui
     return rgb
 
 
+def as_read(rgb: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """A picture that came without a file, as `read_rgb` gives one: at most `KEPT_PIXELS` of it.
+
+    Args:
+        rgb: (H, W, 3) uint8 RGB.
+        name: what it is called.
+
+    Raises:
+        MediaError: it is too small.
+    """
+    height, width = rgb.shape[:2]
+    _require_sides(name, width, height)
+    return rgb if height * width <= KEPT_PIXELS else _array(_bounded(Image.fromarray(rgb), KEPT_PIXELS))
+
+
 def is_picture(path: str | Path) -> bool:
     """Whether `read_rgb` would take a file for a picture: by its content, not its name. It may still be damaged."""
     try:
@@ -201,17 +216,7 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
                     millions=MOST_PIXELS // 10**6,
                 )
             )
-        if min(width, height) < MIN_SIDE_PX:
-            raise MediaError(
-                phrase(
-                    "the picture {path} is too small: got {width} x {height}, expected at least {least_px} pixels "
-                    "on each side; use a larger one",
-                    path=path,
-                    width=width,
-                    height=height,
-                    least_px=MIN_SIDE_PX,
-                )
-            )
+        _require_sides(path, width, height)
         if image.format == "TIFF" and (_tag(image, _DNG_TAG) or _tag(image, _SUBFILE_TAG) & _REDUCED):
             raise MediaError(
                 phrase(
@@ -246,6 +251,20 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
         if lacks_tiles:  # the one kind that is decoded all the same, and nothing is said of it
             logger.warning("the picture %s is cut short: what is missing of it is green", path)
     return pixels, width * height > _LARGE_PIXELS
+
+
+def _require_sides(path: str | Path, width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE_PX:
+        raise MediaError(
+            phrase(
+                "the picture {path} is too small: got {width} x {height}, expected at least {least_px} pixels "
+                "on each side; use a larger one",
+                path=path,
+                width=width,
+                height=height,
+                least_px=MIN_SIDE_PX,
+            )
+        )
 
 
 def _array(rgb: Image.Image) -> NDArray[np.uint8]:

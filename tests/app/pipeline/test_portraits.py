@@ -18,7 +18,7 @@ from mcnet.files import Claim
 from mcnet.media.crop import SquareBox, turned
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
-from mcnet.media.images import read_rgb, write_rgb
+from mcnet.media.images import KEPT_PIXELS, read_rgb, write_rgb
 
 WOMAN = ASSETS / "portraits" / "woman_2.jpg"
 
@@ -157,6 +157,69 @@ def test_a_portrait_is_renamed(store: PortraitStore) -> None:
     with pytest.raises(AppError, match="keeps its name"):
         store.rename(bundled_portraits()[0], "Mine")
     assert store.entries()[-1].name == "My aunt"
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"), [("two\nlines\t\x1b[2J", "two lines [2J"), ("👩‍🔬 שלום", "👩‍🔬 שלום"), ("\x07", "")]
+)
+def test_a_files_name_becomes_one_line(store: PortraitStore, tmp_path: Path, stem: str, name: str) -> None:
+    path = tmp_path / f"{stem}.png"
+    path.write_bytes(WOMAN.read_bytes())
+    entry = store.look(path).entry
+    assert entry.name == (name or entry.key[:8])
+
+
+def test_a_picture_without_a_file_is_taken_as_one_is_read(
+    store: PortraitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An icon in the clipboard was kept, and could not be read at the next start."""
+    rgb = read_rgb(WOMAN)
+    with pytest.raises(MediaError, match="the picture pasted is too small: got 48 x 48, expected at least 64"):
+        store.look_at(cv2.resize(rgb, (48, 48), interpolation=cv2.INTER_AREA).astype(np.uint8), "pasted")
+    monkeypatch.setattr("mcnet.media.images.KEPT_PIXELS", 250 * 250)
+    assert store.look_at(rgb, "pasted").rgb.shape == (250, 250, 3)
+
+
+def test_small_pictures_are_kept_as_long_as_they_are_true(
+    store: PortraitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of photographs took minutes to read, at every start."""
+    added = add(store)
+    folder = added.entry.path.parent
+    small = store.thumbnail(added.entry, 96)
+    read: list[Path] = []
+
+    def noted(path: Path, *, most_kept: int = KEPT_PIXELS) -> NDArray[np.uint8]:
+        read.append(path)
+        return read_rgb(path, most_kept=most_kept)
+
+    monkeypatch.setattr("app.pipeline.portraits.read_rgb", noted)
+    again = store.thumbnail(added.entry, 96)
+    assert np.abs(again.astype(int) - small).mean() < 4
+    assert added.entry.path not in read
+    cropped = store.reframe(added, SquareBox(200.0, 220.0, 300.0))
+    store.keep(cropped)
+    assert np.abs(store.thumbnail(cropped.entry, 96).astype(int) - small).mean() > 10
+    (kept,) = folder.glob("*.small.jpg")
+    kept.write_bytes(b"cut short")
+    assert np.abs(store.thumbnail(cropped.entry, 96).astype(int) - small).mean() > 10
+    store.remove(cropped.entry)
+    assert not list(folder.glob("*.small.jpg")), "nothing shows who was removed"
+    store.restore(cropped.entry)
+    store.thumbnail(cropped.entry, 96)
+    cropped.entry.path.unlink()
+    store.forget_leftovers()
+    assert not list(folder.glob("*.small.jpg"))
+
+
+def test_a_small_picture_that_cannot_be_kept_is_shown(store: PortraitStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = add(store).entry
+
+    def refuse(path: Path, _rgb: NDArray[np.uint8]) -> Never:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("app.pipeline.portraits.write_rgb", refuse)
+    assert store.thumbnail(entry, 96).shape == (96, 96, 3)
 
 
 def test_a_damaged_picture_can_be_removed_and_restored(store: PortraitStore) -> None:

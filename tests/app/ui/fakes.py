@@ -56,6 +56,7 @@ from mcnet.config import McnetConfig
 from mcnet.disclosure import Generated, SigningFiles
 from mcnet.engine import Engine, Way
 from mcnet.media.crop import SquareBox
+from mcnet.media.errors import MediaError
 from mcnet.model_card import Evaluation, ModelCard
 from mcnet.phrases import phrase
 from tests.app.fakes import StillPipeline
@@ -255,6 +256,9 @@ class FakeStore:
             raise self.fail
         number = [one.key for one in self.kept].index(entry.key)
         return _portrait(entry, plain(60 + 30 * number, 100, 80), plain(60 + 30 * number, 512, 512), 70 + number)
+
+    def thumbnail(self, entry: PortraitEntry, size_px: int) -> NDArray[np.uint8]:
+        raise MediaError(f"cannot read {entry.path} in {size_px} px")
 
     def reframe(self, portrait: Portrait, box: SquareBox | None, angle_deg: float) -> Portrait:
         found = box is None or box.side >= self.faceless

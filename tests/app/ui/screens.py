@@ -279,11 +279,17 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     yield "measuring", stage
     stage.world.gate.set()
 
-    for name, done, notice in (("crop", True, False), ("crop, first steps and a notice", False, True)):
+    several = [folder / f"{name}.png" for name in ("someone", "someone else", "a third")]
+    for path in several:
+        path.touch()
+    for name, done, notice, paths in (
+        ("crop", True, False, several[:1]),
+        ("crop of several", True, False, several),
+        ("crop, first steps and a notice", False, True, several[:1]),
+    ):
         stage = Stage(folder, theme, checklist_done=done)
         stage.prove()
-        (folder / "someone.png").touch()
-        stage.session.desk.add_files([folder / "someone.png"])
+        stage.session.desk.add_files(paths)
         stage.until(lambda: stage.session.desk.cropping is not None)  # noqa: B023
         if notice:
             stage.window.crop_editor.canvas.turn(-70)

@@ -119,11 +119,21 @@ def test_what_nobody_expected_is_told(opened: MainWindow, qtbot: QtBot, caplog: 
 
 
 @pytest.mark.usefixtures("_signals_are_heard")
-def test_an_end_before_there_is_a_window_is_no_crash(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "at",
+    [
+        "application.load_settings = end",
+        "parts.real_parts = end",
+        "instance.Instance._listen = end",
+        "widgets.ColumnScroll.eventFilter = lambda *_: end() or False",  # Qt's own call, which nothing may be raised in
+    ],
+)
+def test_an_end_before_there_is_a_window_is_no_crash(tmp_path: Path, at: str) -> None:
     code = (
         "import signal; from pathlib import Path\n"
-        "from app.ui import application\n"
-        "application.load_settings = lambda path: signal.raise_signal(signal.SIGTERM)\n"
+        "from app.ui import application, instance, parts, widgets\n"
+        "def end(*_): signal.raise_signal(signal.SIGTERM)\n"
+        f"{at}\n"
         f"options = application.WindowOptions(settings_path=Path({str(tmp_path / 's.toml')!r}))\n"
         "try: application.run_window(options)\n"
         "except KeyboardInterrupt: print('interrupted')"

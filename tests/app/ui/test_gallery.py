@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Never, cast
 
+import numpy as np
 import pillow_heif
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from PyQt6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from PyQt6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication, QImage
-from PyQt6.QtWidgets import QApplication, QFileDialog
+from PyQt6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication, QImage, QShortcut
+from PyQt6.QtWidgets import QApplication, QFileDialog, QWidget
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
@@ -25,7 +27,7 @@ from app.ui.portrait_desk import PortraitDesk
 from app.ui.worker import Worker
 from mcnet.media.crop import SquareBox
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import FakeStore, World
+from tests.app.ui.fakes import FakeStore, World, plain
 from tests.app.ui.hand import click, drag, press, press_key
 
 
@@ -43,7 +45,7 @@ def clipboard_with(mime: QMimeData) -> None:
     clipboard.setMimeData(mime)
 
 
-def drop(window: MainWindow, mime: QMimeData) -> bool:
+def drop(window: QWidget, mime: QMimeData) -> bool:
     actions, button, no_modifier = (
         Qt.DropAction.CopyAction,
         Qt.MouseButton.LeftButton,
@@ -184,6 +186,59 @@ def test_of_a_whole_folder_of_pictures_only_the_next_are_read(
     assert desk.cropping is None
 
 
+def test_all_that_wait_can_be_given_up(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole folder may have been meant for another program; one of its pictures is being read at that moment."""
+    go_on, reading = threading.Event(), threading.Event()
+    look = world.store.look
+
+    def look_at(path: Path) -> Portrait:
+        if path.stem == "photo 1":
+            reading.set()
+            assert go_on.wait(60)
+        return look(path)
+
+    monkeypatch.setattr(world.store, "look", look_at)
+    desk, editor = window.session.desk, window.crop_editor
+    desk.add_files([picture(tmp_path, f"photo {number}") for number in range(20)])
+    qtbot.waitUntil(lambda: editor.title == "Crop of photo 0 (1 of 20)" and reading.is_set())
+    click(editor.cancel_all_button)
+    go_on.set()
+    qtbot.waitUntil(lambda: not window.session.busy)
+    assert desk.cropping is None
+    assert desk.turn == (0, 0)
+    desk.add_files([tmp_path / "photo 7.png"])
+    qtbot.waitUntil(lambda: editor.title == "Crop of photo 7")
+    assert not editor.cancel_all_button.isVisible()
+
+
+def test_a_portrait_that_was_accepted_is_kept_though_the_window_closes(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photograph without a face takes seconds to look at; what was accepted before it waits for that."""
+    go_on, reading = threading.Event(), threading.Event()
+    look = world.store.look
+
+    def look_at(path: Path) -> Portrait:
+        if path.stem == "you":
+            reading.set()
+            assert go_on.wait(60)
+        return look(path)
+
+    monkeypatch.setattr(world.store, "look", look_at)
+    editor = window.crop_editor
+    window.session.desk.add_files([picture(tmp_path, name) for name in ("me", "you")])
+    qtbot.waitUntil(lambda: editor.title == "Crop of me (1 of 2)" and reading.is_set())
+    editor.allowed.setChecked(True)
+    click(editor.accept_button)
+    window.close()
+    assert not window.ended
+    assert world.store.own == ["own_me"]
+    go_on.set()
+    qtbot.waitUntil(lambda: not any(one.name.startswith("portrait worker") for one in threading.enumerate()))
+
+
 def test_several_pictures_are_cropped_one_after_the_other(
     window: MainWindow, store: FakeStore, qtbot: QtBot, tmp_path: Path
 ) -> None:
@@ -248,6 +303,74 @@ def test_dropping_pictures_and_videos(window: MainWindow, world: World, qtbot: Q
     wait_for_editor(window, qtbot)
     assert drop(window, files(tmp_path / "clip.mp4"))
     assert world.pipeline.camera == CameraSpec("file", path=tmp_path / "clip.mp4")
+
+
+def test_what_is_dropped_is_never_moved(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    """With Shift a file manager proposes to move the file, and deletes its own where that is accepted."""
+    actions, button = Qt.DropAction.CopyAction | Qt.DropAction.MoveAction, Qt.MouseButton.LeftButton
+    mime, shift = files(picture(tmp_path)), Qt.KeyboardModifier.ShiftModifier
+    enter = QDragEnterEvent(QPoint(50, 50), actions, mime, button, shift)
+    event = QDropEvent(QPointF(50, 50), actions, mime, button, shift)
+    assert enter.proposedAction() is event.proposedAction() is Qt.DropAction.MoveAction
+    for one in (enter, event):
+        QApplication.sendEvent(window, one)
+        assert one.isAccepted()
+        assert one.dropAction() is Qt.DropAction.CopyAction
+    wait_for_editor(window, qtbot)
+
+
+@pytest.mark.parametrize("name", ["wave.safetensors", "clip.WMV", "clip.m2ts", "clip.3gp"])
+def test_dropping_motion_and_videos_of_all_kinds(window: MainWindow, world: World, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    assert drop(window, files(tmp_path / name))
+    assert world.pipeline.camera is not None
+    assert world.pipeline.camera.path == tmp_path / name
+
+
+def test_dropping_a_folder_adds_its_pictures(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    folder = tmp_path / "us.mp4"  # whatever it is called
+    folder.mkdir()
+    assert drop(window, files(folder))
+    qtbot.waitUntil(lambda: f"no picture in the folder {folder}" in window.messages.text)
+    for name in ("photo 10", "photo 2"):
+        picture(folder, name)
+    assert drop(window, files(folder))
+    qtbot.waitUntil(lambda: window.crop_editor.title == "Crop of photo 2 (1 of 2)")
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> Never:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert drop(window, files(tmp_path))
+    qtbot.waitUntil(lambda: f"cannot use the folder {tmp_path}" in window.messages.text)
+
+
+def test_a_file_is_dropped_on_a_field_as_anywhere_else(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    """Many a file manager offers a file's name as text, too: the call must not read it on the slate."""
+    mime = files(picture(tmp_path))
+    mime.setText(str(tmp_path / "me.png"))
+    field = window.controls.slate_text
+    before = field.text()
+    assert drop(field, mime)
+    wait_for_editor(window, qtbot)
+    assert field.text() == before
+
+
+def test_the_address_of_a_picture_is_told_from_nothing(window: MainWindow) -> None:
+    linked, copied = QMimeData(), QMimeData()
+    linked.setUrls([QUrl("https://example.org/me.jpg")])
+    copied.setText(" https://example.org/me.jpg\n")
+    assert not drop(window, linked)
+    assert "only the address of a picture" in window.messages.text
+    for mime in (linked, copied):
+        window.messages.dismiss()
+        clipboard_with(mime)
+        click(window.gallery.paste_button)
+        assert "only the address of a picture" in window.messages.text
 
 
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF", "JPEG", "TIFF", "GIF"])
@@ -345,16 +468,16 @@ def test_a_large_gallery_keeps_no_portrait_waiting(
     """Neither the first one nor one that is chosen while the small pictures are read."""
     own, prepare, read = [store.own_one(str(number)).key for number in range(60)], store.prepare, list[str]()
 
-    def read_small(_entry: PortraitEntry) -> QImage:
+    def read_small(_entry: PortraitEntry, size_px: int) -> NDArray[np.uint8]:
         read.append("small")
-        time.sleep(0.01)
-        return QImage(8, 8, QImage.Format.Format_RGB32)
+        time.sleep(0.1)
+        return plain(width=size_px, height=size_px)
 
     def read_whole(entry: PortraitEntry) -> Portrait:
         read.append(entry.key)
         return prepare(entry)
 
-    monkeypatch.setattr("app.ui.portrait_desk._read_thumbnail", read_small)
+    monkeypatch.setattr(store, "thumbnail", read_small)
     monkeypatch.setattr(store, "prepare", read_whole)
     worker = Worker("portrait worker")
     desk = PortraitDesk(worker, lambda: cast(PortraitStore, store))
@@ -364,7 +487,7 @@ def test_a_large_gallery_keeps_no_portrait_waiting(
     qtbot.waitUntil(lambda: len(desk.thumbnails) == len(own) + 3)
     assert worker.stop()
     assert read[0] == own[7]
-    assert read.index(own[9]) < 40
+    assert read.index(own[9]) < 10
     assert read.count("small") == len(own) + 3
 
 
@@ -585,6 +708,48 @@ def test_delete_removes_what_is_highlighted(open_window: OpenWindow, store: Fake
     qtbot.waitUntil(lambda: store.own == ["own_used", "own_highlighted"])
     qtbot.waitUntil(lambda: not window.session.busy)
     assert desk.current == "own_used"  # what was not in use is not put to use by an Undo
+
+
+def test_after_one_that_is_removed_the_next_is_highlighted_and_not_the_one_in_use(
+    open_window: OpenWindow, store: FakeStore, qtbot: QtBot
+) -> None:
+    """Whoever presses Delete a few times would lose the avatar of the call."""
+    own = [store.own_one(str(number)).key for number in range(4)]
+    window = open_window(AppSettings(portrait=own[3]))
+    gallery = window.gallery.list
+    assert [shortcut.autoRepeat() for shortcut in gallery.findChildren(QShortcut)] == [False]
+    gallery.setFocus()
+    gallery.setCurrentRow(3)
+    for left in (own[1:], own[2:]):
+        press_key(gallery, Qt.Key.Key_Delete)
+        qtbot.waitUntil(lambda left=left: store.own == left and not window.session.busy)  # type: ignore[misc]
+        assert gallery.currentRow() == 3
+    assert window.session.desk.current == own[3]
+    window.session.desk.choose(own[2])
+    press_key(gallery, Qt.Key.Key_Right)
+    press_key(gallery, Qt.Key.Key_Delete)
+    qtbot.waitUntil(lambda: store.own == [own[2]] and not window.session.busy)
+    assert gallery.currentRow() == 3, "behind the last one there is none"
+
+
+def test_a_long_gallery_stays_where_it_was_scrolled_to(open_window: OpenWindow, store: FakeStore, qtbot: QtBot) -> None:
+    own = [store.own_one(str(number)).key for number in range(200)]
+    window = open_window()
+    gallery, desk = window.gallery.list, window.session.desk
+    bar = gallery.verticalScrollBar()
+    assert bar is not None
+    qtbot.waitUntil(lambda: bar.maximum() > 2000)
+    bar.setValue(1500)
+    desk.remove(own[199])
+    qtbot.waitUntil(lambda: len(desk.entries) == 202)
+    desk.rename(own[7], "seven")
+    qtbot.waitUntil(lambda: gallery.item(10).text() == "seven")  # type: ignore[union-attr]
+    window.messages.action_button.click()
+    qtbot.waitUntil(lambda: len(desk.entries) == 203 and not window.session.busy)
+    assert [str(item.data(Qt.ItemDataRole.UserRole)) for item in map(gallery.item, range(gallery.count())) if item] == [
+        entry.key for entry in desk.entries
+    ]
+    assert bar.value() == 1500
 
 
 def test_two_removed_portraits_can_both_be_put_back_until_the_window_closes(

@@ -157,6 +157,19 @@ def test_the_slate_has_a_key_that_works_in_dialogs(
     dialog.close()
 
 
+@pytest.mark.parametrize("modifier", [Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ControlModifier])
+def test_the_slate_has_a_key_that_works_in_lists_that_are_open(
+    window: MainWindow, qtbot: QtBot, modifier: Qt.KeyboardModifier
+) -> None:
+    window.controls.camera.showPopup()
+    view = window.controls.camera.view()
+    assert view is not None
+    qtbot.waitUntil(view.isVisible)
+    press_key(view, Qt.Key.Key_0, modifier)
+    assert window.session.settings.live.slate
+    window.controls.camera.hidePopup()
+
+
 @pytest.mark.parametrize("kind", [QLineEdit, QSpinBox, QTextEdit])
 def test_text_fields_leave_the_panic_key_alone(window: MainWindow, qtbot: QtBot, kind: type[QWidget]) -> None:
     field = kind()

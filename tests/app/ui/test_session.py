@@ -10,7 +10,7 @@ from typing import Any, Never
 import pytest
 from PyQt6.QtCore import QUrl
 from PyQt6.QtGui import QDesktopServices, QImage
-from PyQt6.QtWidgets import QApplication, QLabel
+from PyQt6.QtWidgets import QApplication, QDialog, QLabel
 from pytestqt.qtbot import QtBot
 
 from app.control.protocol import Record, RefusedError
@@ -515,6 +515,15 @@ def test_closing_while_live_stops_everything(live: MainWindow, world: World) -> 
     live.close()
     assert world.pipeline.stops == 1
     world.pipeline.tell(StateChanged(State.FAULT))  # a late thread is not heard any more
+
+
+def test_closing_takes_the_dialogs_along(window: MainWindow) -> None:
+    window.pick_portrait()
+    window.controls.network_wanted.emit()
+    dialogs = [dialog for dialog in window.findChildren(QDialog) if dialog.isVisible()]
+    assert len(dialogs) == 2
+    window.close()
+    assert not [dialog for dialog in dialogs if dialog.isVisible()]
 
 
 def test_closing_before_the_pipeline_is_there(world: World, options: WindowOptions, qapp: QApplication) -> None:

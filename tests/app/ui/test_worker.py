@@ -65,12 +65,16 @@ def test_stop_drops_what_waits_and_delivers_nothing_more(qtbot: QtBot) -> None:
     worker.run(lambda: started.set() or gate.wait(), done.append, fail)  # type: ignore[func-returns-value]
     started.wait(5)
     worker.run(lambda: done.append("ran"), done.append, fail)
+    kept: list[str] = []
+    worker.run(lambda: kept.append("what the user did"), done.append, fail, keeps=True)
     began_s = time.monotonic()
     assert not worker.stop(0.05)
     assert time.monotonic() - began_s < 5
+    assert kept == ["what the user did"]
     gate.set()
     assert worker.stop(2.0)
     assert worker.stop(2.0)
     worker.run(lambda: done.append("late"), done.append, fail)
     qtbot.wait(20)
     assert not done
+    assert len(kept) == 1
