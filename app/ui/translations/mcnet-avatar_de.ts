@@ -120,6 +120,10 @@
             <translation>Porträt hinzufügen</translation>
         </message>
         <message>
+            <source>Add neither this picture nor those that wait</source>
+            <translation>Weder dieses Bild noch die wartenden hinzufügen</translation>
+        </message>
+        <message>
             <source>Add the picture in the clipboard (Ctrl+V)</source>
             <translation>Das Bild aus der Zwischenablage hinzufügen (Strg+V)</translation>
         </message>
@@ -272,6 +276,10 @@
             <translation>Abbrechen</translation>
         </message>
         <message>
+            <source>Cancel all</source>
+            <translation>Alle abbrechen</translation>
+        </message>
+        <message>
             <source>Chain from the camera to the call</source>
             <translation>Kette von der Kamera bis zum Anruf</translation>
         </message>
@@ -416,8 +424,8 @@
             <translation>Zeichnet, was das Netz von diesem Porträt nicht zeigen kann: seine Haut, wo sie sich bewegt, das Innere eines Mundes, der auf dem Bild geschlossen ist, und Lider, die sich schließen. Für Bewegung im Raum; von Ihrem eigenen Bild geht nichts ein.</translation>
         </message>
         <message>
-            <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
-            <translation>Legen Sie ein Bild ab, um ein Porträt hinzuzufügen, oder ein Video, das die Kamera ersetzt.</translation>
+            <source>Drop a picture to add a portrait, or a video or motion file to stand in for the camera.</source>
+            <translation>Legen Sie ein Bild ab, um ein Porträt hinzuzufügen, oder ein Video oder eine Bewegungsdatei, die die Kamera ersetzen.</translation>
         </message>
         <message>
             <source>Each part of motion and expression for itself, in space only.</source>
@@ -1965,6 +1973,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>In der Zwischenablage ist kein Bild: Kopieren Sie zuerst eines.</translation>
         </message>
         <message>
+            <source>There is no picture in the folder {folder}: choose one that has some.</source>
+            <translation>Im Ordner {folder} ist kein Bild: Wählen Sie einen mit Bildern.</translation>
+        </message>
+        <message>
             <source>There is no picture yet to save.</source>
             <translation>Es gibt noch kein Bild zum Speichern.</translation>
         </message>
@@ -2015,6 +2027,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. Nothing of them is kept; your own are back with the next start.</source>
             <translation>Dies ist ein sicherer Start: Der Prozessor rechnet, es gibt keine virtuelle Kamera, und alle Einstellungen sind die voreingestellten. Davon wird nichts behalten; mit dem nächsten Start sind Ihre eigenen zurück.</translation>
+        </message>
+        <message>
+            <source>This is only the address of a picture: copy the picture itself, or save it and add the file.</source>
+            <translation>Das ist nur die Adresse eines Bildes: Kopieren Sie das Bild selbst, oder speichern Sie es und fügen Sie die Datei hinzu.</translation>
         </message>
         <message>
             <source>This list</source>

@@ -120,6 +120,10 @@
             <translation>Añadir un retrato</translation>
         </message>
         <message>
+            <source>Add neither this picture nor those that wait</source>
+            <translation>No añadir esta imagen ni las que esperan</translation>
+        </message>
+        <message>
             <source>Add the picture in the clipboard (Ctrl+V)</source>
             <translation>Añadir la imagen del portapapeles (Ctrl+V)</translation>
         </message>
@@ -272,6 +276,10 @@
             <translation>Cancelar</translation>
         </message>
         <message>
+            <source>Cancel all</source>
+            <translation>Cancelar todo</translation>
+        </message>
+        <message>
             <source>Chain from the camera to the call</source>
             <translation>Cadena desde la cámara hasta la llamada</translation>
         </message>
@@ -416,8 +424,8 @@
             <translation>Dibuja lo que la red no puede mostrar de este retrato: su piel donde se mueve, el interior de una boca que en la imagen está cerrada y los párpados que se cierran. Para el movimiento en el espacio; no se usa nada de su propia imagen.</translation>
         </message>
         <message>
-            <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
-            <translation>Suelte una imagen para añadir un retrato, o un vídeo que sustituya a la cámara.</translation>
+            <source>Drop a picture to add a portrait, or a video or motion file to stand in for the camera.</source>
+            <translation>Suelte una imagen para añadir un retrato, o un vídeo o un archivo de movimiento que sustituya a la cámara.</translation>
         </message>
         <message>
             <source>Each part of motion and expression for itself, in space only.</source>
@@ -1965,6 +1973,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>No hay ninguna imagen en el portapapeles: copie una primero.</translation>
         </message>
         <message>
+            <source>There is no picture in the folder {folder}: choose one that has some.</source>
+            <translation>No hay ninguna imagen en la carpeta {folder}: elija una que las tenga.</translation>
+        </message>
+        <message>
             <source>There is no picture yet to save.</source>
             <translation>Aún no hay ninguna imagen que guardar.</translation>
         </message>
@@ -2015,6 +2027,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. Nothing of them is kept; your own are back with the next start.</source>
             <translation>Este es un inicio seguro: calcula el procesador, no hay cámara virtual y todos los ajustes son los predeterminados. Nada de ello se guarda; los suyos vuelven en el próximo inicio.</translation>
+        </message>
+        <message>
+            <source>This is only the address of a picture: copy the picture itself, or save it and add the file.</source>
+            <translation>Esto es solo la dirección de una imagen: copie la imagen misma, o guárdela y añada el archivo.</translation>
         </message>
         <message>
             <source>This list</source>

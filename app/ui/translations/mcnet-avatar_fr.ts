@@ -120,6 +120,10 @@
             <translation>Ajouter un portrait</translation>
         </message>
         <message>
+            <source>Add neither this picture nor those that wait</source>
+            <translation>N’ajouter ni cette image ni celles qui attendent</translation>
+        </message>
+        <message>
             <source>Add the picture in the clipboard (Ctrl+V)</source>
             <translation>Ajouter l'image du presse-papiers (Ctrl+V)</translation>
         </message>
@@ -272,6 +276,10 @@
             <translation>Annuler</translation>
         </message>
         <message>
+            <source>Cancel all</source>
+            <translation>Tout annuler</translation>
+        </message>
+        <message>
             <source>Chain from the camera to the call</source>
             <translation>Chaîne de la caméra à l'appel</translation>
         </message>
@@ -416,8 +424,8 @@
             <translation>Dessine ce que le réseau ne peut pas montrer de ce portrait : sa peau là où elle bouge, l'intérieur d'une bouche fermée sur l'image et les paupières qui se ferment. Pour le mouvement dans l'espace ; rien de votre propre image n'y entre.</translation>
         </message>
         <message>
-            <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
-            <translation>Déposez une image pour ajouter un portrait, ou une vidéo pour remplacer la caméra.</translation>
+            <source>Drop a picture to add a portrait, or a video or motion file to stand in for the camera.</source>
+            <translation>Déposez une image pour ajouter un portrait, ou une vidéo ou un fichier de mouvement pour remplacer la caméra.</translation>
         </message>
         <message>
             <source>Each part of motion and expression for itself, in space only.</source>
@@ -1965,6 +1973,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Il n'y a pas d'image dans le presse-papiers : copiez-en d'abord une.</translation>
         </message>
         <message>
+            <source>There is no picture in the folder {folder}: choose one that has some.</source>
+            <translation>Aucune image dans le dossier {folder} : choisissez-en un qui en contient.</translation>
+        </message>
+        <message>
             <source>There is no picture yet to save.</source>
             <translation>Il n'y a pas encore d'image à enregistrer.</translation>
         </message>
@@ -2015,6 +2027,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. Nothing of them is kept; your own are back with the next start.</source>
             <translation>Ceci est un démarrage sûr : le processeur calcule, il n'y a pas de caméra virtuelle et tous les réglages sont ceux par défaut. Rien n'en est conservé ; les vôtres reviennent au prochain démarrage.</translation>
+        </message>
+        <message>
+            <source>This is only the address of a picture: copy the picture itself, or save it and add the file.</source>
+            <translation>Ce n’est que l’adresse d’une image : copiez l’image elle-même, ou enregistrez-la et ajoutez le fichier.</translation>
         </message>
         <message>
             <source>This list</source>

@@ -120,6 +120,10 @@
             <translation>ポートレートを追加</translation>
         </message>
         <message>
+            <source>Add neither this picture nor those that wait</source>
+            <translation>この画像も待っている画像も追加しない</translation>
+        </message>
+        <message>
             <source>Add the picture in the clipboard (Ctrl+V)</source>
             <translation>クリップボードの画像を追加（Ctrl+V）</translation>
         </message>
@@ -272,6 +276,10 @@
             <translation>キャンセル</translation>
         </message>
         <message>
+            <source>Cancel all</source>
+            <translation>すべてキャンセル</translation>
+        </message>
+        <message>
             <source>Chain from the camera to the call</source>
             <translation>カメラから通話までの流れ</translation>
         </message>
@@ -416,8 +424,8 @@
             <translation>このポートレートでネットワークが表現できないもの、つまり動く部分の肌、画像では閉じている口の中、閉じるまぶたを描きます。空間モードの動きで働き、あなた自身の映像は一切使われません。</translation>
         </message>
         <message>
-            <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
-            <translation>画像をドロップするとポートレートが追加され、動画をドロップするとカメラの代わりになります。</translation>
+            <source>Drop a picture to add a portrait, or a video or motion file to stand in for the camera.</source>
+            <translation>画像をドロップするとポートレートが追加され、動画やモーションファイルをドロップするとカメラの代わりになります。</translation>
         </message>
         <message>
             <source>Each part of motion and expression for itself, in space only.</source>
@@ -1964,6 +1972,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>クリップボードに画像がありません。先にコピーしてください。</translation>
         </message>
         <message>
+            <source>There is no picture in the folder {folder}: choose one that has some.</source>
+            <translation>フォルダー {folder} に画像がありません。画像のあるフォルダーを選んでください。</translation>
+        </message>
+        <message>
             <source>There is no picture yet to save.</source>
             <translation>保存できる画像がまだありません。</translation>
         </message>
@@ -2014,6 +2026,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. Nothing of them is kept; your own are back with the next start.</source>
             <translation>セーフスタートです。計算はプロセッサーで行い、仮想カメラはなく、設定はすべて既定値です。ここでの変更は保存されず、次回の起動でご自身の設定に戻ります。</translation>
+        </message>
+        <message>
+            <source>This is only the address of a picture: copy the picture itself, or save it and add the file.</source>
+            <translation>これは画像のアドレスだけです。画像そのものをコピーするか、保存してファイルを追加してください。</translation>
         </message>
         <message>
             <source>This list</source>

@@ -120,6 +120,10 @@
             <translation>Adicionar um retrato</translation>
         </message>
         <message>
+            <source>Add neither this picture nor those that wait</source>
+            <translation>Não adicionar esta imagem nem as que esperam</translation>
+        </message>
+        <message>
             <source>Add the picture in the clipboard (Ctrl+V)</source>
             <translation>Adicionar a imagem da área de transferência (Ctrl+V)</translation>
         </message>
@@ -272,6 +276,10 @@
             <translation>Cancelar</translation>
         </message>
         <message>
+            <source>Cancel all</source>
+            <translation>Cancelar tudo</translation>
+        </message>
+        <message>
             <source>Chain from the camera to the call</source>
             <translation>Cadeia da câmera até a chamada</translation>
         </message>
@@ -416,8 +424,8 @@
             <translation>Desenha o que a rede não consegue mostrar deste retrato: a pele onde ela se move, o interior de uma boca que na imagem está fechada e as pálpebras que se fecham. Para o movimento no espaço; nada da sua própria imagem é usado.</translation>
         </message>
         <message>
-            <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
-            <translation>Solte uma imagem para adicionar um retrato, ou um vídeo para ficar no lugar da câmera.</translation>
+            <source>Drop a picture to add a portrait, or a video or motion file to stand in for the camera.</source>
+            <translation>Solte uma imagem para adicionar um retrato, ou um vídeo ou arquivo de movimento para ficar no lugar da câmera.</translation>
         </message>
         <message>
             <source>Each part of motion and expression for itself, in space only.</source>
@@ -1965,6 +1973,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>Não há imagem na área de transferência: copie uma primeiro.</translation>
         </message>
         <message>
+            <source>There is no picture in the folder {folder}: choose one that has some.</source>
+            <translation>Não há nenhuma imagem na pasta {folder}: escolha uma que tenha.</translation>
+        </message>
+        <message>
             <source>There is no picture yet to save.</source>
             <translation>Ainda não há imagem para salvar.</translation>
         </message>
@@ -2015,6 +2027,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. Nothing of them is kept; your own are back with the next start.</source>
             <translation>Esta é uma inicialização segura: o processador calcula, não há câmera virtual e todas as configurações são as padrão. Nada disso é guardado; as suas voltam na próxima inicialização.</translation>
+        </message>
+        <message>
+            <source>This is only the address of a picture: copy the picture itself, or save it and add the file.</source>
+            <translation>Este é apenas o endereço de uma imagem: copie a própria imagem, ou salve-a e adicione o arquivo.</translation>
         </message>
         <message>
             <source>This list</source>

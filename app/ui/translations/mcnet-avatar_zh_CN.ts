@@ -120,6 +120,10 @@
             <translation>添加肖像</translation>
         </message>
         <message>
+            <source>Add neither this picture nor those that wait</source>
+            <translation>不添加此图片，也不添加等待中的图片</translation>
+        </message>
+        <message>
             <source>Add the picture in the clipboard (Ctrl+V)</source>
             <translation>添加剪贴板中的图片（Ctrl+V）</translation>
         </message>
@@ -272,6 +276,10 @@
             <translation>取消</translation>
         </message>
         <message>
+            <source>Cancel all</source>
+            <translation>全部取消</translation>
+        </message>
+        <message>
             <source>Chain from the camera to the call</source>
             <translation>从摄像头到通话的链路</translation>
         </message>
@@ -416,8 +424,8 @@
             <translation>绘制网络无法从这张肖像中呈现的内容：随动作移动的皮肤、图片中闭着的嘴的内部，以及闭合的眼睑。用于空间模式；不会用到您自己的任何画面。</translation>
         </message>
         <message>
-            <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
-            <translation>拖放图片可添加肖像，拖放视频可代替摄像头。</translation>
+            <source>Drop a picture to add a portrait, or a video or motion file to stand in for the camera.</source>
+            <translation>拖放图片可添加肖像，拖放视频或动作文件可代替摄像头。</translation>
         </message>
         <message>
             <source>Each part of motion and expression for itself, in space only.</source>
@@ -1964,6 +1972,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>剪贴板中没有图片：请先复制一张。</translation>
         </message>
         <message>
+            <source>There is no picture in the folder {folder}: choose one that has some.</source>
+            <translation>文件夹 {folder} 中没有图片：请选择有图片的文件夹。</translation>
+        </message>
+        <message>
             <source>There is no picture yet to save.</source>
             <translation>还没有可保存的画面。</translation>
         </message>
@@ -2014,6 +2026,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. Nothing of them is kept; your own are back with the next start.</source>
             <translation>这是安全启动：由处理器计算，没有虚拟摄像头，所有设置均为默认值。这些都不会保存；下次启动时恢复您自己的设置。</translation>
+        </message>
+        <message>
+            <source>This is only the address of a picture: copy the picture itself, or save it and add the file.</source>
+            <translation>这只是图片的地址：请复制图片本身，或保存后添加文件。</translation>
         </message>
         <message>
             <source>This list</source>
