@@ -34,21 +34,23 @@ _FROM_OUTLINE = 0.0, 0.25
 """In face sizes: so far from the face's outline skin begins to be drawn, and is drawn whole."""
 _NEAR_OUTLINE = 0.3, 0.6
 """Likewise, where it begins to matter no more whether skin turns away."""
-_BETTER_SEEN, _LEAST_BETTER = 0.3, 12
-"""A portrait has its other half shown where so many points are seen by so much less than their counterparts."""
+_LOOKS_ASIDE = 0.14, 0.26
+"""A portrait has its other half shown where it looks aside: sines of the angle between which that comes."""
 _ASIDE = 0.25, 0.4
 """In face sizes from the midline: between these the other half's skin comes to be drawn; noses have two sides."""
-_OTHER_FROM_OUTLINE = 0.0, 0.1
+_OTHER_FROM_OUTLINE = 0.0, 0.15
 """And from the face's outline; what the network makes there of a side that it does not know is a bulge."""
 _BARED = 0.05, 0.2
 """And by how much more it turns to the camera than in the portrait."""
 _STRETCHED = 1.5, 2.5
 """Where there is another half's skin, the portrait's own is drawn no more between these, by how much wider it is in the
 picture than in the portrait: there it is a few pixels, half of them hair."""
-_LIT_FROM, _LIT_USABLE, _LIT_BY, _LIT_BLUR, _BRIGHTENED, _DARKEST = 0.5, 0.9, 0.15, 0.01, 0.5, 8.0
-"""The light of a half is told by points of it that are seen at this cosine at least, as their counterparts are, and
-used so much; by those that are near, weighted by a Gaussian of so many face sizes; by colours blurred by so much of the
-picture's side; at most so much brighter or darker, in natural logarithms; below so many levels there is no telling."""
+_LACKING = 0.0, 0.3
+"""Of the portrait's own skin so much lacks where its other half's comes to be drawn, and is drawn whole."""
+_LIT_FROM, _LIT_BY, _LIT_BLUR, _BRIGHTENED, _DARKEST = 0.5, 0.15, 0.01, 0.5, 8.0
+"""The light of a half is told by points of it that are seen at this cosine at least, as their counterparts are; by
+those that are near, weighted by a Gaussian of so many face sizes; by colours blurred by so much of the picture's side;
+at most so much brighter or darker, in natural logarithms; below so many levels there is no telling."""
 _LEAST_FACING = 0.05
 _UNLIKE_SKIN = 0.5, 0.9
 """Of what is shown in place of the other half: between these, in natural logarithms of a colour over the skin's usual
@@ -63,8 +65,9 @@ lids and gaze as well, and beyond, the farther one is smeared."""
 _LEAST_DOUBLED_AREA_PX2 = 0.05
 _BEYOND = 1.0, 1.0, 0.0
 """Of a triangle's corners: by so many pixels of the portrait, and by no share, a pixel at its edge may go."""
-_TORN = 1 / 128
-"""Of a picture's side: so far apart in the portrait are two neighbours where skin ends in front of other skin."""
+_TORN, _TORN_PX = 1 / 128, 4.0
+"""Of a picture's side, and in pixels at least: so far apart in the portrait are two neighbours where skin ends in front
+of other skin, and not where it only turns away."""
 _LEAST_SHARE = 0.1
 _EDGE_BLUR_PX = 0.8
 """Of such an edge: triangles are drawn pixel by pixel, and their steps flicker as a head moves."""
@@ -146,11 +149,11 @@ class DrawnSkin:
         triangles = FACE_TRIANGLES[_seen_triangles(mesh, places)]
         made = rgb
         if self._other is not None:
-            share *= 1 - _shares(facing / np.maximum(self._facing, _LEAST_FACING), *_STRETCHED)
+            stretched = _shares(facing / np.maximum(self._facing, _LEAST_FACING), *_STRETCHED)
+            share *= 1 - stretched * self._other.usable
             bared = _shares(facing - self._facing, *_BARED)
-            covered = share >= shown
-            other = np.where(covered, 0, self._other.usable * bared * shown)
-            made = _laid(made, self._other, places, triangles, other)
+            lacking = _shares(1 - self._own.usable * (1 - stretched), *_LACKING)
+            made = _laid(made, self._other, places, triangles, self._other.usable * bared * lacking * shown)
         turn = math.degrees(math.acos(min(max(float(head.rotation[:, 2] @ own.rotation[:, 2]), -1.0), 1.0)))
         share[_EYES] *= ramp(turn, *_TURNED_DEG)
         return _laid(made, self._own, places, triangles, share)
@@ -162,10 +165,11 @@ class DrawnSkin:
             seen: (478,): how well each point is seen.
             away: (478,): how far it is from the face's outline, in face sizes.
         """
-        usable = seen[COUNTERPARTS] * _shares(np.abs(self._head.shape[:, 0]), *_ASIDE)
-        usable[[*_EYES, *INNER_LIPS]] = 0
-        if np.count_nonzero(usable - seen > _BETTER_SEEN) < _LEAST_BETTER:
+        aside = ramp(abs(float(self._head.rotation[0, 2])), *_LOOKS_ASIDE)
+        if not aside:
             return None
+        usable = aside * seen[COUNTERPARTS] * _shares(np.abs(self._head.shape[:, 0]), *_ASIDE)
+        usable[[*_EYES, *INNER_LIPS]] = 0
         lit, places = self._lit_as_the_other(usable), self._places[COUNTERPARTS]
         return _Layer(lit, places, usable * _shares(away, *_OTHER_FROM_OUTLINE), self._bare_skin())
 
@@ -175,7 +179,7 @@ class DrawnSkin:
         smooth = cv2.GaussianBlur(self._square, (0, 0), _LIT_BLUR * side_px)
         light = np.log(np.maximum(smooth.astype(np.float32), _DARKEST))
         columns, rows = np.clip(np.round(self._places[_POINTS]), 0, side_px - 1).astype(int).T
-        usual = np.median(light[rows, columns][self._own.usable[_POINTS] == 1], axis=0)
+        usual = np.median(light[rows, columns][self._own.usable[_POINTS] >= self._own.usable.max()], axis=0)
         bare = 1 - _shares(np.abs(light - usual).max(axis=2), *_UNLIKE_SKIN)
         for brow in (BROWS[: len(BROWS) // 2], BROWS[len(BROWS) // 2 :]):
             hull = cv2.convexHull(np.round(self._places[list(brow)]).astype(np.int32))
@@ -189,7 +193,7 @@ class DrawnSkin:
             usable: (478,): how much of each point's counterpart is used.
         """
         both = np.minimum(self._facing, self._facing[COUNTERPARTS]) > _LIT_FROM
-        (told,) = np.nonzero(both & (np.minimum(self._own.usable, usable) > _LIT_USABLE))
+        (told,) = np.nonzero(both & (self._own.usable == 1) & (usable == usable.max()))
         part = part_around(self._places, self._square, 1)
         if part is None or not len(told):
             return self._square
@@ -269,7 +273,7 @@ def _laid(rgb: Rgb, layer: _Layer, places: Array, triangles: NDArray[np.intp], s
         strength *= cv2.remap(layer.skin, x, y, cv2.INTER_LINEAR)
     made = rgb.copy()
     skin = cv2.blendLinear(remapped(layer.rgb, x, y), made[part], strength, 1 - strength)
-    edges = blurred(_edges(x, y, strength, _TORN * len(rgb)), _EDGE_BLUR_PX)
+    edges = blurred(_edges(x, y, strength, max(_TORN * len(rgb), _TORN_PX)), _EDGE_BLUR_PX)
     smooth = cv2.GaussianBlur(skin, (0, 0), _EDGE_BLUR_PX)
     made[part] = cv2.blendLinear(smooth, skin, edges, 1 - edges)
     return made

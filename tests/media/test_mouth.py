@@ -1,5 +1,8 @@
 """The inside of a mouth that is drawn into a portrait whose own is shut."""
 
+import itertools
+
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -164,6 +167,31 @@ def test_teeth_that_a_portrait_shows_stay_on_its_skull_as_they_are(portrait: Por
         assert abs(columns.mean() - x) < 2 + turned_px
         below = shown[lower_y + 3 : lower_y + 6, x - 6 : x + 7]
         assert brightness(below.astype(np.float32)).mean() < 0.5 * brightness(teeth.astype(np.float32))
+
+
+def test_lower_teeth_and_the_dark_between_are_no_upper_teeth(portrait: Portrait) -> None:
+    """What an open mouth shows goes with its jaw: the network moves it, until all of it is drawn."""
+    open_already, opened = with_jaw_down(portrait.head, 0.4), with_jaw_down(portrait.head, 0.8)
+    square = portrait.square.copy()
+    square[around(pixels(open_already.mesh[list(INNER_LIPS)], square), 0)] = (60, 30, 30)
+    x, lower_y = pixels(open_already.mesh[[14]], square)[0].round().astype(int)
+    square[lower_y - 5 : lower_y - 1, x - 8 : x + 9] = (205, 200, 180)
+    mouth = MouthInterior(square, open_already)
+    assert mouth.drawn(square, with_jaw_down(portrait.head, 0.45)) is square
+    shown = brightness(mouth.drawn(square, opened)[lower_y - 5 : lower_y - 1, x - 8 : x + 9].astype(np.float32))
+    assert shown.max() < 100
+
+
+@pytest.mark.parametrize("teeth", [None, (200, 195, 150)], ids=["shut", "smiling"])
+def test_no_picture_jumps_as_a_mouth_opens(portrait: Portrait, teeth: tuple[int, int, int] | None) -> None:
+    head = portrait.head if teeth is None else with_jaw_down(portrait.head, 0.2)
+    square = portrait.square.copy()
+    if teeth is not None:
+        square[around(pixels(head.mesh[list(INNER_LIPS)], square), 0)] = teeth
+    mouth = MouthInterior(square, head)
+    shown = [mouth.drawn(square, with_jaw_down(head, gap)).astype(int) for gap in np.linspace(0, 0.3, 151)]
+    steps = [np.abs(one - other).max(axis=-1) for one, other in itertools.pairwise(shown)]
+    assert max(float(cv2.blur(step.astype(np.float32), (5, 5)).max()) for step in steps) < 30
 
 
 def test_dim_portraits_have_dim_teeth(portrait: Portrait) -> None:

@@ -284,6 +284,37 @@ def test_nothing_jumps_as_a_head_turns_and_a_mouth_opens(portrait: Portrait) -> 
     assert max(larger) < 100
 
 
+def test_nothing_jumps_as_a_portrait_that_looks_aside_turns_to_the_camera(portrait: Portrait) -> None:
+    skin, made = DrawnSkin(portrait.square, turned(portrait.head, 25)), of_colour(GREY)
+    shown = [
+        skin.drawn(made, turned(portrait.head, yaw_deg)).astype(np.float32) for yaw_deg in np.arange(25, -10, -0.2)
+    ]
+    steps = [float(cv2.blur(after - before, (7, 7)).max()) for before, after in itertools.pairwise(shown)]
+    assert max(steps) < 12
+
+
+def test_no_eye_is_shown_in_place_of_the_other(portrait: Portrait) -> None:
+    """It would look another way; the farther one is seen in the portrait, too."""
+    own, head = turned(portrait.head, 22), turned(portrait.head, 6)
+    square = of_colour((200, 120, 110))
+    near, far = (LEFT_EYE_RING, RIGHT_EYE_RING) if own.rotation[0, 2] > 0 else (RIGHT_EYE_RING, LEFT_EYE_RING)
+    for ring in (near, far):
+        square[around(pixels(own.mesh[list(ring)], square), 4)] = (150, 150, 110)
+    shown = DrawnSkin(square, own).drawn(of_colour(GREY), head)
+    for ring in (near, far):
+        assert (shown[middle_of(head, ring)] == GREY).all()
+
+
+def test_a_portrait_that_looks_aside_shows_nothing_of_its_other_half_at_rest(
+    portrait: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, made = turned(portrait.head, 25), of_colour(GREY)
+    shown = [DrawnSkin(portrait.square, own).drawn(made, turned(own, yaw_deg)) for yaw_deg in (0, 5)]
+    monkeypatch.setattr(skin_module, "_LOOKS_ASIDE", (2.0, 3.0))
+    for with_other, yaw_deg in zip(shown, (0, 5), strict=True):  # farther aside there is less to be shown
+        np.testing.assert_array_equal(DrawnSkin(portrait.square, own).drawn(made, turned(own, yaw_deg)), with_other)
+
+
 def test_where_skin_ends_in_front_of_skin_no_steps_flicker_as_a_head_turns(
     portrait: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
