@@ -43,7 +43,7 @@ def tell_mistakes(run: Callable[[], int]) -> int:
         sys.stderr.write(f"mcnet-train: {error}; what was saved before is kept\n")
         return 2
     except Exception as error:
-        if not _lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         logging.getLogger(__name__).debug("from where it came", exc_info=True)
         sys.stderr.write(
@@ -51,12 +51,6 @@ def tell_mistakes(run: Callable[[], int]) -> int:
             "full.batch=2 of fit) or a smaller network; what was saved before is kept\n"
         )
         return 2
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether there was no memory, or none on the GPU. Torch tells the former by its text alone."""
-    torchs = isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
-    return torchs or is_out_of_memory(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
