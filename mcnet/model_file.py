@@ -20,7 +20,7 @@ from mcnet.errors import UserError
 from mcnet.mesh_points import MESH_SIZE
 from mcnet.model_card import FORMAT, CardError, fit_to_show
 from mcnet.model_card import model_file as file_in_folder
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import listed, offered, phrase
 from mcnet.pose import (
     Jacobians,
     LinearMap,
@@ -365,7 +365,7 @@ def find_model(name_or_path: str | Path) -> Path:
             "no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or "
             ".pth.tar file or a model's folder (check the path) or one of: {bundled}",
             name_or_path=repr(str(name_or_path)),
-            bundled=listed(bundled) or phrase("(none is bundled)"),
+            bundled=offered(bundled, str(name_or_path)) or phrase("(none is bundled)"),
         )
     )
 

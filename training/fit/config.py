@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
 from mcnet.mean_head import RIGID_POINTS
+from mcnet.phrases import offered
 from mcnet.pose import Jacobians, tells_rotation
 from mcnet.tables import TableError, build
 from training.landmarks import EYE_OPENINGS, GUIDANCE_POINTS, KEYPOINT_GROUPS, MIRROR, MOUTH_OPENINGS
@@ -401,7 +402,8 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{name_or_path} is no TOML: it is no text") from error
     except OSError:
         raise ConfigError(
-            f"no configuration {str(name_or_path)!r}: got neither a file nor a shipped name ({', '.join(SHIPPED)})"
+            f"no configuration {str(name_or_path)!r}: got neither a file nor a shipped name "
+            f"({offered(SHIPPED, str(name_or_path))})"
         ) from None
     try:
         values = tomllib.loads(text)
@@ -411,7 +413,7 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
         return values
     base = values.pop("base")
     if base not in SHIPPED:
-        raise ConfigError(f"config key base: got {base!r}, expected one of {', '.join(SHIPPED)}")
+        raise ConfigError(f"config key base: got {base!r}, expected one of {offered(SHIPPED, str(base))}")
     return _merged(_read(base), values)
 
 
@@ -489,9 +491,10 @@ def _set(values: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set {override}: got no '=', expected key=value such as loss.l1=2.0")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        given = tomllib.loads(f"value = {text}")
     except _NO_TOML:
-        value = text
+        given = {"value": text}
+    value = given["value"] if len(given) == 1 else text  # what has several lines is no single value
     *tables, leaf = key.strip().split(".")
     if not isinstance(value, str) and _is_text([*tables, leaf]):
         value = text  # a folder may be called 2024-05-01, which is a date otherwise
@@ -516,7 +519,7 @@ def _points(values: Sequence[Any], key: str) -> list[Any]:
     points: list[Any] = []
     for value in values:
         if isinstance(value, str) and value not in KEYPOINT_GROUPS:
-            raise ConfigError(f"config key {key}: got {value!r}, expected numbers or {', '.join(KEYPOINT_GROUPS)}")
+            raise ConfigError(f"config key {key}: got {value!r}, expected numbers or {offered(KEYPOINT_GROUPS, value)}")
         points.extend(KEYPOINT_GROUPS[value] if isinstance(value, str) else (value,))
     return points
 
