@@ -182,10 +182,16 @@ def _read_figures(path: Path) -> dict[str, Any]:
 
 def _pack(options: argparse.Namespace) -> int:
     report = pack(options.clips, options.out)
-    sys.stdout.write(f"packed {report.clips} clips, {report.frames} frames into {options.out}\n")
     for reason in report.skipped:
         sys.stdout.write(f"left out: {reason}\n")
-    return 0
+    sys.stdout.write(f"packed {report.clips} clips, {report.frames} frames into {options.out}\n")
+    if not report.skipped:
+        return 0
+    sys.stderr.write(
+        f"mcnet-train: {len(report.skipped)} of {report.clips + len(report.skipped)} clips are left out, as told above "
+        f"and in {options.out / 'dataset.json'}: mend or remove them, and pack again\n"
+    )
+    return 1
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 A packed dataset is a folder:
 
     dataset.json    {"format": "mcnet-frames/2", "size_px",
-                     "clips": [{"file", "identity", "split", "frames", "kind", "licence"}, ...]}
+                     "clips": [{"file", "identity", "split", "frames", "kind", "licence"}, ...],
+                     "left_out": ["why", ...], of clips that could not be read; nobody reads it but people}
     frames.u8       all frames of all clips in that order: (N, size_px, size_px, 3) uint8 RGB, nothing else
     landmarks.npz   points (P,): the mesh points that are kept; landmarks (N, P, 2) float16 xy in [0, 1] of the
                     picture's width and height; depth (N, P) float16, their third coordinate in the same unit;
@@ -29,7 +30,7 @@ import os
 import shutil
 import zipfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,12 +223,20 @@ def clip_of(row: Mapping[str, Any]) -> Clip:
     return Clip(str(row["file"]), str(row["identity"]), str(row["split"]), int(row["frames"]), kind, licence)
 
 
-def write_table(path: Path, format_name: str, table: ClipTable) -> None:
-    """Write `dataset.json` or `clips.json`."""
+def write_table(path: Path, format_name: str, table: ClipTable, left_out: Sequence[str] = ()) -> None:
+    """Write `dataset.json` or `clips.json`.
+
+    Args:
+        path: of the file.
+        format_name: its format.
+        table: what it holds.
+        left_out: a line for each clip that is not in it, though it was to be, for whoever looks.
+    """
     rows = [dataclasses.asdict(clip) for clip in table.clips]
-    path.write_text(
-        json.dumps({"format": format_name, "size_px": table.size_px, "clips": rows}, indent=1) + "\n", encoding="utf-8"
-    )
+    values = {"format": format_name, "size_px": table.size_px, "clips": rows}
+    if left_out:
+        values["left_out"] = list(left_out)
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def read_landmarks(path: Path) -> Landmarks:
@@ -394,12 +403,14 @@ def pack(folder: Path, out: Path) -> PackReport:
     if len(landmarks.valid) != total:
         raise DataError(f"{folder / 'landmarks.npz'}: got {len(landmarks.valid)} rows, expected {total}, one per frame")
     out.mkdir(parents=True, exist_ok=True)
-    # The table is what makes it a dataset: removed first and written last, so that half of one is never opened.
-    (out / "dataset.json").unlink(missing_ok=True)
-    (out / "frames.u8").unlink(missing_ok=True)  # not written over: whoever still learns from it keeps what it opened
+    before = out / "frames.u8"
     needed, free = total * table.size_px**2 * 3, shutil.disk_usage(out).free
+    free += before.stat().st_size if before.is_file() else 0
     if needed > free:
         raise DataError(f"cannot pack into {out}: {needed >> 20} MiB are needed, {free >> 20} MiB are free")
+    # The table is what makes it a dataset: removed first and written last, so that half of one is never opened.
+    (out / "dataset.json").unlink(missing_ok=True)
+    before.unlink(missing_ok=True)  # not written over: whoever still learns from it keeps what it opened
     packed: list[Clip] = []
     kept: list[NDArray[np.int64]] = []
     skipped: list[str] = []
@@ -420,7 +431,7 @@ def pack(folder: Path, out: Path) -> PackReport:
             raise DataError(f"none of the {len(table.clips)} clips of {folder} can be used; the first: {skipped[0]}")
         rows = np.concatenate(kept)
         write_landmarks(out / "landmarks.npz", landmarks.rows(rows))
-        write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)))
+        write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)), skipped)
     except BaseException:  # they are large, and nobody reads them without their table
         (out / "frames.u8").unlink(missing_ok=True)
         (out / "dataset.json").unlink(missing_ok=True)
@@ -463,22 +474,41 @@ def _decode_checked(path: Path, frames: int, size_px: int) -> Iterator[NDArray[n
         raise DataError(f"{path}: got {count} frames, expected {frames} as its table says; it may be truncated")
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a folder is a packed dataset; if not, it is a folder of clips.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if (path / "dataset.json").is_file():
+        return True
+    if (path / "clips.json").is_file():
+        return False
+    raise DataError(f"{path} is no dataset: got neither dataset.json nor clips.json, expected one of them")
+
+
 def open_or_pack(path: Path, cache: Path) -> Dataset:
     """Open a packed dataset, or pack a folder of clips into `cache` (unless that was done before) and open it.
 
     Raises:
-        DataError: there is neither, or it cannot be used.
+        DataError: there is neither, or it cannot be used; or the cache is a dataset that was packed for itself.
     """
-    if (path / "dataset.json").is_file():
+    if is_packed(path):
         return open_dataset(path)
-    if not (path / "clips.json").is_file():
-        raise DataError(f"{path} is no dataset: got neither dataset.json nor clips.json, expected one of them")
     stamp = hashlib.sha256((path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()).hexdigest()
-    mark = cache / "packed_from"
+    mark, packed = cache / "packed_from", cache / "dataset.json"
     cache.mkdir(parents=True, exist_ok=True)
     with alone_in(cache):  # another run may have the same cache: it waits, and finds what was packed
-        if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and (cache / "dataset.json").is_file()):
+        if packed.is_file() and not mark.is_file():
+            raise DataError(
+                f"cannot unpack {path} into {cache}: it holds a packed dataset, which would be lost; choose another "
+                "folder, or give that one as the data"
+            )
+        if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and packed.is_file()):
+            packed.unlink(missing_ok=True)  # before the mark is another's
+            mark.write_text(stamp, encoding="utf-8")
             report = pack(path, cache)
             _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)
-            mark.write_text(stamp, encoding="utf-8")
+            if report.skipped:
+                _log.warning("%d of %d clips are left out", len(report.skipped), report.clips + len(report.skipped))
         return open_dataset(cache)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -561,3 +562,44 @@ def test_a_still_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing can be used"):
         build_clips_folder(entries, tmp_path / "out", finder, size_px=SIZE_PX)
     assert seen == [(120, 90, 3), (120, 90, 3)]
+
+
+def test_the_command_counts_what_it_left_out(
+    clips_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from training.__main__ import main
+
+    out = tmp_path / "packed"
+    assert main(["pack", str(clips_folder), str(out)]) == 0
+    assert "left_out" not in json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    (clips_folder / "clips/b.mp4").write_bytes(b"")
+    capsys.readouterr()
+    assert main(["pack", str(clips_folder), str(out)]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("left out: ") == 1
+    assert "1 of 3 clips are left out, as told above and in" in said.err
+    (why,) = json.loads((out / "dataset.json").read_text(encoding="utf-8"))["left_out"]
+    assert str(Path("clips", "b.mp4")) in why
+    assert len(open_dataset(out).clips) == 2
+
+
+def test_a_dataset_that_was_packed_for_itself_is_no_cache(clips_folder: Path, tmp_path: Path) -> None:
+    pack(clips_folder, tmp_path / "packed")
+    frames = open_dataset(tmp_path / "packed").frames.copy()
+    (clips_folder / "clips/a.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match="it holds a packed dataset, which would be lost; choose another folder"):
+        open_or_pack(clips_folder, tmp_path / "packed")
+    assert np.array_equal(open_dataset(tmp_path / "packed").frames, frames)
+
+
+def test_packing_without_room_loses_no_dataset(
+    clips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(clips_folder, tmp_path / "packed")
+    size, left = (tmp_path / "packed" / "frames.u8").stat().st_size, -1
+    monkeypatch.setattr(training.data.shutil, "disk_usage", lambda _: SimpleNamespace(free=left))
+    with pytest.raises(DataError, match="MiB are needed"):
+        pack(clips_folder, tmp_path / "packed")
+    assert open_dataset(tmp_path / "packed").frames.nbytes == size
+    left = 0  # the one that it replaces makes room for it
+    assert pack(clips_folder, tmp_path / "packed").clips == 3
