@@ -100,3 +100,13 @@ def test_the_studio_trains_at_512_px(large_heads: Path, tmp_path: Path, capsys: 
 def test_the_recipe_tells_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "nowhere", tmp_path) == 2
     assert "is no dataset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.stats.jsonl"])
+def test_what_cannot_be_written_beside_the_model_is_told_at_once(
+    name: str, heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).mkdir()
+    assert run(heads, tmp_path) == 2
+    assert f"{name}: it is a folder, expected a file's name" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mcnet.commands.arguments import number, whole_number
+from mcnet.commands.outputs import check_folder
 from training.fit.config import FitConfig, load_config
 
 _log = logging.getLogger(__name__)
@@ -51,9 +52,11 @@ def run(options: argparse.Namespace) -> int:
     table = config.to_dict()
     config = FitConfig.from_dict({**table, "data": {**table["data"], "path": str(options.data)}})
     # Imported here: `--help` shall not wait for torch.
-    from training.ablate.ablation import ablate
+    from training.ablate.ablation import CONFIG, RESULTS, ablate
     from training.ablate.report import format_table
 
+    if options.out.exists():
+        check_folder("--out", options.out, (TABLE, RESULTS, CONFIG), {"--data": options.data})
     ablation = ablate(
         config,
         options.out,

@@ -19,6 +19,8 @@ from training.fit.sheets import HeldOut, sample_sheet, write_png
 
 _log = logging.getLogger(__name__)
 STATS, CURVES = "stats.jsonl", "curves.png"
+SHEETS, EVENTS = "sheets", "tensorboard"
+"""Folders."""
 
 
 class Journal:
@@ -33,7 +35,7 @@ class Journal:
     def __init__(self, run: Path, step: int, *, tensorboard: bool) -> None:
         self._run = run
         self._stats = run / STATS
-        self._sheets = run / "sheets"
+        self._sheets = run / SHEETS
         if self._stats.is_file():
             lines = self._stats.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             with replacing(self._stats) as partial:
@@ -45,7 +47,7 @@ class Journal:
             except ImportError:
                 _log.info("tensorboard is not installed: %s has the same figures", self._stats)
             else:
-                self._events = SummaryWriter(str(run / "tensorboard"), purge_step=step)
+                self._events = SummaryWriter(str(run / EVENTS), purge_step=step)
 
     def write(self, step: int, stage: str, line: dict[str, float]) -> None:
         """One line of statistics; said with how long the stage goes on, and where its time goes."""

@@ -254,3 +254,12 @@ def test_the_command(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_config_without_data_is_told(tmp_path: Path) -> None:
     with pytest.raises((DataError, FitError), match="is no dataset"):
         run(small(tmp_path / "nothing"), tmp_path / "out")
+
+
+def test_a_folder_in_the_tables_place_is_told_before_the_first_member(
+    heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "table.md").mkdir(parents=True)
+    assert main(["ablate", "--data", str(heads), "--out", str(tmp_path / "out")]) == 2
+    assert "table.md: it is a folder, expected a file's name" in capsys.readouterr().err
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["table.md"]

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import resource
 import signal
 import socket
@@ -22,6 +23,8 @@ from torch import Tensor
 import training.fit.loop
 import training.fit.trainer
 from mcnet.checkpoint import load_model
+from mcnet.commands.outputs import OutputError
+from mcnet.errors import UserError
 from mcnet.generator import Mcnet
 from mcnet.model_file import CheckpointError
 from tests.tolerance import EPSILON, PICTURE, largest_error
@@ -764,3 +767,51 @@ def test_lines_of_a_journal_beyond_the_step_are_dropped(tmp_path: Path) -> None:
     Journal(tmp_path, 1, tensorboard=False).close()
     assert (tmp_path / "stats.jsonl").read_text(encoding="utf-8") == '{"step": 1}\n'
     assert TINY["log"]["tensorboard"] is False
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "latest.safetensors", "stats.jsonl", "curves.png", "config.toml"])
+def test_a_folder_in_a_files_place_is_told_before_the_first_step(name: str, heads: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(OutputError, match=rf"the run's folder .*{re.escape(name)}: it is a folder, expected a file's"):
+        fit(tiny_config(heads), tmp_path / "run")
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["sheets", "tensorboard"])
+def test_a_file_in_a_folders_place_is_told_before_the_first_step(name: str, heads: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(FitError, match=f"{name} is a file, expected a folder: move it away"):
+        fit(tiny_config(heads), tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_a_run_that_is_a_file_is_told(heads: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="it is a file, expected a folder, or the name of a new one"):
+        fit(tiny_config(heads), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"run": {"initial": "nothing"}}, "no model 'nothing'"),
+        ({"loss": {"perceptual": 1.0, "backbone_weights": "nothing.pt"}}, "there is no file nothing.pt"),
+    ],
+)
+def test_what_is_given_by_name_is_read_before_clips_are_unpacked(
+    changes: dict[str, dict[str, object]], message: str, tmp_path: Path
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / "clips.json").write_text("unpacking this would fail", encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        fit(tiny_config(clips, **changes), tmp_path / "run")
+
+
+def test_a_folder_in_the_place_of_a_models_file_is_told_before_the_export(heads: Path, tmp_path: Path) -> None:
+    fit(tiny_config(heads), tmp_path / "run")
+    (tmp_path / "out" / "README.md").mkdir(parents=True)
+    (tmp_path / "out" / "model.safetensors").write_bytes(b"of before")
+    with pytest.raises(OutputError, match=r"README\.md .*: it is a folder, expected a file's name"):
+        export(tmp_path / "run", tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"of before"
