@@ -157,9 +157,13 @@ def _export(options: argparse.Namespace) -> int:
         sheet=options.sheet,
     )
     sys.stdout.write(f"wrote {options.out}: {info.name}, {info.training['steps']} steps, {info.content_hash[:12]}\n")
+    from mcnet.model_card import fit_to_show
+
     licences = info.training["data"].get("licences", {})  # runs of before did not note them
     if licences:
-        told = ", ".join(f"{licence} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items())
+        told = ", ".join(
+            f"{fit_to_show(licence)} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items()
+        )
         sys.stdout.write(f"licences of the data: {told}\n")
     return 0
 

@@ -44,10 +44,12 @@ class Journal:
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
+
+                self._events = SummaryWriter(str(run / EVENTS), purge_step=step)
             except ImportError:
                 _log.info("tensorboard is not installed: %s has the same figures", self._stats)
-            else:
-                self._events = SummaryWriter(str(run / EVENTS), purge_step=step)
+            except UnicodeEncodeError:
+                _log.info("tensorboard takes no folder whose name is no text: %s has the same figures", self._stats)
 
     def write(self, step: int, stage: str, line: dict[str, float]) -> None:
         """One line of statistics; said with how long the stage goes on, and where its time goes."""

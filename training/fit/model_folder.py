@@ -10,7 +10,7 @@ from mcnet.bench.macs import count_macs
 from mcnet.commands.outputs import check_outputs
 from mcnet.config import McnetConfig
 from mcnet.files import replacing
-from mcnet.model_card import CARD_FORMAT, CONFIG_FILE, MODEL_FILE, README_FILE, licence_of
+from mcnet.model_card import CARD_FORMAT, CONFIG_FILE, MODEL_FILE, README_FILE, fit_to_show, licence_of
 from mcnet.model_file import CheckpointError, ModelInfo
 from training.data import NO_LICENCE
 
@@ -225,7 +225,7 @@ def _licence_lines(data: Mapping[str, Any]) -> list[str]:
     return [
         "| licence | clips |",
         "| --- | --- |",
-        *(f"| {licence} | {clips} |" for licence, clips in licences.items()),
+        *(f"| {fit_to_show(licence)} | {clips} |" for licence, clips in licences.items()),
     ]
 
 

@@ -815,3 +815,16 @@ def test_a_folder_in_the_place_of_a_models_file_is_told_before_the_export(heads:
     with pytest.raises(OutputError, match=r"README\.md .*: it is a folder, expected a file's name"):
         export(tmp_path / "run", tmp_path / "out")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"of before"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_a_run_and_a_model_may_have_any_name(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = tmp_path / "caf\udce9", tmp_path / "model"
+    result = fit(tiny_config(heads, log={"tensorboard": True}), run)
+    assert result.reason == "done"
+    assert load_model(run / "latest.safetensors").info.name == "caf\N{REPLACEMENT CHARACTER}"
+    assert command("export", str(run), str(out), "--name", "mine\nrm -rf /\x1b[2J") == 0
+    assert load_model(out).info.name == "mine rm -rf /\N{REPLACEMENT CHARACTER}[2J"
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    assert not any(line.startswith("rm -rf") for line in readme.splitlines())
+    assert "\x1b" not in readme + capsys.readouterr().out
