@@ -474,6 +474,17 @@ def _decode_checked(path: Path, frames: int, size_px: int) -> Iterator[NDArray[n
         raise DataError(f"{path}: got {count} frames, expected {frames} as its table says; it may be truncated")
 
 
+def table_of(path: Path) -> ClipTable:
+    """The table of a packed dataset or of a folder of clips.
+
+    Raises:
+        DataError: it is neither, or its table cannot be used.
+    """
+    if is_packed(path):
+        return read_table(path / "dataset.json", PACKED_FORMAT)
+    return read_table(path / "clips.json", CLIPS_FORMAT)
+
+
 def is_packed(path: Path) -> bool:
     """Whether a folder is a packed dataset; if not, it is a folder of clips.
 

@@ -118,7 +118,8 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
     if not chosen:
         splits = ", ".join(sorted({clip.split for clip in store.clips}))
         raise EvaluateError(
-            f"{data} has no clip of two frames or more in split {options.split!r}; its splits: {splits}"
+            f"{data} has no clip of two frames or more in split {options.split!r}; its splits: {splits}; photographs "
+            "do not count, as nobody moves in them"
         )
     plan = plan_cross_pairs(store.clips, chosen, options)
     engine = make_engine(model, options)

@@ -27,7 +27,7 @@ from mcnet.model_card import LATEST_FILE
 from mcnet.model_file import LINEAR_JACOBIANS
 from mcnet.pose import LinearMap
 from mcnet.signals import StopSignals
-from training.data import NO_LICENCE, Dataset, is_packed, open_or_pack
+from training.data import NO_LICENCE, Dataset, open_or_pack, table_of
 from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
 from training.fit.card import card_of
@@ -49,7 +49,7 @@ from training.fit.moving import Mover
 from training.fit.processes import Processes
 from training.fit.profiling import StageProfile, profile_stage
 from training.fit.running import Reader
-from training.fit.sampler import PairSampler, held_out_pairs
+from training.fit.sampler import PairSampler, check_split, held_out_pairs
 from training.fit.sheets import HeldOut
 from training.fit.stages import FitError, Stage, resolve_stages, stage_at
 from training.fit.state import CHECKPOINT, TrainState, load_state, save_state
@@ -291,10 +291,30 @@ class _Ready(NamedTuple):
     held_out: HeldOut | None
 
 
+def check_data(config: FitConfig, folder: Path) -> None:
+    """See, by its table, that a run can learn from some data: before it is unpacked, or travels.
+
+    Args:
+        config: of the run.
+        folder: the packed dataset or folder of clips.
+
+    Raises:
+        DataError: there is no data, or none of what the pairs are to be made of.
+        FitError: its pictures are of another size than the model's.
+    """
+    table = table_of(folder)
+    if table.size_px != config.model.size_px:
+        raise FitError(
+            f"the data has pictures of {table.size_px} px, the model wants {config.model.size_px} px: prepare the "
+            f"footage with --size {config.model.size_px}, or train another model"
+        )
+    check_split(folder, table.clips, config.data.split, config.data.stills_share)
+
+
 def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Processes) -> _Ready:
     settings, device = config.run, processes.device
     # What is given by name is read before minutes of unpacking, and nothing is fetched where there is no data.
-    is_packed(Path(config.data.path))
+    check_data(config, Path(config.data.path))
     state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
     initial = load_model(settings.initial) if state is None and settings.initial else None
     backbone = None
@@ -308,8 +328,6 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
 
     processes.by_one(unpack)
     dataset = open_or_pack(Path(config.data.path), cache or run / "frames")
-    if dataset.size_px != config.model.size_px:
-        raise FitError(f"the data has pictures of {dataset.size_px} px, the model wants {config.model.size_px} px")
     frames = FrameStore(dataset, device, config.data.frames)
     data = config.data
     wanted = (*config.keypoint_points, *(PUPILS if config.loss.gaze else ()))

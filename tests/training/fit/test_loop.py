@@ -29,7 +29,7 @@ from mcnet.generator import Mcnet
 from mcnet.model_file import CheckpointError
 from tests.tolerance import EPSILON, PICTURE, largest_error
 from tests.training.conftest import ASKED, SIZE_PX, TINY, one_thread, tiny_config, write_dataset
-from training.data import Clip
+from training.data import CLIPS_FORMAT, Clip, ClipTable, write_table
 from training.fit.augment import Faces, augment
 from training.fit.config import AugmentConfig, FitConfig, StageConfig, format_config
 from training.fit.export import export
@@ -803,7 +803,8 @@ def test_what_is_given_by_name_is_read_before_clips_are_unpacked(
 ) -> None:
     clips = tmp_path / "clips"
     clips.mkdir()
-    (clips / "clips.json").write_text("unpacking this would fail", encoding="utf-8")
+    table = (Clip("no such.mp4", "ann", "train", 5), Clip("none.jpg", "ben", "train", 1))
+    write_table(clips / "clips.json", CLIPS_FORMAT, ClipTable(SIZE_PX, table))
     with pytest.raises(UserError, match=message):
         fit(tiny_config(clips, **changes), tmp_path / "run")
 
@@ -828,3 +829,22 @@ def test_a_run_and_a_model_may_have_any_name(heads: Path, tmp_path: Path, capsys
     readme = (out / "README.md").read_text(encoding="utf-8")
     assert not any(line.startswith("rm -rf") for line in readme.splitlines())
     assert "\x1b" not in readme + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("size_px", "changes", "message"),
+    [
+        (SIZE_PX, {"data": {"stills_share": 0.3}}, r"has no stills in split 'train' .*--set data\.stills_share=0"),
+        (SIZE_PX, {"data": {"split": "nobody"}}, "has no clip of two frames or more in split 'nobody'"),
+        (2 * SIZE_PX, {}, f"the data has pictures of {2 * SIZE_PX} px, the model wants {SIZE_PX} px: prepare"),
+    ],
+)
+def test_data_that_does_not_suit_is_told_before_it_is_unpacked(
+    size_px: int, changes: dict[str, dict[str, object]], message: str, tmp_path: Path
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_table(clips / "clips.json", CLIPS_FORMAT, ClipTable(size_px, (Clip("no such.mp4", "ann", "train", 5),)))
+    with pytest.raises(UserError, match=message):
+        fit(tiny_config(clips, **changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "frames").exists()
