@@ -44,6 +44,13 @@ def test_the_recipe_starts_resumes_and_exports(heads: Path, tmp_path: Path, caps
     assert load_model(tmp_path / "out.safetensors").info.training["steps"] == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "out.safetensors", "out.stats.jsonl", "run"]
 
+    # It stops before there is a line to write.
+    soon = tmp_path / "soon"
+    soon.mkdir()
+    assert run(heads, soon, "--max-minutes", "0", "--set", "run.first_step=1") == 0
+    assert "after 2 steps; stopped (time)" in capsys.readouterr().out
+    assert (soon / "out.stats.jsonl").read_text(encoding="utf-8") == ""
+
     # On a machine that has only the model of an earlier call, the schedule goes on where that call was.
     there = tmp_path / "there"
     there.mkdir()

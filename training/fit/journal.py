@@ -40,6 +40,8 @@ class Journal:
             lines = self._stats.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             with replacing(self._stats) as partial:
                 partial.write_text("".join(line for line in lines if _step(line) <= step), encoding="utf-8")
+        else:
+            self._stats.touch()  # so that it is there, however soon the run stops
         self._events: Any = None
         if tensorboard:
             try:
