@@ -234,14 +234,12 @@ def summary_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         CardError: it is something else.
     """
+    form = evaluation.get("format") if isinstance(evaluation, Mapping) else None
+    if form != "mcnet-evaluation/2":
+        raise CardError(
+            phrase("got figures of format {evaluation}, expected 'mcnet-evaluation/2'", evaluation=repr(form))
+        )
     try:
-        if evaluation["format"] != "mcnet-evaluation/2":
-            raise CardError(
-                phrase(
-                    "got figures of format {evaluation}, expected 'mcnet-evaluation/2'",
-                    evaluation=repr(evaluation["format"]),
-                )
-            )
         method = next(iter(evaluation["self"]))  # what people get comes first
         figures = {name: evaluation["self"][method].get(name) for name in FIGURES}
         return {

@@ -13,7 +13,7 @@ import mcnet
 from mcnet.commands.arguments import number, whole_number
 from mcnet.commands.outputs import check_apart, check_outputs
 from mcnet.config import ConfigError
-from mcnet.errors import UserError, is_out_of_memory
+from mcnet.errors import UserError, is_out_of_memory, told
 from mcnet.streams import steady_streams
 from training.ablate import command as ablate
 from training.data import pack
@@ -40,7 +40,7 @@ def tell_mistakes(run: Callable[[], int]) -> int:
         sys.stderr.write(f"mcnet-train: {error}\n")
         return 2
     except OSError as error:
-        sys.stderr.write(f"mcnet-train: {error}; what was saved before is kept\n")
+        sys.stderr.write(f"mcnet-train: {told(error)}; what was saved before is kept\n")
         return 2
     except Exception as error:
         if not is_out_of_memory(error):
@@ -174,7 +174,7 @@ def _read_figures(path: Path) -> dict[str, Any]:
 
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of a text that is none, or is nested too deep
         raise CardError(
             f"{path} holds no figures: it is no JSON; give what `mcnet-train evaluate --json` wrote"
         ) from error

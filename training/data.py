@@ -53,6 +53,7 @@ CLIP, PHOTOS = "clip", "photos"
 """The kinds of clips: consecutive frames (or one still), and photographs of one person, in no order, cut by one box."""
 NO_LICENCE = "not stated"
 """What a model's card calls the licence of clips that have none."""
+_EXPECTED = "expected a dataset: mcnet-train prepare makes one of videos and photographs"
 _log = logging.getLogger(__name__)
 
 
@@ -176,7 +177,7 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path.parent} holds no {path.name}: expected a dataset, see training/data.py") from None
+        raise DataError(f"{path.parent} holds no {path.name}, {_EXPECTED}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     found = values.get("format") if isinstance(values, dict) else None
@@ -395,6 +396,8 @@ def pack(folder: Path, out: Path) -> PackReport:
         DataError: the folder holds no clips, or none of them can be used, or the disk is full; or `out` is itself a
             folder of clips, whose landmarks would be lost.
     """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"cannot pack into {out}: it is a file, expected an empty folder, or a new name")
     if (out / "clips.json").exists():
         raise DataError(f"cannot pack into {out}: it is a folder of clips; choose an empty folder, or a new name")
     table = read_table(folder / "clips.json", CLIPS_FORMAT)
@@ -495,7 +498,7 @@ def is_packed(path: Path) -> bool:
         return True
     if (path / "clips.json").is_file():
         return False
-    raise DataError(f"{path} is no dataset: got neither dataset.json nor clips.json, expected one of them")
+    raise DataError(f"{path} is no dataset: got neither dataset.json nor clips.json, {_EXPECTED}")
 
 
 def open_or_pack(path: Path, cache: Path) -> Dataset:

@@ -708,7 +708,16 @@ def test_the_command_prints_the_resolved_configuration(capsys: pytest.CaptureFix
         (("fit", "smoke", "--data", "nowhere"), "nowhere is no dataset"),
         (("fit", "smoke", "--set", "a.b=1", "--data", "x"), "unknown config key a"),
         (("export", "nowhere", "x.safetensors"), "nowhere holds no checkpoint.pt"),
-        (("pack", "nowhere", "out"), "nowhere holds no clips.json"),
+        (("pack", "nowhere", "out"), "nowhere holds no clips.json, expected a dataset: mcnet-train prepare makes one"),
+        (("pack", "nowhere", "a file"), "cannot pack into a file: it is a file, expected an empty folder"),
+        (
+            ("export", "nowhere", "out", "--figures", "none"),
+            "cannot use the file none: No such file or directory; check",
+        ),
+        (
+            ("export", "nowhere", "out", "--figures", "a file"),
+            "a file: got figures of format 'other', expected 'mcnet-",
+        ),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(
@@ -719,6 +728,7 @@ def test_mistakes_are_told_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("a file").write_text('{"format": "other"}', encoding="utf-8")
     assert command(*arguments) == 2
     assert message in capsys.readouterr().err
 
