@@ -22,6 +22,7 @@ Where every byte counts, landmarks.npz holds `differences` in place of `landmark
 the low and the high bytes of each coordinate's change from the frame before, in 1/8192 of the picture's side.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -186,18 +187,34 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
     try:
         clips = tuple(clip_of(row) for row in values["clips"])
         table = ClipTable(int(values["size_px"]), clips)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} lacks {error}, or has something else in its place") from error
+    except KeyError as error:
+        raise DataError(f"{path} lacks {error}, expected what {expected_format} has: see training/data.py") from error
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise DataError(
+            f"{path} has something else in a value's place ({error}), expected what {expected_format} has: see "
+            "training/data.py"
+        ) from error
+    if table.size_px < 1:
+        raise DataError(f"{path}: got pictures of {table.size_px} px, expected at least 1")
     if not clips:
         raise DataError(f"{path} lists no clips: there is nothing to learn from")
     if strange := [clip for clip in clips if clip.kind not in {CLIP, PHOTOS}]:
         raise DataError(f"{path}: clip {strange[0].file} is of kind {strange[0].kind!r}, expected {CLIP} or {PHOTOS}")
     if short := [clip.file for clip in clips if clip.frames < 1]:
         raise DataError(f"{path}: clip {short[0]} has no frames, expected at least one")
-    listed = Counter(clip.file for clip in clips)
-    if expected_format == CLIPS_FORMAT and (twice := [file for file, count in listed.items() if count > 1]):
-        raise DataError(f"{path}: the clip {twice[0]} is listed twice, expected each once")
+    if expected_format == CLIPS_FORMAT:
+        listed = Counter(clip.file for clip in clips)
+        if twice := [file for file, count in listed.items() if count > 1]:
+            raise DataError(f"{path}: the clip {twice[0]} is listed twice, expected each once")
+        if elsewhere := [file for file in listed if not _is_below(file)]:
+            raise DataError(f"{path} lists the clip {elsewhere[0]!r}, expected paths below its folder")
     return table
+
+
+def _is_below(file: str) -> bool:
+    """Whether a path that others wrote leads to a file below the folder that it is relative to."""
+    path = Path(file)
+    return bool(path.parts) and "\0" not in file and not path.anchor and ".." not in path.parts
 
 
 def _tell_of_mixed_splits(path: Path, clips: Iterable[Clip]) -> None:
@@ -256,9 +273,9 @@ def read_landmarks(path: Path) -> Landmarks:
                 depth = file["depth"].astype(np.float16) if "depth" in file.files else None
     except FileNotFoundError:
         raise DataError(f"{path.parent} holds no {path.name}: landmarks are part of a dataset") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: no archive
         raise DataError(f"{path} cannot be read ({error}): it may be truncated") from error
-    expected = (len(valid), len(points), 2)
+    expected = (valid.size, points.size, 2)
     if landmarks.shape != expected or points.ndim != 1 or valid.ndim != 1:
         raise DataError(f"{path}: got landmarks of shape {landmarks.shape}, expected {expected}")
     if depth is not None and depth.shape != expected[:2]:
@@ -326,6 +343,9 @@ def decode(path: Path) -> Iterator[NDArray[np.uint8]]:
     Raises:
         DataError: it cannot be read, or neither library is there.
     """
+    with contextlib.suppress(OSError):  # a name that is too long, say: whoever opens it tells
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} cannot be decoded: it is a folder, a device or a pipe, expected a file")
     try:
         import av
         from av.video.reformatter import VideoReformatter

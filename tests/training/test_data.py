@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -597,9 +598,70 @@ def test_packing_without_room_loses_no_dataset(
 ) -> None:
     pack(clips_folder, tmp_path / "packed")
     size, left = (tmp_path / "packed" / "frames.u8").stat().st_size, -1
-    monkeypatch.setattr(training.data.shutil, "disk_usage", lambda _: SimpleNamespace(free=left))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=left))
     with pytest.raises(DataError, match="MiB are needed"):
         pack(clips_folder, tmp_path / "packed")
     assert open_dataset(tmp_path / "packed").frames.nbytes == size
     left = 0  # the one that it replaces makes room for it
     assert pack(clips_folder, tmp_path / "packed").clips == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size_px": float("inf")}, r"has something else in a value's place \(cannot convert float infinity"),
+        ({"size_px": 0}, "got pictures of 0 px, expected at least 1"),
+        ({"clips": {"a.mp4": 5}}, "has something else in a value's place"),
+        ({"file": "../a.mp4"}, r"lists the clip '\.\./a\.mp4', expected paths below its folder"),
+        ({"file": "/a.mp4"}, "expected paths below its folder"),
+        ({"file": ""}, "expected paths below its folder"),
+        ({"file": "a\0.mp4"}, "expected paths below its folder"),
+    ],
+)
+def test_a_table_that_others_wrote_is_read_with_care(
+    changes: dict[str, Any], message: str, clips_folder: Path, tmp_path: Path
+) -> None:
+    values = json.loads((clips_folder / "clips.json").read_text(encoding="utf-8"))
+    (values["clips"][0] if "file" in changes else values).update(changes)
+    (clips_folder / "clips.json").write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        pack(clips_folder, tmp_path / "packed")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes that are files")
+def test_a_pipe_in_a_clips_place_is_left_out(clips_folder: Path, tmp_path: Path) -> None:
+    (clips_folder / "clips/a.mp4").unlink()
+    os.mkfifo(clips_folder / "clips/a.mp4")
+    (clips_folder / "clips/s.jpg").unlink()
+    (clips_folder / "clips/s.jpg").mkdir()
+    values = json.loads((clips_folder / "clips.json").read_text(encoding="utf-8"))
+    values["clips"].append({**values["clips"][2], "file": "x" * 300})
+    (clips_folder / "clips.json").write_text(json.dumps(values), encoding="utf-8")
+    old = read_landmarks(clips_folder / "landmarks.npz")
+    write_landmarks(clips_folder / "landmarks.npz", old.rows(np.array([*range(11), 10])))
+    report = pack(clips_folder, tmp_path / "packed")
+    assert ["it is a folder, a device or a pipe, expected a file" in line for line in report.skipped] == [
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [({"valid": np.array(True)}, "got landmarks of shape"), (None, "cannot be read")],
+    ids=["a number", "no archive"],
+)
+def test_landmarks_that_are_none_are_told(
+    arrays: dict[str, NDArray[Any]] | None, message: str, clips_folder: Path, tmp_path: Path
+) -> None:
+    path = clips_folder / "landmarks.npz"
+    with np.load(path) as file:
+        before = dict(file)
+    with path.open("wb") as opened:
+        if arrays is None:
+            np.save(opened, before["valid"])
+        else:
+            np.savez(opened, **{**before, **arrays})
+    with pytest.raises(DataError, match=message):
+        pack(clips_folder, tmp_path / "packed")
