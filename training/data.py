@@ -416,10 +416,7 @@ def pack(folder: Path, out: Path) -> PackReport:
         DataError: the folder holds no clips, or none of them can be used, or the disk is full; or `out` is itself a
             folder of clips, whose landmarks would be lost.
     """
-    if out.exists() and not out.is_dir():
-        raise DataError(f"cannot pack into {out}: it is a file, expected an empty folder, or a new name")
-    if (out / "clips.json").exists():
-        raise DataError(f"cannot pack into {out}: it is a folder of clips; choose an empty folder, or a new name")
+    _check_place(out)
     table = read_table(folder / "clips.json", CLIPS_FORMAT)
     landmarks = read_landmarks(folder / "landmarks.npz")
     total = sum(clip.frames for clip in table.clips)
@@ -460,6 +457,18 @@ def pack(folder: Path, out: Path) -> PackReport:
         (out / "dataset.json").unlink(missing_ok=True)
         raise
     return PackReport(len(packed), len(rows), tuple(skipped))
+
+
+def _check_place(out: Path) -> None:
+    """See that nothing but an earlier dataset is lost where one is packed.
+
+    Raises:
+        DataError: it is a file, or a folder of clips.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"cannot pack into {out}: it is a file, expected an empty folder, or a new name")
+    if (out / "clips.json").exists():
+        raise DataError(f"cannot pack into {out}: it is a folder of clips; choose an empty folder, or a new name")
 
 
 def _decoded(folder: Path, table: ClipTable) -> Iterator[tuple[Clip, NDArray[np.uint8] | DataError]]:
@@ -531,6 +540,7 @@ def open_or_pack(path: Path, cache: Path) -> Dataset:
         return open_dataset(path)
     stamp = hashlib.sha256((path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()).hexdigest()
     mark, packed = cache / "packed_from", cache / "dataset.json"
+    _check_place(cache)
     cache.mkdir(parents=True, exist_ok=True)
     with alone_in(cache):  # another run may have the same cache: it waits, and finds what was packed
         if packed.is_file() and not mark.is_file():
