@@ -234,12 +234,14 @@ def summary_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         CardError: it is something else.
     """
-    form = evaluation.get("format") if isinstance(evaluation, Mapping) else None
-    if form != "mcnet-evaluation/2":
-        raise CardError(
-            phrase("got figures of format {evaluation}, expected 'mcnet-evaluation/2'", evaluation=repr(form))
-        )
     try:
+        if evaluation["format"] != "mcnet-evaluation/2":
+            raise CardError(
+                phrase(
+                    "got figures of format {evaluation}, expected 'mcnet-evaluation/2'",
+                    evaluation=repr(evaluation["format"]),
+                )
+            )
         method = next(iter(evaluation["self"]))  # what people get comes first
         figures = {name: evaluation["self"][method].get(name) for name in FIGURES}
         return {
@@ -250,6 +252,8 @@ def summary_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
             "pairs": int(evaluation["self"][method]["pairs"]),
             "figures": {name: float(value) for name, value in figures.items() if value is not None},
         }
+    except CardError:  # which is a ValueError
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise CardError(
             phrase(
