@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from app.errors import AppError
 from app.settings import LiveSettings, alone_beside, read_private, set_aside, write_private
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import listed, offered, phrase
 from mcnet.tables import salvage, shown
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Presets:
         found = self._known(name)
         if found is None:
             raise AppError(
-                phrase("preset: got {name}, expected one of {names}", name=repr(name), names=listed(self.names))
+                phrase("preset: got {name}, expected one of {names}", name=repr(name), names=offered(self.names, name))
             )
         return Strengths() if found == STANDARD else self.named[found]
 
@@ -179,7 +179,7 @@ class Presets:
     def _own(self, name: str) -> str:
         known = self._known(name)
         if known is None or known == STANDARD:
-            own = listed(self.named) or phrase("none yet")
+            own = offered(self.named, name) or phrase("none yet")
             raise AppError(phrase("preset: got {name}, expected one of your own: {own}", name=repr(name), own=own))
         return known
 

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassConfig, McnetConfig, MemoryConfig
 from mcnet.files import replacing
 from mcnet.generator import Mcnet
-from mcnet.model_card import FORMAT
+from mcnet.model_card import FORMAT, fit_to_show
 from mcnet.model_file import (
     CheckpointError,
     ModelFile,
@@ -83,7 +83,7 @@ def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelIn
     tensors = {key: value.to(dtype).contiguous() for key, value in weights.items()}
     if half and any(not torch.isfinite(value).all() for value in tensors.values()):
         raise CheckpointError("the model has weights beyond float16's range of 65504: store it without half")
-    info = dataclasses.replace(model.info, content_hash=content_hash(tensors))
+    info = dataclasses.replace(model.info, name=fit_to_show(model.info.name), content_hash=content_hash(tensors))
     metadata = {
         "format": FORMAT,
         "name": info.name,

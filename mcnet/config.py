@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from mcnet.errors import UserError
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import listed, offered, phrase
 
 Conditioning = Literal["none", "keypoints", "keypoints+appearance"]
 Border = Literal["zeros", "replicate"]
@@ -234,7 +234,7 @@ class McnetConfig:
                 phrase(
                     "no configuration is named {name}; the named ones are {named}",
                     name=repr(name),
-                    named=listed(_NAMED),
+                    named=offered(_NAMED, name),
                 )
             ) from None
 
@@ -286,7 +286,7 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
                 "unknown config key {prefix}{unknown}; the known ones are {known}",
                 prefix=prefix,
                 unknown=unknown[0],
-                known=listed(fields),
+                known=offered(fields, unknown[0]),
             )
         )
     if missing := [

@@ -25,7 +25,7 @@ def told(error: OSError) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the system gave no memory; OpenCV tells it by an error of its own."""
-    return isinstance(error, MemoryError) or (
-        type(error).__module__ == "cv2" and getattr(error, "code", 0) == _CV_NO_MEMORY
-    )
+    """Whether there was no memory, or none on the GPU. OpenCV tells it by an error of its own, torch by its text."""
+    torchs = isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
+    opencvs = type(error).__module__ == "cv2" and getattr(error, "code", 0) == _CV_NO_MEMORY
+    return isinstance(error, MemoryError) or torchs or opencvs

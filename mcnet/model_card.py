@@ -252,6 +252,8 @@ def summary_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
             "pairs": int(evaluation["self"][method]["pairs"]),
             "figures": {name: float(value) for name, value in figures.items() if value is not None},
         }
+    except CardError:  # which is a ValueError
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise CardError(
             phrase(

@@ -20,7 +20,7 @@ from mcnet.errors import UserError
 from mcnet.mesh_points import MESH_SIZE
 from mcnet.model_card import FORMAT, CardError, fit_to_show
 from mcnet.model_card import model_file as file_in_folder
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import listed, offered, phrase
 from mcnet.pose import (
     Jacobians,
     LinearMap,
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 5
 _LARGEST = float(np.finfo(np.float32).max)
+_FLOATS = {"F16", "F32", "F64"}
+"""Types of tensors that are read, by safetensors' names: NumPy has them all."""
 
 LINEAR_JACOBIANS = "linear_jacobians"
 """What the training facts call the map of that name, beside what else they say of keypoints."""
@@ -251,12 +253,12 @@ class ModelFile:
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
-                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
-        except (SafetensorError, OSError, TypeError) as error:  # TypeError: a type that numpy does not know
+                kinds = {key: str(file.get_slice(key).get_dtype()) for key in file.keys()}  # noqa: SIM118 - it is no dict
+                weights = {key: file.get_tensor(key) for key, kind in kinds.items() if kind in _FLOATS}
+        except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 phrase(
-                    "{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get "
-                    "it again",
+                    "{path} is no whole safetensors file ({error}): it may be truncated; get it again",
                     path=path,
                     error=error,
                 )
@@ -284,6 +286,17 @@ class ModelFile:
                     error=error,
                 )
             ) from error
+        for key, kind in kinds.items():
+            if kind not in _FLOATS and not is_counter(key):
+                raise CheckpointError(
+                    phrase(
+                        "{path}: {key} is a tensor of {kind}, expected F32 or F16 as we write them: have the model "
+                        "saved again as one of these",
+                        path=path,
+                        key=key,
+                        kind=kind,
+                    )
+                )
         if (got := content_hash(weights)) != info.content_hash:
             raise CheckpointError(
                 phrase(
@@ -293,18 +306,7 @@ class ModelFile:
                     content_hash=info.content_hash[:12],
                 )
             )
-        weights = {key: weight for key, weight in weights.items() if not is_counter(key)}
         refuse_wrong_shapes(config, weights, str(path))
-        for key, weight in weights.items():
-            if not np.issubdtype(weight.dtype, np.floating):
-                raise CheckpointError(
-                    phrase(
-                        "{path}: {key} is a {dtype} tensor, expected plain floating point",
-                        path=path,
-                        key=key,
-                        dtype=weight.dtype,
-                    )
-                )
         refuse_not_finite(weights, str(path))
         return cls(config, info, weights)
 
@@ -365,7 +367,7 @@ def find_model(name_or_path: str | Path) -> Path:
             "no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or "
             ".pth.tar file or a model's folder (check the path) or one of: {bundled}",
             name_or_path=repr(str(name_or_path)),
-            bundled=listed(bundled) or phrase("(none is bundled)"),
+            bundled=offered(bundled, str(name_or_path)) or phrase("(none is bundled)"),
         )
     )
 

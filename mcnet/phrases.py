@@ -5,6 +5,7 @@ that the window can say it in the user's language (`app.ui.languages`). `python 
 `phrase` and of the window's `tr` in the sources, which is why their texts are literals.
 """
 
+import difflib
 from collections.abc import Callable, Iterable
 from functools import reduce
 from string import Formatter
@@ -106,6 +107,22 @@ def listed(texts: Iterable[str], by: Literal[",", ";", ".", "and", "or"] = ",") 
         by: what stands between them.
     """
     return reduce(_PAIRS[by], texts) if (texts := list(texts)) else ""
+
+
+def offered(known: Iterable[str], got: str, shown: str | None = None) -> str:
+    """The names that there are, for the end of a sentence that refuses another one; "" for none.
+
+    Args:
+        known: all of them.
+        got: what was written in place of one; where it is nearly one of them, that one is proposed.
+        shown: how they are said, where each says more than its name.
+    """
+    names = list(known)
+    by_spelling = {name.casefold(): name for name in names}
+    shown = listed(names) if shown is None else shown
+    for spelling in difflib.get_close_matches(got.casefold(), by_spelling, n=1):
+        return phrase("{names}; did you mean {nearest}?", names=shown, nearest=by_spelling[spelling])
+    return shown
 
 
 _PAIRS: dict[str, Callable[[str, str], str]] = {

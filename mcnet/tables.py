@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from mcnet.errors import UserError
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import listed, offered, phrase
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ def _table(cls: type[T], values: Mapping[str, Any], prefix: str, what: str) -> T
                 what=what,
                 prefix=prefix,
                 unknown=unknown[0],
-                kinds=listed(kinds),
+                kinds=offered(kinds, unknown[0]),
             )
         )
     return cls(**{name: _value(kinds[name], value, f"{prefix}{name}", what) for name, value in values.items()})

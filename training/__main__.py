@@ -13,7 +13,7 @@ import mcnet
 from mcnet.commands.arguments import number, whole_number
 from mcnet.commands.outputs import check_apart, check_outputs
 from mcnet.config import ConfigError
-from mcnet.errors import UserError, is_out_of_memory
+from mcnet.errors import UserError, is_out_of_memory, told
 from mcnet.streams import steady_streams
 from training.ablate import command as ablate
 from training.data import pack
@@ -40,10 +40,10 @@ def tell_mistakes(run: Callable[[], int]) -> int:
         sys.stderr.write(f"mcnet-train: {error}\n")
         return 2
     except OSError as error:
-        sys.stderr.write(f"mcnet-train: {error}; what was saved before is kept\n")
+        sys.stderr.write(f"mcnet-train: {told(error)}; what was saved before is kept\n")
         return 2
     except Exception as error:
-        if not _lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         logging.getLogger(__name__).debug("from where it came", exc_info=True)
         sys.stderr.write(
@@ -51,12 +51,6 @@ def tell_mistakes(run: Callable[[], int]) -> int:
             "full.batch=2 of fit) or a smaller network; what was saved before is kept\n"
         )
         return 2
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether there was no memory, or none on the GPU. Torch tells the former by its text alone."""
-    torchs = isinstance(error, RuntimeError) and ("allocate memory" in str(error) or "out of memory" in str(error))
-    return torchs or is_out_of_memory(error)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -163,9 +157,13 @@ def _export(options: argparse.Namespace) -> int:
         sheet=options.sheet,
     )
     sys.stdout.write(f"wrote {options.out}: {info.name}, {info.training['steps']} steps, {info.content_hash[:12]}\n")
+    from mcnet.model_card import fit_to_show
+
     licences = info.training["data"].get("licences", {})  # runs of before did not note them
     if licences:
-        told = ", ".join(f"{licence} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items())
+        told = ", ".join(
+            f"{fit_to_show(licence)} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items()
+        )
         sys.stdout.write(f"licences of the data: {told}\n")
     return 0
 
@@ -176,7 +174,7 @@ def _read_figures(path: Path) -> dict[str, Any]:
 
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of a text that is none, or is nested too deep
         raise CardError(
             f"{path} holds no figures: it is no JSON; give what `mcnet-train evaluate --json` wrote"
         ) from error
@@ -188,10 +186,16 @@ def _read_figures(path: Path) -> dict[str, Any]:
 
 def _pack(options: argparse.Namespace) -> int:
     report = pack(options.clips, options.out)
-    sys.stdout.write(f"packed {report.clips} clips, {report.frames} frames into {options.out}\n")
     for reason in report.skipped:
         sys.stdout.write(f"left out: {reason}\n")
-    return 0
+    sys.stdout.write(f"packed {report.clips} clips, {report.frames} frames into {options.out}\n")
+    if not report.skipped:
+        return 0
+    sys.stderr.write(
+        f"mcnet-train: {len(report.skipped)} of {report.clips + len(report.skipped)} clips are left out, as told above "
+        f"and in {options.out / 'dataset.json'}: mend or remove them, and pack again\n"
+    )
+    return 1
 
 
 if __name__ == "__main__":

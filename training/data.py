@@ -3,7 +3,8 @@
 A packed dataset is a folder:
 
     dataset.json    {"format": "mcnet-frames/2", "size_px",
-                     "clips": [{"file", "identity", "split", "frames", "kind", "licence"}, ...]}
+                     "clips": [{"file", "identity", "split", "frames", "kind", "licence"}, ...],
+                     "left_out": ["why", ...], of clips that could not be read; nobody reads it but people}
     frames.u8       all frames of all clips in that order: (N, size_px, size_px, 3) uint8 RGB, nothing else
     landmarks.npz   points (P,): the mesh points that are kept; landmarks (N, P, 2) float16 xy in [0, 1] of the
                     picture's width and height; depth (N, P) float16, their third coordinate in the same unit;
@@ -21,6 +22,7 @@ Where every byte counts, landmarks.npz holds `differences` in place of `landmark
 the low and the high bytes of each coordinate's change from the frame before, in 1/8192 of the picture's side.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -29,7 +31,7 @@ import os
 import shutil
 import zipfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +54,7 @@ CLIP, PHOTOS = "clip", "photos"
 """The kinds of clips: consecutive frames (or one still), and photographs of one person, in no order, cut by one box."""
 NO_LICENCE = "not stated"
 """What a model's card calls the licence of clips that have none."""
+_EXPECTED = "expected a dataset: mcnet-train prepare makes one of videos and photographs"
 _log = logging.getLogger(__name__)
 
 
@@ -175,7 +178,7 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path.parent} holds no {path.name}: expected a dataset, see training/data.py") from None
+        raise DataError(f"{path.parent} holds no {path.name}, {_EXPECTED}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     found = values.get("format") if isinstance(values, dict) else None
@@ -184,18 +187,34 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
     try:
         clips = tuple(clip_of(row) for row in values["clips"])
         table = ClipTable(int(values["size_px"]), clips)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} lacks {error}, or has something else in its place") from error
+    except KeyError as error:
+        raise DataError(f"{path} lacks {error}, expected what {expected_format} has: see training/data.py") from error
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise DataError(
+            f"{path} has something else in a value's place ({error}), expected what {expected_format} has: see "
+            "training/data.py"
+        ) from error
+    if table.size_px < 1:
+        raise DataError(f"{path}: got pictures of {table.size_px} px, expected at least 1")
     if not clips:
         raise DataError(f"{path} lists no clips: there is nothing to learn from")
     if strange := [clip for clip in clips if clip.kind not in {CLIP, PHOTOS}]:
         raise DataError(f"{path}: clip {strange[0].file} is of kind {strange[0].kind!r}, expected {CLIP} or {PHOTOS}")
     if short := [clip.file for clip in clips if clip.frames < 1]:
         raise DataError(f"{path}: clip {short[0]} has no frames, expected at least one")
-    listed = Counter(clip.file for clip in clips)
-    if expected_format == CLIPS_FORMAT and (twice := [file for file, count in listed.items() if count > 1]):
-        raise DataError(f"{path}: the clip {twice[0]} is listed twice, expected each once")
+    if expected_format == CLIPS_FORMAT:
+        listed = Counter(clip.file for clip in clips)
+        if twice := [file for file, count in listed.items() if count > 1]:
+            raise DataError(f"{path}: the clip {twice[0]} is listed twice, expected each once")
+        if elsewhere := [file for file in listed if not _is_below(file)]:
+            raise DataError(f"{path} lists the clip {elsewhere[0]!r}, expected paths below its folder")
     return table
+
+
+def _is_below(file: str) -> bool:
+    """Whether a path that others wrote leads to a file below the folder that it is relative to."""
+    path = Path(file)
+    return bool(path.parts) and "\0" not in file and not path.anchor and ".." not in path.parts
 
 
 def _tell_of_mixed_splits(path: Path, clips: Iterable[Clip]) -> None:
@@ -222,12 +241,20 @@ def clip_of(row: Mapping[str, Any]) -> Clip:
     return Clip(str(row["file"]), str(row["identity"]), str(row["split"]), int(row["frames"]), kind, licence)
 
 
-def write_table(path: Path, format_name: str, table: ClipTable) -> None:
-    """Write `dataset.json` or `clips.json`."""
+def write_table(path: Path, format_name: str, table: ClipTable, left_out: Sequence[str] = ()) -> None:
+    """Write `dataset.json` or `clips.json`.
+
+    Args:
+        path: of the file.
+        format_name: its format.
+        table: what it holds.
+        left_out: a line for each clip that is not in it, though it was to be, for whoever looks.
+    """
     rows = [dataclasses.asdict(clip) for clip in table.clips]
-    path.write_text(
-        json.dumps({"format": format_name, "size_px": table.size_px, "clips": rows}, indent=1) + "\n", encoding="utf-8"
-    )
+    values = {"format": format_name, "size_px": table.size_px, "clips": rows}
+    if left_out:
+        values["left_out"] = list(left_out)
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def read_landmarks(path: Path) -> Landmarks:
@@ -246,9 +273,9 @@ def read_landmarks(path: Path) -> Landmarks:
                 depth = file["depth"].astype(np.float16) if "depth" in file.files else None
     except FileNotFoundError:
         raise DataError(f"{path.parent} holds no {path.name}: landmarks are part of a dataset") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: no archive
         raise DataError(f"{path} cannot be read ({error}): it may be truncated") from error
-    expected = (len(valid), len(points), 2)
+    expected = (valid.size, points.size, 2)
     if landmarks.shape != expected or points.ndim != 1 or valid.ndim != 1:
         raise DataError(f"{path}: got landmarks of shape {landmarks.shape}, expected {expected}")
     if depth is not None and depth.shape != expected[:2]:
@@ -316,6 +343,9 @@ def decode(path: Path) -> Iterator[NDArray[np.uint8]]:
     Raises:
         DataError: it cannot be read, or neither library is there.
     """
+    with contextlib.suppress(OSError):  # a name that is too long, say: whoever opens it tells
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} cannot be decoded: it is a folder, a device or a pipe, expected a file")
     try:
         import av
         from av.video.reformatter import VideoReformatter
@@ -386,20 +416,21 @@ def pack(folder: Path, out: Path) -> PackReport:
         DataError: the folder holds no clips, or none of them can be used, or the disk is full; or `out` is itself a
             folder of clips, whose landmarks would be lost.
     """
-    if (out / "clips.json").exists():
-        raise DataError(f"cannot pack into {out}: it is a folder of clips; choose an empty folder, or a new name")
+    _check_place(out)
     table = read_table(folder / "clips.json", CLIPS_FORMAT)
     landmarks = read_landmarks(folder / "landmarks.npz")
     total = sum(clip.frames for clip in table.clips)
     if len(landmarks.valid) != total:
         raise DataError(f"{folder / 'landmarks.npz'}: got {len(landmarks.valid)} rows, expected {total}, one per frame")
     out.mkdir(parents=True, exist_ok=True)
-    # The table is what makes it a dataset: removed first and written last, so that half of one is never opened.
-    (out / "dataset.json").unlink(missing_ok=True)
-    (out / "frames.u8").unlink(missing_ok=True)  # not written over: whoever still learns from it keeps what it opened
+    before = out / "frames.u8"
     needed, free = total * table.size_px**2 * 3, shutil.disk_usage(out).free
+    free += before.stat().st_size if before.is_file() else 0
     if needed > free:
         raise DataError(f"cannot pack into {out}: {needed >> 20} MiB are needed, {free >> 20} MiB are free")
+    # The table is what makes it a dataset: removed first and written last, so that half of one is never opened.
+    (out / "dataset.json").unlink(missing_ok=True)
+    before.unlink(missing_ok=True)  # not written over: whoever still learns from it keeps what it opened
     packed: list[Clip] = []
     kept: list[NDArray[np.int64]] = []
     skipped: list[str] = []
@@ -420,12 +451,24 @@ def pack(folder: Path, out: Path) -> PackReport:
             raise DataError(f"none of the {len(table.clips)} clips of {folder} can be used; the first: {skipped[0]}")
         rows = np.concatenate(kept)
         write_landmarks(out / "landmarks.npz", landmarks.rows(rows))
-        write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)))
+        write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)), skipped)
     except BaseException:  # they are large, and nobody reads them without their table
         (out / "frames.u8").unlink(missing_ok=True)
         (out / "dataset.json").unlink(missing_ok=True)
         raise
     return PackReport(len(packed), len(rows), tuple(skipped))
+
+
+def _check_place(out: Path) -> None:
+    """See that nothing but an earlier dataset is lost where one is packed.
+
+    Raises:
+        DataError: it is a file, or a folder of clips.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"cannot pack into {out}: it is a file, expected an empty folder, or a new name")
+    if (out / "clips.json").exists():
+        raise DataError(f"cannot pack into {out}: it is a folder of clips; choose an empty folder, or a new name")
 
 
 def _decoded(folder: Path, table: ClipTable) -> Iterator[tuple[Clip, NDArray[np.uint8] | DataError]]:
@@ -463,22 +506,53 @@ def _decode_checked(path: Path, frames: int, size_px: int) -> Iterator[NDArray[n
         raise DataError(f"{path}: got {count} frames, expected {frames} as its table says; it may be truncated")
 
 
+def table_of(path: Path) -> ClipTable:
+    """The table of a packed dataset or of a folder of clips.
+
+    Raises:
+        DataError: it is neither, or its table cannot be used.
+    """
+    if is_packed(path):
+        return read_table(path / "dataset.json", PACKED_FORMAT)
+    return read_table(path / "clips.json", CLIPS_FORMAT)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a folder is a packed dataset; if not, it is a folder of clips.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if (path / "dataset.json").is_file():
+        return True
+    if (path / "clips.json").is_file():
+        return False
+    raise DataError(f"{path} is no dataset: got neither dataset.json nor clips.json, {_EXPECTED}")
+
+
 def open_or_pack(path: Path, cache: Path) -> Dataset:
     """Open a packed dataset, or pack a folder of clips into `cache` (unless that was done before) and open it.
 
     Raises:
-        DataError: there is neither, or it cannot be used.
+        DataError: there is neither, or it cannot be used; or the cache is a dataset that was packed for itself.
     """
-    if (path / "dataset.json").is_file():
+    if is_packed(path):
         return open_dataset(path)
-    if not (path / "clips.json").is_file():
-        raise DataError(f"{path} is no dataset: got neither dataset.json nor clips.json, expected one of them")
     stamp = hashlib.sha256((path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()).hexdigest()
-    mark = cache / "packed_from"
+    mark, packed = cache / "packed_from", cache / "dataset.json"
+    _check_place(cache)
     cache.mkdir(parents=True, exist_ok=True)
     with alone_in(cache):  # another run may have the same cache: it waits, and finds what was packed
-        if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and (cache / "dataset.json").is_file()):
+        if packed.is_file() and not mark.is_file():
+            raise DataError(
+                f"cannot unpack {path} into {cache}: it holds a packed dataset, which would be lost; choose another "
+                "folder, or give that one as the data"
+            )
+        if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and packed.is_file()):
+            packed.unlink(missing_ok=True)  # before the mark is another's
+            mark.write_text(stamp, encoding="utf-8")
             report = pack(path, cache)
             _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)
-            mark.write_text(stamp, encoding="utf-8")
+            if report.skipped:
+                _log.warning("%d of %d clips are left out", len(report.skipped), report.clips + len(report.skipped))
         return open_dataset(cache)

@@ -18,6 +18,7 @@ from app.control.protocol import GAINS, MOST_GAIN, VERSION
 from app.errors import AppError
 from app.places import control_folder, settings_file
 from mcnet.commands.arguments import number, whole_number
+from mcnet.phrases import offered
 
 REFUSED, UNREACHABLE = 1, 3
 """Exit statuses besides 0, done, and 2, misused."""
@@ -106,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _gain(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     if name not in GAINS:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=VALUE with a name of {', '.join(GAINS)}")
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=VALUE with a name of {offered(GAINS, name)}")
     return name, number(0, MOST_GAIN)(value)
 
 

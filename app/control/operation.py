@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from app.control.protocol import ChoosePortrait, Command, RefusedError, Switch
 from app.pipeline.stats import Stats
+from mcnet.phrases import offered
 
 Answer = dict[str, Any]
 
@@ -55,4 +56,5 @@ def find_portrait(portraits: Mapping[str, str], wanted: ChoosePortrait, current:
     if named:
         raise RefusedError("not_found", f"{got}, as several are called; use the id of one: {', '.join(named)}")
     known = ", ".join(f"{one} ({name})" if one != name else one for one, name in portraits.items())
-    raise RefusedError("not_found", f"{got}, expected one of the gallery: {known or 'it is empty'}")
+    offer = offered([*portraits, *portraits.values()], wanted.name, known or "it is empty")
+    raise RefusedError("not_found", f"{got}, expected one of the gallery: {offer}")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from app.errors import AppError
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS
 from mcnet.errors import UserError
+from mcnet.phrases import offered
 from mcnet.tables import build
 
 VERSION = 1
@@ -123,7 +124,7 @@ class SetGains:
         for name, value in arguments.items():
             if name not in GAINS:
                 raise RefusedError(
-                    "bad_argument", f"gains: got {name[:40]!r}, expected one or more of {', '.join(GAINS)}"
+                    "bad_argument", f"gains: got {name[:40]!r}, expected one or more of {offered(GAINS, name)}"
                 )
             if type(value) not in (int, float) or not 0 <= value <= MOST_GAIN:
                 raise RefusedError(
@@ -221,7 +222,8 @@ def read_command(name: str, arguments: Mapping[str, Any]) -> Command:
     """
     known = COMMANDS.get(name)
     if known is None:
-        raise RefusedError("unknown_command", f"got the command {name[:40]!r}, expected one of {', '.join(COMMANDS)}")
+        offer = offered(COMMANDS, name)
+        raise RefusedError("unknown_command", f"got the command {name[:40]!r}, expected one of {offer}")
     if known.kind is ApplyPreset and "name" not in arguments:
         raise RefusedError("bad_argument", "preset: got no name, expected one of the presets'")
     try:

@@ -36,6 +36,7 @@ from mcnet.engine.torch_backend import TorchBackend
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet, blend
 from mcnet.model_file import bundled_models, driven_as_trained, find_model, with_own_jacobians
+from mcnet.phrases import offered
 from mcnet.pictures import to_picture, to_rgb
 from mcnet.pose import relative_keypoints
 
@@ -585,9 +586,9 @@ def measure(
     has_openvino = importlib.util.find_spec("openvino") is not None
     variants = variants_for(choice, has_openvino=has_openvino)
     if unknown := set(only) - {variant.name for variant in variants}:
-        raise EngineError(
-            f"variants: got {sorted(unknown)[0]!r}, expected some of {', '.join(variant.name for variant in variants)}"
-        )
+        got = sorted(unknown)[0]
+        offer = offered([variant.name for variant in variants], got)
+        raise EngineError(f"variants: got {got!r}, expected some of {offer}")
     if only:
         variants = [variant for variant in variants if variant is BASELINE or variant.name in only]
     emulated = {variant: why for variant in variants if (why := why_emulated(variant, choice.device))}

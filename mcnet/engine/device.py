@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from mcnet.engine import processor
 from mcnet.errors import UserError
 from mcnet.model_file import ModelInfo
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import offered, phrase
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class DeviceChoice:
                 phrase(
                     "precision: got {precision}, expected one of {allowed}",
                     precision=repr(options.precision),
-                    allowed=listed(get_args(Precision)),
+                    allowed=offered(get_args(Precision), options.precision),
                 )
             )
         measured = options.measured

@@ -28,7 +28,7 @@ from mcnet.engine.device import (
     why_no_torch,
 )
 from mcnet.model_file import ModelFile, driven_as_trained, refuse_wrong_shapes, with_own_jacobians
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import listed, offered, phrase
 from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
@@ -428,7 +428,7 @@ class Engine:
                 phrase(
                     "backend: got {wanted}, expected one of {allowed}",
                     wanted=repr(wanted),
-                    allowed=listed(get_args(Runtime)),
+                    allowed=offered(get_args(Runtime), wanted),
                 )
             )
         if options.precision == "int8":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from assets import ROOT
 from mcnet.media.errors import MediaError
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import offered, phrase
 
 
 def bundled_portraits() -> dict[str, Path]:
@@ -35,6 +35,6 @@ def find_portrait(text: str, known: Mapping[str, Path] | None = None) -> Path:
         phrase(
             "no portrait {text}: got neither a file nor a known name ({names}); check the path or the name",
             text=repr(text),
-            names=listed(known),
+            names=offered(known, text),
         )
     )

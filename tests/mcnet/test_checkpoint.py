@@ -345,13 +345,18 @@ def test_weights_that_are_not_finite(saved: Path, value: float) -> None:
         load_model(saved)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "kind"), [(torch.int64, "I64"), (torch.bfloat16, "BF16"), (torch.float8_e4m3fn, "F8_E4M3")]
+)
 @pytest.mark.parametrize("open_file", [load_model, open_model])
-def test_whole_numbers_are_no_weights(saved: Path, open_file: Callable[[Path], object]) -> None:
+def test_weights_of_other_types_are_named(
+    saved: Path, open_file: Callable[[Path], object], dtype: torch.dtype, kind: str
+) -> None:
     """Whoever opens the file: with torch or without."""
     tensors = load_file(saved)
-    tensors["generator.final.bias"] = tensors["generator.final.bias"].to(torch.int64)
+    tensors["generator.final.bias"] = tensors["generator.final.bias"].to(dtype)
     rewrite_file(saved, tensors=tensors)
-    with pytest.raises(CheckpointError, match=r"final\.bias is a int64 tensor, expected plain floating point"):
+    with pytest.raises(CheckpointError, match=rf"final\.bias is a tensor of {kind}, expected F32 or F16"):
         open_file(saved)
 
 

@@ -15,6 +15,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
@@ -534,7 +535,12 @@ def test_a_bundled_portrait_goes_by_its_name(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    "allocate", [lambda: bytearray(2**62), lambda: cv2.resize(np.zeros((8, 8), np.uint8), (2**20, 2**26))]
+    "allocate",
+    [
+        lambda: bytearray(2**62),
+        lambda: cv2.resize(np.zeros((8, 8), np.uint8), (2**20, 2**26)),
+        lambda: torch.empty(2**60),
+    ],
 )
 def test_too_little_memory_is_told_in_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, allocate: Callable[[], object]

@@ -3,11 +3,13 @@
 import dataclasses
 import errno
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,8 +167,9 @@ def test_packing_again_is_spared_until_the_clips_change(clips_folder: Path, tmp_
 def test_a_folder_of_clips_is_not_packed_into(clips_folder: Path) -> None:
     (clips_folder / "clips/a.mp4").write_bytes(b"")  # left out, and so would be its landmarks
     before = {file: file.read_bytes() for file in clips_folder.rglob("*") if file.is_file()}
-    with pytest.raises(DataError, match="it is a folder of clips; choose an empty folder"):
-        pack(clips_folder, clips_folder)
+    for packing in (pack, open_or_pack):
+        with pytest.raises(DataError, match="it is a folder of clips; choose an empty folder"):
+            packing(clips_folder, clips_folder)
     assert {file: file.read_bytes() for file in clips_folder.rglob("*") if file.is_file()} == before
 
 
@@ -561,3 +564,105 @@ def test_a_still_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing can be used"):
         build_clips_folder(entries, tmp_path / "out", finder, size_px=SIZE_PX)
     assert seen == [(120, 90, 3), (120, 90, 3)]
+
+
+def test_the_command_counts_what_it_left_out(
+    clips_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from training.__main__ import main
+
+    out = tmp_path / "packed"
+    assert main(["pack", str(clips_folder), str(out)]) == 0
+    assert "left_out" not in json.loads((out / "dataset.json").read_text(encoding="utf-8"))
+    (clips_folder / "clips/b.mp4").write_bytes(b"")
+    capsys.readouterr()
+    assert main(["pack", str(clips_folder), str(out)]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("left out: ") == 1
+    assert "1 of 3 clips are left out, as told above and in" in said.err
+    (why,) = json.loads((out / "dataset.json").read_text(encoding="utf-8"))["left_out"]
+    assert str(Path("clips", "b.mp4")) in why
+    assert len(open_dataset(out).clips) == 2
+
+
+def test_a_dataset_that_was_packed_for_itself_is_no_cache(clips_folder: Path, tmp_path: Path) -> None:
+    pack(clips_folder, tmp_path / "packed")
+    frames = open_dataset(tmp_path / "packed").frames.copy()
+    (clips_folder / "clips/a.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match="it holds a packed dataset, which would be lost; choose another folder"):
+        open_or_pack(clips_folder, tmp_path / "packed")
+    assert np.array_equal(open_dataset(tmp_path / "packed").frames, frames)
+
+
+def test_packing_without_room_loses_no_dataset(
+    clips_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(clips_folder, tmp_path / "packed")
+    size, left = (tmp_path / "packed" / "frames.u8").stat().st_size, -1
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=left))
+    with pytest.raises(DataError, match="MiB are needed"):
+        pack(clips_folder, tmp_path / "packed")
+    assert open_dataset(tmp_path / "packed").frames.nbytes == size
+    left = 0  # the one that it replaces makes room for it
+    assert pack(clips_folder, tmp_path / "packed").clips == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size_px": float("inf")}, r"has something else in a value's place \(cannot convert float infinity"),
+        ({"size_px": 0}, "got pictures of 0 px, expected at least 1"),
+        ({"clips": {"a.mp4": 5}}, "has something else in a value's place"),
+        ({"file": "../a.mp4"}, r"lists the clip '\.\./a\.mp4', expected paths below its folder"),
+        ({"file": "/a.mp4"}, "expected paths below its folder"),
+        ({"file": ""}, "expected paths below its folder"),
+        ({"file": "a\0.mp4"}, "expected paths below its folder"),
+    ],
+)
+def test_a_table_that_others_wrote_is_read_with_care(
+    changes: dict[str, Any], message: str, clips_folder: Path, tmp_path: Path
+) -> None:
+    values = json.loads((clips_folder / "clips.json").read_text(encoding="utf-8"))
+    (values["clips"][0] if "file" in changes else values).update(changes)
+    (clips_folder / "clips.json").write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        pack(clips_folder, tmp_path / "packed")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes that are files")
+def test_a_pipe_in_a_clips_place_is_left_out(clips_folder: Path, tmp_path: Path) -> None:
+    (clips_folder / "clips/a.mp4").unlink()
+    os.mkfifo(clips_folder / "clips/a.mp4")
+    (clips_folder / "clips/s.jpg").unlink()
+    (clips_folder / "clips/s.jpg").mkdir()
+    values = json.loads((clips_folder / "clips.json").read_text(encoding="utf-8"))
+    values["clips"].append({**values["clips"][2], "file": "x" * 300})
+    (clips_folder / "clips.json").write_text(json.dumps(values), encoding="utf-8")
+    old = read_landmarks(clips_folder / "landmarks.npz")
+    write_landmarks(clips_folder / "landmarks.npz", old.rows(np.array([*range(11), 10])))
+    report = pack(clips_folder, tmp_path / "packed")
+    assert ["it is a folder, a device or a pipe, expected a file" in line for line in report.skipped] == [
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [({"valid": np.array(True)}, "got landmarks of shape"), (None, "cannot be read")],
+    ids=["a number", "no archive"],
+)
+def test_landmarks_that_are_none_are_told(
+    arrays: dict[str, NDArray[Any]] | None, message: str, clips_folder: Path, tmp_path: Path
+) -> None:
+    path = clips_folder / "landmarks.npz"
+    with np.load(path) as file:
+        before = dict(file)
+    with path.open("wb") as opened:
+        if arrays is None:
+            np.save(opened, before["valid"])
+        else:
+            np.savez(opened, **{**before, **arrays})
+    with pytest.raises(DataError, match=message):
+        pack(clips_folder, tmp_path / "packed")

@@ -180,6 +180,7 @@ def test_the_stand_in_reads_and_writes_what_the_library_does(tmp_path: Path) -> 
             with opened as file:
                 assert file.metadata() == metadata
                 assert sorted(file.keys()) == sorted(tensors)
+                assert [file.get_slice(key).get_dtype() for key in "abcde"] == ["F32", "F16", "I64", "F32", "F32"]
                 assert all(torch.equal(file.get_tensor(key), value) for key, value in tensors.items())
     whole = contents["library"]
     damaged = (whole[:5], whole[:40], whole[:-3], b"\xff" * 64, b"\x02" + b"\0" * 7 + b"[]", b"")
@@ -347,7 +348,13 @@ def test_what_cannot_travel_is_told(
     assert command("travel", tmp_path / "there", clips) == 2
     assert "expected at most 1: leave out clips" in capsys.readouterr().err
     assert command("travel", tmp_path / "other", tmp_path / "nowhere") == 2
-    assert "holds no clips.json" in capsys.readouterr().err
+    assert "nowhere is no dataset" in capsys.readouterr().err
+    assert command("travel", tmp_path / "other", clips, "--backbone", tmp_path / "nothing.pt") == 2
+    assert "there is no file" in capsys.readouterr().err
+    assert not (tmp_path / "other" / "data").exists(), "clips are made small before the backbone is looked for"
+    assert command("travel", tmp_path / "new", clips, "--set", "data.split=nobody") == 2
+    assert "has no clip of two frames or more in split 'nobody'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
     for minutes in ([], ["nan"], ["inf"], ["0"], ["-1"]):
         assert journey.main_there([str(tmp_path), *minutes]) == 2
         assert "usage: sh run.sh MINUTES" in capsys.readouterr().err
@@ -368,7 +375,7 @@ def test_a_folder_that_is_no_journey_alone_is_left_as_it_is(
     assert (own / "data" / "thesis.txt").read_text(encoding="utf-8") == "mine"
 
     there = tmp_path / "there"
-    assert command("travel", there, tmp_path / "nowhere") == 2  # which leaves half a journey
+    assert command("travel", there, tmp_path / "nowhere") == 2
     assert command("travel", there, clips) == 0
     before = (there / "data" / "clips.json").read_bytes()
     capsys.readouterr()

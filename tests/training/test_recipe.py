@@ -44,6 +44,13 @@ def test_the_recipe_starts_resumes_and_exports(heads: Path, tmp_path: Path, caps
     assert load_model(tmp_path / "out.safetensors").info.training["steps"] == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "out.safetensors", "out.stats.jsonl", "run"]
 
+    # It stops before there is a line to write.
+    soon = tmp_path / "soon"
+    soon.mkdir()
+    assert run(heads, soon, "--max-minutes", "0", "--set", "run.first_step=1") == 0
+    assert "after 2 steps; stopped (time)" in capsys.readouterr().out
+    assert (soon / "out.stats.jsonl").read_text(encoding="utf-8") == ""
+
     # On a machine that has only the model of an earlier call, the schedule goes on where that call was.
     there = tmp_path / "there"
     there.mkdir()
@@ -100,3 +107,13 @@ def test_the_studio_trains_at_512_px(large_heads: Path, tmp_path: Path, capsys: 
 def test_the_recipe_tells_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "nowhere", tmp_path) == 2
     assert "is no dataset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.stats.jsonl"])
+def test_what_cannot_be_written_beside_the_model_is_told_at_once(
+    name: str, heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).mkdir()
+    assert run(heads, tmp_path) == 2
+    assert f"{name}: it is a folder, expected a file's name" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]

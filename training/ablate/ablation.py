@@ -36,7 +36,7 @@ from training.fit.config import FitConfig, differences
 from training.fit.loop import fit
 from training.fit.state import CHECKPOINT, load_state
 
-RESULTS = "ablation.json"
+RESULTS, CONFIG = "ablation.json", "config.json"
 _FIGURES = "figures.json"
 _CLOCK = "minutes.json"
 _SHRUNK_FROM = "shrunk_from"
@@ -300,7 +300,7 @@ def _check_same(out: Path, config: FitConfig, dataset: Dataset, frames_per_clip:
     table = config.to_dict()
     del table["data"]["path"]
     now = {**table, "ablation": {"frames_per_clip": frames_per_clip, "data": dataset.fingerprint}}
-    path = out / "config.json"
+    path = out / CONFIG
     if path.is_file():
         changed = differences(json.loads(path.read_text(encoding="utf-8")), now)
         if changed:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mcnet.commands.arguments import number, whole_number
+from mcnet.commands.outputs import check_folder
+from mcnet.files import claimed
 from training.fit.config import FitConfig, load_config
 
 _log = logging.getLogger(__name__)
@@ -51,17 +53,23 @@ def run(options: argparse.Namespace) -> int:
     table = config.to_dict()
     config = FitConfig.from_dict({**table, "data": {**table["data"], "path": str(options.data)}})
     # Imported here: `--help` shall not wait for torch.
-    from training.ablate.ablation import ablate
+    from training.ablate.ablation import CONFIG, RESULTS, AblationError, ablate
     from training.ablate.report import format_table
 
-    ablation = ablate(
-        config,
-        options.out,
-        seeds=options.seeds,
-        frames_per_clip=options.frames_per_clip,
-        max_minutes=options.max_minutes,
-        say=_log.info,
-    )
+    if options.out.exists():
+        check_folder("--out", options.out, (TABLE, RESULTS, CONFIG), {"--data": options.data})
+    options.out.mkdir(parents=True, exist_ok=True)
+    with claimed(options.out / RESULTS) as alone:
+        if not alone:
+            raise AblationError(f"another call is at work in {options.out}: wait for it, or choose another --out")
+        ablation = ablate(
+            config,
+            options.out,
+            seeds=options.seeds,
+            frames_per_clip=options.frames_per_clip,
+            max_minutes=options.max_minutes,
+            say=_log.info,
+        )
     text = format_table(ablation)
     (options.out / TABLE).write_text(text, encoding="utf-8")
     sys.stdout.write(text)

@@ -7,6 +7,7 @@ from typing import Any
 
 from mcnet.commands.arguments import PRECISIONS, seed, whole_number
 from mcnet.commands.outputs import check_outputs
+from mcnet.files import replacing
 from mcnet.model_card import CONFIG_FILE, MODEL_FILE, README_FILE
 from training.data import FILES
 from training.evaluate.options import REFERENCES
@@ -101,7 +102,8 @@ def run(options: argparse.Namespace) -> int:
     evaluation = evaluate(model, options.data, settings)
     sys.stdout.write(format_table(evaluation, model.info.name, options.split))
     if options.json:
-        options.json.write_text(to_json(evaluation, model.info, settings), encoding="utf-8")
+        with replacing(options.json) as partial:
+            partial.write_text(to_json(evaluation, model.info, settings), encoding="utf-8")
     if options.sheet:
         write_sheet(options.sheet, evaluation, model, options.data, settings)
     return 0

@@ -22,7 +22,7 @@ from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import Mesh
 from mcnet.media.face_mesh import PlainMesh
 from mcnet.media.faces import Face, FaceFinder
-from training.data import CLIP, CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
+from training.data import CLIP, CLIPS_FORMAT, Clip, DataError, decode, is_packed, open_dataset, read_table
 from training.evaluate.blending import blend_shares
 from training.evaluate.jitter import StillPerformer, mean_jitter, measure_jitter
 from training.evaluate.methods import MethodRunner
@@ -65,9 +65,7 @@ class ClipStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._packed = open_dataset(folder) if (folder / "dataset.json").is_file() else None
-        if self._packed is None and not (folder / "clips.json").is_file():
-            raise DataError(f"{folder} is no dataset: got neither dataset.json nor clips.json, expected one of them")
+        self._packed = open_dataset(folder) if is_packed(folder) else None
         table = self._packed or read_table(folder / "clips.json", CLIPS_FORMAT)
         self.size_px, self.clips = table.size_px, table.clips
         self.starts = np.cumsum([0, *(clip.frames for clip in table.clips[:-1])])
@@ -120,7 +118,8 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
     if not chosen:
         splits = ", ".join(sorted({clip.split for clip in store.clips}))
         raise EvaluateError(
-            f"{data} has no clip of two frames or more in split {options.split!r}; its splits: {splits}"
+            f"{data} has no clip of two frames or more in split {options.split!r}; its splits: {splits}; photographs "
+            "do not count, as nobody moves in them"
         )
     plan = plan_cross_pairs(store.clips, chosen, options)
     engine = make_engine(model, options)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import tomllib
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
 from mcnet.mean_head import RIGID_POINTS
+from mcnet.phrases import offered
 from mcnet.pose import Jacobians, tells_rotation
 from mcnet.tables import TableError, build
 from training.landmarks import EYE_OPENINGS, GUIDANCE_POINTS, KEYPOINT_GROUPS, MIRROR, MOUTH_OPENINGS
@@ -28,6 +28,8 @@ OcclusionBy = Literal["price", "errors"]
 SHIPPED = ("released", "starter", "starter_25", "studio", "smoke", "ablation")
 """Configurations that come with the package, by the name of their file."""
 _LARGEST_CROP_PX = 512
+_LARGEST = 1e18
+"""Of such numbers, two of which are multiplied in float32 with room to spare."""
 _BEYOND = 2**63
 """No whole number that torch and NumPy count with is as large."""
 _NO_TOML = (ValueError, RecursionError)
@@ -401,7 +403,8 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{name_or_path} is no TOML: it is no text") from error
     except OSError:
         raise ConfigError(
-            f"no configuration {str(name_or_path)!r}: got neither a file nor a shipped name ({', '.join(SHIPPED)})"
+            f"no configuration {str(name_or_path)!r}: got neither a file nor a shipped name "
+            f"({offered(SHIPPED, str(name_or_path))})"
         ) from None
     try:
         values = tomllib.loads(text)
@@ -411,7 +414,7 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
         return values
     base = values.pop("base")
     if base not in SHIPPED:
-        raise ConfigError(f"config key base: got {base!r}, expected one of {', '.join(SHIPPED)}")
+        raise ConfigError(f"config key base: got {base!r}, expected one of {offered(SHIPPED, str(base))}")
     return _merged(_read(base), values)
 
 
@@ -487,11 +490,12 @@ def _toml(value: Any) -> str:
 def _set(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {override}: got no '=', expected key=value such as loss.l1=2.0")
+        raise ConfigError(f"--set {override}: expected key=value such as loss.l1=2.0")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        given = tomllib.loads(f"value = {text}")
     except _NO_TOML:
-        value = text
+        given = {"value": text}
+    value = given["value"] if len(given) == 1 else text  # what has several lines is no single value
     *tables, leaf = key.strip().split(".")
     if not isinstance(value, str) and _is_text([*tables, leaf]):
         value = text  # a folder may be called 2024-05-01, which is a date otherwise
@@ -516,7 +520,7 @@ def _points(values: Sequence[Any], key: str) -> list[Any]:
     points: list[Any] = []
     for value in values:
         if isinstance(value, str) and value not in KEYPOINT_GROUPS:
-            raise ConfigError(f"config key {key}: got {value!r}, expected numbers or {', '.join(KEYPOINT_GROUPS)}")
+            raise ConfigError(f"config key {key}: got {value!r}, expected numbers or {offered(KEYPOINT_GROUPS, value)}")
         points.extend(KEYPOINT_GROUPS[value] if isinstance(value, str) else (value,))
     return points
 
@@ -544,7 +548,7 @@ def _check(config: FitConfig) -> None:
             if isinstance(value, int):
                 require(0 <= value < _BEYOND, key, value, f"a number from 0 to {_BEYOND - 1}")
             elif isinstance(value, float):
-                require(0 <= value < math.inf, key, value, "a finite number from 0")
+                require(0 <= value <= _LARGEST, key, value, f"a number from 0 to {_LARGEST:g}")
             elif isinstance(value, str):
                 is_text = value.encode(errors="replace").decode() == value
                 require(is_text, key, value, "text: rename the file or folder if it is one")
@@ -559,11 +563,16 @@ def _check(config: FitConfig) -> None:
         ("augment.moved_stills", config.augment.moved_stills),
         ("augment.moved_clips", config.augment.moved_clips),
         ("optim.ema_decay", config.optim.ema_decay),
+        *((f"{name}.decay_factor", getattr(config, name).decay_factor) for name in STAGES),
     ):
         require(share <= 1, key, share, "at most 1")
+    for key, beta in (("optim.beta1", config.optim.beta1), ("optim.beta2", config.optim.beta2)):
+        require(beta < 1, key, beta, "less than 1")
     for name in STAGES:
         stage: StageConfig = getattr(config, name)
         require(stage.batch >= 1, f"{name}.batch", stage.batch, "at least 1")
+        shares = all(0 <= share <= 1 for share in stage.decay_at)
+        require(shares, f"{name}.decay_at", stage.decay_at, "shares of the stage, from 0 to 1")
         for key, share in (("stills", config.data.stills_share), ("similarity", config.augment.similarity_share)):
             multiple = getattr(stage, key)
             require(multiple * share <= 1, f"{name}.{key}", multiple, f"a share of at most 1 ({key}: {share} of it)")
@@ -575,7 +584,8 @@ def _check(config: FitConfig) -> None:
     require(config.log.every >= 1, "log.every", config.log.every, "at least 1")
     require(config.log.checkpoint_every >= 1, "log.checkpoint_every", config.log.checkpoint_every, "at least 1")
     loss = config.loss
-    require(bool(loss.scales) and min(loss.scales) >= 1, "loss.scales", loss.scales, "factors of 1 or more")
+    possible = bool(loss.scales) and min(loss.scales) >= 1 and max(loss.scales) <= config.model.size_px
+    require(possible, "loss.scales", loss.scales, f"factors from 1 to {config.model.size_px}, the picture's side")
     sizes = (MOTION_SIZE_PX, config.model.size_px)
     require(loss.warped_px in sizes, "loss.warped_px", loss.warped_px, " or ".join(map(str, sizes)))
     guided = bool(loss.guidance or loss.guidance_late)
@@ -608,6 +618,9 @@ def _check_objective(config: FitConfig, require: Callable[[bool, str, object, st
     ):
         require(bool(widths) and min(widths) >= 1, key, widths, "widths of at least 1")
     # The last block norms its map, for which one pixel is too few; each block before it halves.
+    judged = not loss.gan or smallest_picture_px(len(loss.discriminator_widths)) <= config.model.size_px
+    fewer = f"fewer blocks: each halves the picture of {config.model.size_px} px, and nothing would be left to judge"
+    require(judged, "loss.discriminator_widths", loss.discriminator_widths, fewer)
     least = smallest_picture_px(len(loss.crop_discriminator_widths)) if loss.crops_gan else 32
     require(least <= loss.crop_px <= _LARGEST_CROP_PX, "loss.crop_px", loss.crop_px, f"{least} to {_LARGEST_CROP_PX}")
     require(

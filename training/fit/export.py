@@ -55,13 +55,14 @@ def export(
         CheckpointError: its weights are not those of its configuration (what differs is named), are not finite, cannot
             be written, or give another picture when read back; the figures are of other weights; or the folder has
             other files in it.
+        OutputError: one of the folder's files cannot be replaced.
     """
     path = run / CHECKPOINT if run.is_dir() else run
     if not path.is_file():
         raise StateError(f"{run} holds no {CHECKPOINT}: expected the folder of a run of `mcnet-train fit`")
     as_folder = out.suffix.lower() != ".safetensors"
     if as_folder:
-        check_folder(out)
+        check_folder(out, sheet)
         if sheet is not None:
             check_sheet(sheet)
     state = load_state(path)

@@ -19,6 +19,8 @@ from training.fit.sheets import HeldOut, sample_sheet, write_png
 
 _log = logging.getLogger(__name__)
 STATS, CURVES = "stats.jsonl", "curves.png"
+SHEETS, EVENTS = "sheets", "tensorboard"
+"""Folders."""
 
 
 class Journal:
@@ -33,19 +35,23 @@ class Journal:
     def __init__(self, run: Path, step: int, *, tensorboard: bool) -> None:
         self._run = run
         self._stats = run / STATS
-        self._sheets = run / "sheets"
+        self._sheets = run / SHEETS
         if self._stats.is_file():
             lines = self._stats.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             with replacing(self._stats) as partial:
                 partial.write_text("".join(line for line in lines if _step(line) <= step), encoding="utf-8")
+        else:
+            self._stats.touch()  # so that it is there, however soon the run stops
         self._events: Any = None
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
+
+                self._events = SummaryWriter(str(run / EVENTS), purge_step=step)
             except ImportError:
                 _log.info("tensorboard is not installed: %s has the same figures", self._stats)
-            else:
-                self._events = SummaryWriter(str(run / "tensorboard"), purge_step=step)
+            except UnicodeEncodeError:
+                _log.info("tensorboard takes no folder whose name is no text: %s has the same figures", self._stats)
 
     def write(self, step: int, stage: str, line: dict[str, float]) -> None:
         """One line of statistics; said with how long the stage goes on, and where its time goes."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mcnet.checkpoint import load_model
+from mcnet.commands.outputs import check_folder
 from mcnet.config import ConfigError
 from mcnet.cuda_recording import record
 from mcnet.files import claimed, remove_left_scratch
@@ -26,7 +27,7 @@ from mcnet.model_card import LATEST_FILE
 from mcnet.model_file import LINEAR_JACOBIANS
 from mcnet.pose import LinearMap
 from mcnet.signals import StopSignals
-from training.data import NO_LICENCE, Dataset, open_or_pack
+from training.data import NO_LICENCE, Dataset, open_or_pack, table_of
 from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
 from training.fit.card import card_of
@@ -41,14 +42,14 @@ from training.fit.growth import (
     with_more_places,
 )
 from training.fit.heads import HeadStore
-from training.fit.journal import STATS, Journal
+from training.fit.journal import CURVES, EVENTS, SHEETS, STATS, Journal
 from training.fit.linear_jacobians import fit_linear_jacobians
 from training.fit.measured import measured
 from training.fit.moving import Mover
 from training.fit.processes import Processes
 from training.fit.profiling import StageProfile, profile_stage
 from training.fit.running import Reader
-from training.fit.sampler import PairSampler, held_out_pairs
+from training.fit.sampler import PairSampler, check_split, held_out_pairs
 from training.fit.sheets import HeldOut
 from training.fit.stages import FitError, Stage, resolve_stages, stage_at
 from training.fit.state import CHECKPOINT, TrainState, load_state, save_state
@@ -60,6 +61,10 @@ _log = logging.getLogger(__name__)
 _AGREE_EVERY = 10
 """Steps after which several processes agree whether to stop: for that their hosts wait for one another."""
 
+_CONFIG = "config.toml"
+_FILES = (CHECKPOINT, LATEST_FILE, STATS, CURVES, _CONFIG)
+_FOLDERS = (SHEETS, EVENTS)
+"""What a run writes into its folder."""
 _OF_THE_RUN = ("run.seed", "loss.discriminator_widths", "loss.crop_discriminator_widths")
 """Values that cannot change within a run, besides the network's configuration."""
 
@@ -122,7 +127,7 @@ def fit(
         skipped = trainer.standing().skipped
         journal = Journal(run, step, tensorboard=config.log.tensorboard) if main else None
         if main:
-            (run / "config.toml").write_text(format_config(config), encoding="utf-8")
+            (run / _CONFIG).write_text(format_config(config), encoding="utf-8")
         last_save = time.monotonic()
         signals = stack.enter_context(StopSignals())
         if reader is not None:
@@ -214,7 +219,12 @@ def _claim(run: Path, stack: contextlib.ExitStack) -> None:
     Raises:
         FitError: another one has it.
     """
-    run.mkdir(parents=True, exist_ok=True)
+    if not run.exists():
+        run.mkdir(parents=True)
+    check_folder("the run's folder", run, _FILES, {})
+    for folder in (run / name for name in _FOLDERS):
+        if folder.exists() and not folder.is_dir():
+            raise FitError(f"{folder} is a file, expected a folder: move it away, or choose another --run-dir")
     if not stack.enter_context(claimed(run / CHECKPOINT)):
         raise FitError(
             f"another mcnet-train fit is at work in {run}, expected one at a time: wait until it has ended, or choose "
@@ -281,8 +291,36 @@ class _Ready(NamedTuple):
     held_out: HeldOut | None
 
 
+def check_data(config: FitConfig, folder: Path) -> None:
+    """See, by its table, that a run can learn from some data: before it is unpacked, or travels.
+
+    Args:
+        config: of the run.
+        folder: the packed dataset or folder of clips.
+
+    Raises:
+        DataError: there is no data, or none of what the pairs are to be made of.
+        FitError: its pictures are of another size than the model's.
+    """
+    table = table_of(folder)
+    if table.size_px != config.model.size_px:
+        raise FitError(
+            f"the data has pictures of {table.size_px} px, the model wants {config.model.size_px} px: prepare the "
+            f"footage with --size {config.model.size_px}, or train another model"
+        )
+    check_split(folder, table.clips, config.data.split, config.data.stills_share)
+
+
 def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Processes) -> _Ready:
     settings, device = config.run, processes.device
+    # What is given by name is read before minutes of unpacking, and nothing is fetched where there is no data.
+    check_data(config, Path(config.data.path))
+    state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
+    initial = load_model(settings.initial) if state is None and settings.initial else None
+    backbone = None
+    looking = config.loss.perceptual or config.loss.generated_perceptual or config.loss.crops_perceptual
+    if looking and (config.full.steps or config.full.epochs):
+        backbone = load_backbone(config.loss.backbone, config.loss.backbone_weights)
 
     def unpack() -> None:
         run.mkdir(parents=True, exist_ok=True)
@@ -290,8 +328,6 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
 
     processes.by_one(unpack)
     dataset = open_or_pack(Path(config.data.path), cache or run / "frames")
-    if dataset.size_px != config.model.size_px:
-        raise FitError(f"the data has pictures of {dataset.size_px} px, the model wants {config.model.size_px} px")
     frames = FrameStore(dataset, device, config.data.frames)
     data = config.data
     wanted = (*config.keypoint_points, *(PUPILS if config.loss.gaze else ()))
@@ -307,15 +343,12 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     playing = config.loss.gan > 0 or config.loss.crops_gan > 0
     torch.manual_seed(settings.seed)  # and the same first discriminators, however much the network drew before
     adversaries = Adversaries(config.model.num_keypoints, config.loss) if playing else None
-    state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
     facts: dict[str, Any] = {"data": _data_facts(dataset, sampler, data.split)}
-    initial: Mcnet | None = None
     if state is not None:
         _check_same_run(config, dataset, state, run)
         model.load_state_dict(state.model)
         facts |= {key: value for key, value in state.facts.items() if key != "data"}
-    elif settings.initial:
-        initial = load_model(settings.initial)
+    elif initial is not None:
         facts["initial"] = take_weights(
             model,
             initial,
@@ -336,10 +369,8 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     elif processes.count > 1 and not settings.freeze_batchnorm:
         _log.warning("BatchNorm's statistics are each process's own: torch synchronises them on GPUs only")
-    backbone = None
-    looking = config.loss.perceptual or config.loss.generated_perceptual or config.loss.crops_perceptual
-    if looking and any(stage.name == "full" for stage in stages):
-        backbone = load_backbone(config.loss.backbone, config.loss.backbone_weights).to(device)
+    if backbone is not None:
+        backbone.to(device)
     if state is None and settings.first_step >= last_step:
         raise FitError(
             f"run.first_step is {settings.first_step}, but the stages have {last_step} steps: there is nothing to do"

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mcnet.bench.macs import count_macs
+from mcnet.commands.outputs import check_outputs
 from mcnet.config import McnetConfig
 from mcnet.files import replacing
-from mcnet.model_card import CARD_FORMAT, CONFIG_FILE, MODEL_FILE, README_FILE, licence_of
+from mcnet.model_card import CARD_FORMAT, CONFIG_FILE, MODEL_FILE, README_FILE, fit_to_show, licence_of
 from mcnet.model_file import CheckpointError, ModelInfo
 from training.data import NO_LICENCE
 
@@ -36,11 +37,16 @@ _FIGURES = {
 }
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, sheet: Path | None = None) -> None:
     """See that a model's folder may be written there: nothing of somebody else's is replaced.
+
+    Args:
+        folder: where.
+        sheet: the picture that it is to get, if one was chosen.
 
     Raises:
         CheckpointError: it is a file, has the name of one, or is a folder with other things in it.
+        OutputError: one of its files cannot be replaced, or the sheet is the one that is there.
     """
     if folder.suffix.lower() in _OTHER_FORMATS:
         raise CheckpointError(
@@ -53,6 +59,9 @@ def check_folder(folder: Path) -> None:
         )
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL_FILE).is_file():
         raise CheckpointError(f"{folder} has other files in it: expected a folder that is new, empty or a model's")
+    if folder.is_dir():
+        names = (MODEL_FILE, CONFIG_FILE, README_FILE, SHEET_FILE)
+        check_outputs({name: folder / name for name in names}, {} if sheet is None else {"--sheet": sheet})
 
 
 def check_sheet(sheet: Path) -> None:
@@ -216,7 +225,7 @@ def _licence_lines(data: Mapping[str, Any]) -> list[str]:
     return [
         "| licence | clips |",
         "| --- | --- |",
-        *(f"| {licence} | {clips} |" for licence, clips in licences.items()),
+        *(f"| {fit_to_show(licence)} | {clips} |" for licence, clips in licences.items()),
     ]
 
 

@@ -1,6 +1,7 @@
 """Which pairs of frames a step learns from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +83,32 @@ def _gaze(places: NDArray[np.float64], columns: Mapping[int, int]) -> NDArray[np
     return np.asarray(np.mean(shares, axis=0))
 
 
+def check_split(folder: Path, clips: Iterable[Clip], split: str, stills_share: float) -> None:
+    """See that a split has what its pairs are to be made of.
+
+    Args:
+        folder: of the data, for messages.
+        clips: of all splits.
+        split: the one to learn from.
+        stills_share: share of pairs that are made from stills.
+
+    Raises:
+        DataError: the split has neither clips nor packs, or stills are wanted and there are none.
+    """
+    lengths = [clip.frames for clip in clips if clip.split == split]
+    splits = ", ".join(sorted({clip.split for clip in clips}))
+    if stills_share < 1 and not any(length > 1 for length in lengths):
+        raise DataError(
+            f"{folder} has no clip of two frames or more in split {split!r} (its splits: {splits}); a pair needs two "
+            "frames, unless data.stills_share is 1"
+        )
+    if stills_share > 0 and 1 not in lengths:
+        raise DataError(
+            f"{folder} has no stills in split {split!r} (its splits: {splits}), but data.stills_share is "
+            f"{stills_share}: set it to 0 (--set data.stills_share=0), or prepare photographs as well (--photos)"
+        )
+
+
 class PairSampler:
     """Chooses pairs: first a person, then one of their clips (or packs of photographs), then two frames of it.
 
@@ -123,17 +150,7 @@ class PairSampler:
         self.clips = _People([pair for pair in frames if pair[0].kind == CLIP], self._device)
         self.photos = _People([pair for pair in frames if pair[0].kind == PHOTOS], self._device)
         stills = _People([pair for pair in of_split if pair[0].frames == 1], self._device)
-        splits = sorted({clip.split for clip in dataset.clips})
-        if not len(self.clips) and not len(self.photos) and stills_share < 1:
-            raise DataError(
-                f"{dataset.folder} has no clip of two frames or more in split {split!r} (its splits: "
-                f"{', '.join(splits)}); a pair needs two frames, unless data.stills_share is 1"
-            )
-        if stills_share > 0 and not len(stills):
-            raise DataError(
-                f"{dataset.folder} has no stills in split {split!r} (its splits: {', '.join(splits)}), but "
-                f"data.stills_share is {stills_share}; set it to 0"
-            )
+        check_split(dataset.folder, dataset.clips, split, stills_share)
         self.stills = stills
         self._stills_share = stills_share
         self._photos_share = (photos_share if len(self.clips) else 1.0) if len(self.photos) else 0.0

@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.commands.outputs import check_outputs
 from mcnet.commands.status import INTERRUPTED
-from mcnet.files import replacing
+from mcnet.files import claimed, replacing
 from mcnet.mesh_points import MESH_SIZE
 from training.data import (
     CLIP,
     CLIPS_FORMAT,
-    PACKED_FORMAT,
     PNG_PATTERN,
     Clip,
     ClipTable,
     DataError,
     Landmarks,
     decode,
+    is_packed,
     open_dataset,
     read_landmarks,
     read_table,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:  # OpenCV is imported by what labels only
 
 _WORK = ".relabel"
 _OLD = "landmarks.before.npz"
+_TABLES = ("dataset.json", "clips.json")
 _SECONDS_PER_LINE = 10.0
 
 FindFace = Callable[[NDArray[np.uint8]], "Face | None"]
@@ -124,8 +126,14 @@ def run(options: argparse.Namespace) -> int:
         f"their face, {report.found} found one{moved}\n"
     )
     for reason in report.skipped:
-        sys.stdout.write(f"kept as it was: {reason}\n")
-    return 0
+        sys.stdout.write(f"not labelled: {reason}\n")
+    if not report.skipped:
+        return 0
+    sys.stderr.write(
+        f"mcnet-train: {len(report.skipped)} of {report.clips + len(report.skipped)} clips are not labelled, as told "
+        "above, and keep their old landmarks, or none where those lack points or depth; mend them, and label again\n"
+    )
+    return 1
 
 
 @contextlib.contextmanager
@@ -155,10 +163,18 @@ def relabel(folder: Path, out: Path, finders: Finders, points: tuple[int, ...] =
         points: mesh points to keep.
 
     Raises:
-        DataError: the folder holds no dataset, `out` holds another one, or something cannot be written.
+        DataError: the folder holds no dataset, `out` holds another one, another call is at work there, or something
+            cannot be written.
+        OutputError: the landmarks cannot be written there.
     """
     try:
-        return _relabel(folder, out, finders, points)
+        pictures = _Pictures(folder)
+        out.mkdir(parents=True, exist_ok=True)
+        check_outputs({"the labels": out / "landmarks.npz"}, {})
+        with claimed(out / "landmarks.npz") as alone:
+            if not alone:
+                raise DataError(f"another call labels {out}: wait for it, or choose another --out")
+            return _relabel(folder, pictures, out, finders, points)
     except OSError as error:
         raise DataError(
             f"cannot write the labels to {out}: {error.strerror or error}; what is measured is kept, and the same call "
@@ -166,10 +182,9 @@ def relabel(folder: Path, out: Path, finders: Finders, points: tuple[int, ...] =
         ) from error
 
 
-def _relabel(folder: Path, out: Path, finders: Finders, points: tuple[int, ...]) -> Relabelled:
+def _relabel(folder: Path, pictures: "_Pictures", out: Path, finders: Finders, points: tuple[int, ...]) -> Relabelled:
     from tqdm import tqdm
 
-    pictures = _Pictures(folder)
     table, old = pictures.table, read_landmarks(folder / "landmarks.npz")
     starts = np.cumsum([0, *(clip.frames for clip in table.clips)])
     if len(old.valid) != starts[-1]:
@@ -224,19 +239,14 @@ class _Pictures:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._packed: NDArray[np.uint8] | None = None
-        if (folder / "dataset.json").is_file():
+        if is_packed(folder):
             self.name = "dataset.json"
             dataset = open_dataset(folder)
             self.table = ClipTable(dataset.size_px, dataset.clips)
             self._packed, self._starts = dataset.frames, dataset.starts
-        elif (folder / "clips.json").is_file():
+        else:
             self.name = "clips.json"
             self.table = read_table(folder / self.name, CLIPS_FORMAT)
-        else:
-            raise DataError(
-                f"{folder} is no dataset: got neither dataset.json ({PACKED_FORMAT}) nor clips.json ({CLIPS_FORMAT}), "
-                "expected one of them"
-            )
 
     def frames(self, number: int) -> Iterator[NDArray[np.uint8]]:
         """Of one clip, (S, S, 3) uint8 RGB each.
@@ -255,7 +265,7 @@ class _Pictures:
 
 def _workplace(out: Path, folder: Path, name: str, columns: NDArray[np.int64]) -> Path:
     """Where measured clips wait. What was measured of another table, or for other points, is dropped."""
-    if out.resolve() != folder.resolve() and (out / name).exists():
+    if out.resolve() != folder.resolve() and any((out / table).exists() for table in _TABLES):
         raise DataError(f"{out} holds a dataset already: choose another folder, or label that one in place")
     work = out / _WORK
     stamp = hashlib.sha256((folder / name).read_bytes() + columns.tobytes()).hexdigest()

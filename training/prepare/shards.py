@@ -46,6 +46,8 @@ from training.data import (
 )
 
 SHARD_BYTES = 1_000_000_000
+_UNFINISHED = ".unshard"
+"""In a folder that is being made of shards: what is there may be written over."""
 
 
 class ShardClip(NamedTuple):
@@ -164,6 +166,7 @@ def read_shards(urls: Sequence[str]) -> Iterator[ShardClip]:
         DataError: the library is missing, or a shard holds something else or cannot be read.
     """
     library = load_webdataset()
+    url = ", ".join(urls)
     try:
         for url in (url for pattern in urls for url in library.shardlists.expand_urls(pattern)):
             # What WebDataset does itself, but that it leaves files open.
@@ -173,7 +176,12 @@ def read_shards(urls: Sequence[str]) -> Iterator[ShardClip]:
                     yield _from_sample(sample)
     except (OSError, EOFError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
         why = error.args[0] if error.args else type(error).__name__  # WebDataset adds the place to the arguments
-        raise DataError(f"cannot read the shards {', '.join(urls)}: {why}") from error
+        if isinstance(error, OSError) and error.strerror:
+            why = error.strerror
+        raise DataError(
+            f"cannot read the shard {url} ({why}): expected a tar file that prepare --shards wrote; check the path, or "
+            "get it again"
+        ) from error
 
 
 def _from_sample(sample: dict[str, Any]) -> ShardClip:
@@ -192,16 +200,21 @@ def unshard(urls: Sequence[str], out: Path) -> int:
 
     Args:
         urls: see `read_shards`.
-        out: a folder that is made; it must not hold a dataset.
+        out: a folder that is made; it must hold nothing but what an earlier call, which failed, left there.
 
     Returns:
         How many clips.
 
     Raises:
-        DataError: the shards cannot be read or do not fit together, or the folder holds a dataset.
+        DataError: the shards cannot be read or do not fit together, or the folder holds something.
     """
+    mark = out / _UNFINISHED
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file, expected an empty folder or a new name for the clips, behind the shards")
     if (out / "clips.json").exists():
         raise DataError(f"{out} already holds a dataset: choose another folder")
+    if out.is_dir() and any(out.iterdir()) and not mark.exists():
+        raise DataError(f"{out} holds something else: choose an empty folder, or a new name")
     clips: list[tuple[Clip, NDArray[np.float16]]] = []
     kinds: set[tuple[int, bytes, int]] = set()
     seen: set[str] = set()
@@ -219,6 +232,8 @@ def unshard(urls: Sequence[str], out: Path) -> int:
         if clip.file in seen:  # its pictures would take the place of the other's, whose landmarks stay
             raise DataError(f"the shards name the clip {clip.file} twice: expected those of one dataset, each once")
         seen.add(clip.file)
+        out.mkdir(parents=True, exist_ok=True)
+        mark.touch()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(video)
         clips.append((clip, landmarks))
@@ -229,6 +244,7 @@ def unshard(urls: Sequence[str], out: Path) -> int:
     depth = places[..., 2] if places.shape[2] > 2 else None  # shards of before hold x and y
     write_landmarks(out / "landmarks.npz", Landmarks(points, places[..., :2], np.ones(len(places), bool), depth))
     write_table(out / "clips.json", CLIPS_FORMAT, ClipTable(size_px, tuple(clip for clip, _ in clips)))
+    mark.unlink()
     return len(clips)
 
 

@@ -89,12 +89,13 @@ def pack(
         Bytes of each part: code, data, weights, backbone.
 
     Raises:
-        DataError, CheckpointError, BackboneError, ConfigError: something given cannot be used.
+        DataError, FitError, CheckpointError, BackboneError, ConfigError: something given cannot be used.
         JourneyError: the folder holds something else, or what is read, and is as it was; or it is larger than what may
             travel: what was written stays there, to be looked at.
     """
     from mcnet.checkpoint import load_model, save_model
     from training.fit.backbones import write_backbone
+    from training.fit.loop import check_data
     from training.prepare.small import shrink_clips
 
     _check_free(folder, [clips, Path(weights), *([] if backbone is None else [backbone])])
@@ -109,15 +110,16 @@ def pack(
             *overrides,
         ],
     )
+    check_data(config, clips)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / _CONFIG).write_text(format_config(config), encoding="utf-8")  # first: it tells that all is ours
     _copy_code(folder)
+    write_backbone(config.loss.backbone, folder / "backbone.pt", "" if backbone is None else str(backbone))
     report = shrink_clips(clips, folder / "data")
     for reason in report.skipped:
         _log.warning("left out: %s", reason)
     save_model(model, folder / "weights.safetensors", half=True)
-    write_backbone(config.loss.backbone, folder / "backbone.pt", "" if backbone is None else str(backbone))
     (folder / "run.sh").write_text(_RUN, encoding="utf-8")
     parts = {
         "code": _bytes(folder / "mcnet") + _bytes(folder / "training") + _bytes(folder / "assets"),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _LARGEST_TABLE = 100_000_000
 """Bytes, as the library has it."""
 
@@ -70,6 +71,10 @@ class safe_open:  # noqa: N801 - the library's own name
         """Names of the tensors."""
         return list(self._tensors)
 
+    def get_slice(self, name: str) -> "_Slice":
+        """What is known of a tensor before it is given."""
+        return _Slice(_NAMES[self._tensors[name].dtype])
+
     def get_tensor(self, name: str) -> Any:
         """A tensor of its own, or an array."""
         tensor = self._tensors[name]
@@ -80,6 +85,15 @@ class safe_open:  # noqa: N801 - the library's own name
 
     def __exit__(self, *_: object) -> None:
         self._tensors = {}
+
+
+class _Slice(NamedTuple):
+    """A tensor's type, by the library's name."""
+
+    dtype: str
+
+    def get_dtype(self) -> str:
+        return self.dtype
 
 
 def _tensor(row: Mapping[str, Any], data: memoryview) -> Tensor:
@@ -94,14 +108,13 @@ def _tensor(row: Mapping[str, Any], data: memoryview) -> Tensor:
 
 def save(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """A file's content, as the library's `safetensors.torch.save`."""
-    names = {dtype: name for name, dtype in _DTYPES.items()}
     table: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     parts: list[bytes] = []
     at = 0
     # The widest first, so that every tensor is aligned to its own size.
     for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
         part = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        table[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(part)]}
+        table[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, at + len(part)]}
         parts.append(part)
         at += len(part)
     header = json.dumps(table, separators=(",", ":")).encode()

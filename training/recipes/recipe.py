@@ -17,12 +17,13 @@ from mcnet.model_file import CheckpointError
 from training.__main__ import tell_mistakes
 from training.fit.config import FitConfig, load_config
 from training.fit.export import export
-from training.fit.journal import STATS
+from training.fit.journal import SHEETS, STATS
 from training.fit.loop import fit
 from training.fit.state import CHECKPOINT
 from training.recipes import journey
 
 _EXPORT_MINUTES = 0.5
+_STATISTICS, _SHEET = "OUT's statistics", "OUT's sheet"
 
 
 class Recipe(NamedTuple):
@@ -80,13 +81,14 @@ def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
 
 def _train(recipe: Recipe, options: argparse.Namespace) -> int:
     config = _config(recipe, options)
-    check_outputs({"OUT": options.out}, {}, {"OUT": (".safetensors",)})
+    check_outputs(_written(options.out), {}, {"OUT": (".safetensors",)})
     minutes = max(0.0, options.max_minutes - _EXPORT_MINUTES)
     result = fit(config, options.run_dir, max_minutes=minutes, cache=options.cache)
     info = export(options.run_dir, options.out, half=True)
-    shutil.copyfile(options.run_dir / STATS, options.out.with_suffix(".stats.jsonl"))
-    if sheets := sorted((options.run_dir / "sheets").glob("*.png")):
-        shutil.copyfile(sheets[-1], options.out.with_suffix(".png"))
+    beside = _written(options.out)
+    shutil.copyfile(options.run_dir / STATS, beside[_STATISTICS])
+    if sheets := sorted((options.run_dir / SHEETS).glob("*.png")):
+        shutil.copyfile(sheets[-1], beside[_SHEET])
     ending = "all steps are done" if result.reason == "done" else f"stopped ({result.reason}); call again to go on"
     sys.stdout.write(f"{options.out}: {info.name} after {result.step} steps; {ending}\n")
     return 0
@@ -102,12 +104,17 @@ def _travel(recipe: Recipe, options: argparse.Namespace) -> int:
 
 
 def _resume(_: Recipe, options: argparse.Namespace) -> int:
-    check_outputs({"OUT": options.out}, {}, {"OUT": (".safetensors",)})
+    check_outputs(_written(options.out), {}, {"OUT": (".safetensors",)})
     info = journey.bring_back(options.back, options.run_dir, options.out)
     sys.stdout.write(
         f"{options.out}: {info.name} after {info.training['steps']} steps; {options.run_dir} goes on from there\n"
     )
     return 0
+
+
+def _written(out: Path) -> dict[str, Path]:
+    """The model file and what is written beside it."""
+    return {"OUT": out, _STATISTICS: out.with_suffix(".stats.jsonl"), _SHEET: out.with_suffix(".png")}
 
 
 def _config(recipe: Recipe, options: argparse.Namespace) -> FitConfig:

@@ -11,7 +11,7 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.output.virtual_camera_report import VirtualCameraReport, examine_virtual_camera
 from app.pipeline.v4l2 import VideoDevices, end_as_stream, free_loopback
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import offered, phrase
 
 if TYPE_CHECKING:
     import pyvirtualcam
@@ -90,7 +90,7 @@ class VirtualCameraSink:
                 phrase(
                     "virtual camera: got backend {backend}, expected one of {backends}",
                     backend=repr(self._backend),
-                    backends=listed(BACKENDS),
+                    backends=offered(BACKENDS, self._backend),
                 )
             )
         try:

@@ -127,6 +127,8 @@ def test_portraits_by_id_by_name_and_by_steps(operated: Operated) -> None:
     assert operated.pipeline.portrait.entry.key == "a2"
     with pytest.raises(RefusedError, match=r"got 'nobody', expected one of the gallery: woman_1 \(Woman 1\), a1"):
         operated.do("portrait", name="nobody")
+    with pytest.raises(RefusedError, match=r"did you mean Woman 1\?"):
+        operated.do("portrait", name="Woman 11")
     with pytest.raises(RefusedError, match="as several are called; use the id of one: a1, a3"):
         operated.do("portrait", name="ME")
     operated.refused = True

@@ -12,6 +12,7 @@ import torch
 
 from mcnet.checkpoint import load_model
 from mcnet.config import McnetConfig
+from mcnet.files import claimed
 from mcnet.generator import Mcnet
 from mcnet.layers import AntiAlias
 from mcnet.pictures import to_picture
@@ -254,3 +255,20 @@ def test_the_command(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_config_without_data_is_told(tmp_path: Path) -> None:
     with pytest.raises((DataError, FitError), match="is no dataset"):
         run(small(tmp_path / "nothing"), tmp_path / "out")
+
+
+def test_a_folder_in_the_tables_place_is_told_before_the_first_member(
+    heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "table.md").mkdir(parents=True)
+    assert main(["ablate", "--data", str(heads), "--out", str(tmp_path / "out")]) == 2
+    assert "table.md: it is a folder, expected a file's name" in capsys.readouterr().err
+    assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["table.md"]
+
+
+def test_two_calls_are_not_at_work_in_one_folder(
+    heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with claimed(tmp_path / "ablation.json"):
+        assert main(["ablate", "--data", str(heads), "--out", str(tmp_path), "--max-minutes", "0"]) == 2
+    assert "another call is at work in" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import resource
 import signal
 import socket
@@ -22,11 +23,13 @@ from torch import Tensor
 import training.fit.loop
 import training.fit.trainer
 from mcnet.checkpoint import load_model
+from mcnet.commands.outputs import OutputError
+from mcnet.errors import UserError
 from mcnet.generator import Mcnet
 from mcnet.model_file import CheckpointError
 from tests.tolerance import EPSILON, PICTURE, largest_error
 from tests.training.conftest import ASKED, SIZE_PX, TINY, one_thread, tiny_config, write_dataset
-from training.data import Clip
+from training.data import CLIPS_FORMAT, Clip, ClipTable, write_table
 from training.fit.augment import Faces, augment
 from training.fit.config import AugmentConfig, FitConfig, StageConfig, format_config
 from training.fit.export import export
@@ -705,7 +708,16 @@ def test_the_command_prints_the_resolved_configuration(capsys: pytest.CaptureFix
         (("fit", "smoke", "--data", "nowhere"), "nowhere is no dataset"),
         (("fit", "smoke", "--set", "a.b=1", "--data", "x"), "unknown config key a"),
         (("export", "nowhere", "x.safetensors"), "nowhere holds no checkpoint.pt"),
-        (("pack", "nowhere", "out"), "nowhere holds no clips.json"),
+        (("pack", "nowhere", "out"), "nowhere holds no clips.json, expected a dataset: mcnet-train prepare makes one"),
+        (("pack", "nowhere", "a file"), "cannot pack into a file: it is a file, expected an empty folder"),
+        (
+            ("export", "nowhere", "out", "--figures", "none"),
+            "cannot use the file none: No such file or directory; check",
+        ),
+        (
+            ("export", "nowhere", "out", "--figures", "a file"),
+            "a file: got figures of format 'other', expected 'mcnet-",
+        ),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(
@@ -716,6 +728,7 @@ def test_mistakes_are_told_in_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("a file").write_text('{"format": "other"}', encoding="utf-8")
     assert command(*arguments) == 2
     assert message in capsys.readouterr().err
 
@@ -764,3 +777,84 @@ def test_lines_of_a_journal_beyond_the_step_are_dropped(tmp_path: Path) -> None:
     Journal(tmp_path, 1, tensorboard=False).close()
     assert (tmp_path / "stats.jsonl").read_text(encoding="utf-8") == '{"step": 1}\n'
     assert TINY["log"]["tensorboard"] is False
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "latest.safetensors", "stats.jsonl", "curves.png", "config.toml"])
+def test_a_folder_in_a_files_place_is_told_before_the_first_step(name: str, heads: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(OutputError, match=rf"the run's folder .*{re.escape(name)}: it is a folder, expected a file's"):
+        fit(tiny_config(heads), tmp_path / "run")
+    assert [entry.name for entry in (tmp_path / "run").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["sheets", "tensorboard"])
+def test_a_file_in_a_folders_place_is_told_before_the_first_step(name: str, heads: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(FitError, match=f"{name} is a file, expected a folder: move it away"):
+        fit(tiny_config(heads), tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_a_run_that_is_a_file_is_told(heads: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="it is a file, expected a folder, or the name of a new one"):
+        fit(tiny_config(heads), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"run": {"initial": "nothing"}}, "no model 'nothing'"),
+        ({"loss": {"perceptual": 1.0, "backbone_weights": "nothing.pt"}}, "there is no file nothing.pt"),
+    ],
+)
+def test_what_is_given_by_name_is_read_before_clips_are_unpacked(
+    changes: dict[str, dict[str, object]], message: str, tmp_path: Path
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    table = (Clip("no such.mp4", "ann", "train", 5), Clip("none.jpg", "ben", "train", 1))
+    write_table(clips / "clips.json", CLIPS_FORMAT, ClipTable(SIZE_PX, table))
+    with pytest.raises(UserError, match=message):
+        fit(tiny_config(clips, **changes), tmp_path / "run")
+
+
+def test_a_folder_in_the_place_of_a_models_file_is_told_before_the_export(heads: Path, tmp_path: Path) -> None:
+    fit(tiny_config(heads), tmp_path / "run")
+    (tmp_path / "out" / "README.md").mkdir(parents=True)
+    (tmp_path / "out" / "model.safetensors").write_bytes(b"of before")
+    with pytest.raises(OutputError, match=r"README\.md .*: it is a folder, expected a file's name"):
+        export(tmp_path / "run", tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"of before"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_a_run_and_a_model_may_have_any_name(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = tmp_path / "caf\udce9", tmp_path / "model"
+    result = fit(tiny_config(heads, log={"tensorboard": True}), run)
+    assert result.reason == "done"
+    assert load_model(run / "latest.safetensors").info.name == "caf\N{REPLACEMENT CHARACTER}"
+    assert command("export", str(run), str(out), "--name", "mine\nrm -rf /\x1b[2J") == 0
+    assert load_model(out).info.name == "mine rm -rf /\N{REPLACEMENT CHARACTER}[2J"
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    assert not any(line.startswith("rm -rf") for line in readme.splitlines())
+    assert "\x1b" not in readme + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("size_px", "changes", "message"),
+    [
+        (SIZE_PX, {"data": {"stills_share": 0.3}}, r"has no stills in split 'train' .*--set data\.stills_share=0"),
+        (SIZE_PX, {"data": {"split": "nobody"}}, "has no clip of two frames or more in split 'nobody'"),
+        (2 * SIZE_PX, {}, f"the data has pictures of {2 * SIZE_PX} px, the model wants {SIZE_PX} px: prepare"),
+    ],
+)
+def test_data_that_does_not_suit_is_told_before_it_is_unpacked(
+    size_px: int, changes: dict[str, dict[str, object]], message: str, tmp_path: Path
+) -> None:
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    write_table(clips / "clips.json", CLIPS_FORMAT, ClipTable(size_px, (Clip("no such.mp4", "ann", "train", 5),)))
+    with pytest.raises(UserError, match=message):
+        fit(tiny_config(clips, **changes), tmp_path / "run")
+    assert not (tmp_path / "run" / "frames").exists()

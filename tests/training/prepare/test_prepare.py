@@ -668,8 +668,20 @@ def test_shards_hold_everything_and_become_a_folder_of_clips_again(prepared: Pat
     with pytest.raises(DataError, match=r"name the clip .* twice: expected those of one dataset, each once"):
         shards.unshard([str(written[0]), str(written[0])], tmp_path / "twice")
     (tmp_path / "bad.tar").write_bytes(b"no tar" * 500)
-    with pytest.raises(DataError, match="cannot read the shards"):
-        shards.unshard([str(tmp_path / "bad.tar")], tmp_path / "bad")
+    with pytest.raises(DataError, match=r"cannot read the shard .*bad\.tar \(.*\): expected a tar file"):
+        shards.unshard([str(written[0]), str(tmp_path / "bad.tar")], tmp_path / "bad")
+    with pytest.raises(DataError, match=r"nowhere\.tar \(No such file or directory\)"):
+        shards.unshard([str(tmp_path / "nowhere.tar")], tmp_path / "new")
+    assert shards.unshard([str(path) for path in written], tmp_path / "bad") == count  # half of it is there
+    assert listing(tmp_path / "bad") == after
+    taken = tmp_path / "taken" / facts["file"]
+    taken.parent.mkdir(parents=True)
+    taken.write_bytes(b"mine")
+    with pytest.raises(DataError, match="holds something else: choose an empty folder"):
+        shards.unshard([str(path) for path in written], tmp_path / "taken")
+    assert taken.read_bytes() == b"mine"
+    with pytest.raises(DataError, match="is a file, expected an empty folder or a new name for the clips"):
+        shards.unshard([str(written[0])], written[1])
 
 
 def test_inputs_and_places_that_cannot_be_used(short: Path, tmp_path: Path, footage: Path) -> None:

@@ -1,5 +1,6 @@
 """Landmarks measured anew: in order, resumed, of both forms of data and both versions of tables."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -12,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from assets import ROOT
+from mcnet.commands.outputs import OutputError
+from mcnet.files import claimed
 from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
@@ -262,7 +265,7 @@ def test_a_clip_that_cannot_be_read_keeps_what_it_had(clips: Path) -> None:
 
 
 def test_what_is_no_dataset_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is no dataset: got neither dataset.json .* nor clips.json"):
+    with pytest.raises(DataError, match=r"is no dataset: got neither dataset\.json nor clips\.json"):
         relabel(tmp_path, tmp_path, Fakes()())
 
 
@@ -294,3 +297,36 @@ def test_the_command_with_the_networks_that_measure_live(tmp_path: Path, capsys:
     (folder / "landmarks.npz").unlink()
     assert main(["relabel", str(folder)]) == 2
     assert "landmarks are part of a dataset" in capsys.readouterr().err
+
+
+def test_two_calls_do_not_label_one_folder_at_once(clips: Path) -> None:
+    with claimed(clips / "landmarks.npz"), pytest.raises(DataError, match=r"another call labels .*: wait for it"):
+        relabel(clips, clips, Fakes()())
+    relabel(clips, clips, Fakes()())
+
+
+def test_a_folder_that_holds_another_dataset_is_not_labelled_into(clips: Path, tmp_path: Path) -> None:
+    pack(clips, tmp_path / "packed")
+    before = {file: file.read_bytes() for file in (tmp_path / "packed").rglob("*") if file.is_file()}
+    with pytest.raises(DataError, match="holds a dataset already"):
+        relabel(clips, tmp_path / "packed", Fakes()())
+    assert {file: file.read_bytes() for file in (tmp_path / "packed").rglob("*") if file.is_file()} == before
+
+
+def test_labels_that_cannot_be_written_are_told_before_any_is_measured(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "landmarks.npz").mkdir(parents=True)
+    fakes = Fakes()
+    with pytest.raises(OutputError, match="it is a folder, expected a file's name"):
+        relabel(clips, tmp_path / "out", fakes())
+    assert not fakes.calls
+
+
+def test_the_command_counts_what_it_could_not_label(
+    clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.prepare.relabel.live_finders", lambda: contextlib.nullcontext(Fakes()()))
+    (clips / "m" / "a.mp4").write_bytes(b"no video")
+    assert main(["relabel", str(clips)]) == 1
+    said = capsys.readouterr()
+    assert "not labelled: " in said.out
+    assert "1 of 4 clips are not labelled, as told above" in said.err
