@@ -4045,6 +4045,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{model} kann nicht verwendet werden: {reason}. {other} ist zurück.</translation>
         </message>
         <message>
+            <source>{names}; did you mean {nearest}?</source>
+            <translation>{names}; meinten Sie {nearest}?</translation>
+        </message>
+        <message>
             <source>{name} (key {key})</source>
             <translation>{name} (Taste {key})</translation>
         </message>
@@ -4346,8 +4350,8 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{path} ist keine safetensors-Datei: Ihr Kopf nennt keine Tensoren</translation>
         </message>
         <message>
-            <source>{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it again</source>
-            <translation>{path} ist keine vollständige safetensors-Datei in float32 oder float16 ({error}): Sie kann abgeschnitten sein; beschaffen Sie sie neu</translation>
+            <source>{path} is no whole safetensors file ({error}): it may be truncated; get it again</source>
+            <translation>{path} ist keine ganze Safetensors-Datei ({error}): Sie ist vielleicht abgeschnitten; holen Sie sie noch einmal</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file: it may be truncated, or something else</source>
@@ -4370,8 +4374,8 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{path}: Die Endung ist {suffix}, erwartet wird {kinds}</translation>
         </message>
         <message>
-            <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
-            <translation>{path}: {key} ist ein Tensor in {dtype}, erwartet wird einfaches Gleitkomma</translation>
+            <source>{path}: {key} is a tensor of {kind}, expected F32 or F16 as we write them: have the model saved again as one of these</source>
+            <translation>{path}: {key} ist ein Tensor aus {kind}, erwartet wird F32 oder F16, wie wir sie schreiben: Lassen Sie das Modell noch einmal als eines davon speichern</translation>
         </message>
         <message>
             <source>{path}: {part}.{key} is a {kind}, expected a name and a tensor</source>

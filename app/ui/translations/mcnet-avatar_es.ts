@@ -4045,6 +4045,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{model} no se puede usar: {reason}. Vuelve {other}.</translation>
         </message>
         <message>
+            <source>{names}; did you mean {nearest}?</source>
+            <translation>{names}; ¿quería decir {nearest}?</translation>
+        </message>
+        <message>
             <source>{name} (key {key})</source>
             <translation>{name} (tecla {key})</translation>
         </message>
@@ -4346,8 +4350,8 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{path} no es un archivo safetensors: su cabecera no enumera tensores</translation>
         </message>
         <message>
-            <source>{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it again</source>
-            <translation>{path} no es un archivo safetensors completo de float32 o float16 ({error}): quizá esté cortado; consígalo de nuevo</translation>
+            <source>{path} is no whole safetensors file ({error}): it may be truncated; get it again</source>
+            <translation>{path} no es un archivo safetensors completo ({error}): puede estar truncado; obténgalo de nuevo</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file: it may be truncated, or something else</source>
@@ -4370,8 +4374,8 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{path}: la extensión es {suffix}, se esperaba {kinds}</translation>
         </message>
         <message>
-            <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
-            <translation>{path}: {key} es un tensor {dtype}, se esperaba coma flotante simple</translation>
+            <source>{path}: {key} is a tensor of {kind}, expected F32 or F16 as we write them: have the model saved again as one of these</source>
+            <translation>{path}: {key} es un tensor de {kind}, se esperaba F32 o F16, como los escribimos: haga guardar el modelo de nuevo como uno de ellos</translation>
         </message>
         <message>
             <source>{path}: {part}.{key} is a {kind}, expected a name and a tensor</source>

@@ -4045,6 +4045,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{model} ne peut pas être utilisé : {reason}. {other} est de retour.</translation>
         </message>
         <message>
+            <source>{names}; did you mean {nearest}?</source>
+            <translation>{names} ; vouliez-vous dire {nearest} ?</translation>
+        </message>
+        <message>
             <source>{name} (key {key})</source>
             <translation>{name} (touche {key})</translation>
         </message>
@@ -4346,8 +4350,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{path} n'est pas un fichier safetensors : son en-tête ne liste aucun tenseur</translation>
         </message>
         <message>
-            <source>{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it again</source>
-            <translation>{path} n'est pas un fichier safetensors complet en float32 ou float16 ({error}) : il est peut-être tronqué ; récupérez-le à nouveau</translation>
+            <source>{path} is no whole safetensors file ({error}): it may be truncated; get it again</source>
+            <translation>{path} n’est pas un fichier safetensors entier ({error}) : il est peut-être tronqué ; obtenez-le de nouveau</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file: it may be truncated, or something else</source>
@@ -4370,8 +4374,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{path} : l'extension est {suffix}, il faut {kinds}</translation>
         </message>
         <message>
-            <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
-            <translation>{path} : {key} est un tenseur {dtype}, il faut des nombres à virgule flottante simples</translation>
+            <source>{path}: {key} is a tensor of {kind}, expected F32 or F16 as we write them: have the model saved again as one of these</source>
+            <translation>{path} : {key} est un tenseur de {kind}, F32 ou F16 attendu, comme nous les écrivons : faites enregistrer le modèle de nouveau dans l’un d’eux</translation>
         </message>
         <message>
             <source>{path}: {part}.{key} is a {kind}, expected a name and a tensor</source>

@@ -4042,6 +4042,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{model} を使えません：{reason}。{other} に戻りました。</translation>
         </message>
         <message>
+            <source>{names}; did you mean {nearest}?</source>
+            <translation>{names}。{nearest} のことですか？</translation>
+        </message>
+        <message>
             <source>{name} (key {key})</source>
             <translation>{name}（キー {key}）</translation>
         </message>
@@ -4343,8 +4347,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} は safetensors ファイルではありません：ヘッダーにテンソルの一覧がありません</translation>
         </message>
         <message>
-            <source>{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it again</source>
-            <translation>{path} は float32 か float16 の完全な safetensors ファイルではありません（{error}）：途中で切れている可能性があります。入手し直してください</translation>
+            <source>{path} is no whole safetensors file ({error}): it may be truncated; get it again</source>
+            <translation>{path} は完全な safetensors ファイルではありません ({error})。途中で切れている可能性があります。もう一度入手してください</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file: it may be truncated, or something else</source>
@@ -4367,8 +4371,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path}：拡張子が {suffix} です。{kinds} が必要です</translation>
         </message>
         <message>
-            <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
-            <translation>{path}：{key} は {dtype} のテンソルです。通常の浮動小数点が必要です</translation>
+            <source>{path}: {key} is a tensor of {kind}, expected F32 or F16 as we write them: have the model saved again as one of these</source>
+            <translation>{path}: {key} は {kind} のテンソルです。F32 か F16 が必要です。モデルをいずれかで保存し直してもらってください</translation>
         </message>
         <message>
             <source>{path}: {part}.{key} is a {kind}, expected a name and a tensor</source>

@@ -4045,6 +4045,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{model} não pode ser usado: {reason}. {other} está de volta.</translation>
         </message>
         <message>
+            <source>{names}; did you mean {nearest}?</source>
+            <translation>{names}; você quis dizer {nearest}?</translation>
+        </message>
+        <message>
             <source>{name} (key {key})</source>
             <translation>{name} (tecla {key})</translation>
         </message>
@@ -4346,8 +4350,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{path} não é um arquivo safetensors: o cabeçalho não lista tensores</translation>
         </message>
         <message>
-            <source>{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it again</source>
-            <translation>{path} não é um arquivo safetensors completo de float32 ou float16 ({error}): pode estar cortado; obtenha-o de novo</translation>
+            <source>{path} is no whole safetensors file ({error}): it may be truncated; get it again</source>
+            <translation>{path} não é um arquivo safetensors completo ({error}): pode estar truncado; obtenha-o novamente</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file: it may be truncated, or something else</source>
@@ -4370,8 +4374,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{path}: a extensão é {suffix}, esperava-se {kinds}</translation>
         </message>
         <message>
-            <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
-            <translation>{path}: {key} é um tensor {dtype}, esperava-se ponto flutuante simples</translation>
+            <source>{path}: {key} is a tensor of {kind}, expected F32 or F16 as we write them: have the model saved again as one of these</source>
+            <translation>{path}: {key} é um tensor de {kind}, esperava-se F32 ou F16, como os gravamos: mande salvar o modelo de novo em um deles</translation>
         </message>
         <message>
             <source>{path}: {part}.{key} is a {kind}, expected a name and a tensor</source>

@@ -4042,6 +4042,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法使用 {model}：{reason}。已恢复 {other}。</translation>
         </message>
         <message>
+            <source>{names}; did you mean {nearest}?</source>
+            <translation>{names}；您是想要 {nearest} 吗？</translation>
+        </message>
+        <message>
             <source>{name} (key {key})</source>
             <translation>{name}（按键 {key}）</translation>
         </message>
@@ -4343,8 +4347,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} 不是 safetensors 文件：其文件头没有列出张量</translation>
         </message>
         <message>
-            <source>{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it again</source>
-            <translation>{path} 不是完整的 float32 或 float16 safetensors 文件（{error}）：它可能不完整；请重新获取</translation>
+            <source>{path} is no whole safetensors file ({error}): it may be truncated; get it again</source>
+            <translation>{path} 不是完整的 safetensors 文件（{error}）：可能被截断；请重新获取</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file: it may be truncated, or something else</source>
@@ -4367,8 +4371,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path}：扩展名为 {suffix}，应为 {kinds}</translation>
         </message>
         <message>
-            <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
-            <translation>{path}：{key} 是 {dtype} 张量，应为普通浮点</translation>
+            <source>{path}: {key} is a tensor of {kind}, expected F32 or F16 as we write them: have the model saved again as one of these</source>
+            <translation>{path}：{key} 是 {kind} 类型的张量，应为我们写入的 F32 或 F16：请让人以其中之一重新保存模型</translation>
         </message>
         <message>
             <source>{path}: {part}.{key} is a {kind}, expected a name and a tensor</source>
