@@ -330,7 +330,7 @@ def _own_teeth(square: Rgb, head: Head, seam: Array) -> _OwnTeeth:
     lips_px = pixels(head.mesh[list(INNER_LIPS)], square)
     canvas = Canvas(slice(0, square.shape[0]), slice(0, square.shape[1]))
     inside = cv2.erode(canvas.polygon(lips_px), np.ones((2 * _LIPS_PX + 1,) * 2, np.uint8))
-    share = blurred(np.asarray(inside, np.float32), _TEETH_FEATHER * float(np.linalg.norm(np.ptp(lips_px, axis=0))))
+    share = blurred(np.asarray(inside, np.float32), _TEETH_FEATHER * float(np.ptp(lips_px[:, 0])))
     corners = seam + _TEETH_CORNERS
     places = pixels(corners @ head.rotation.T * head.scale + head.shift, square)
     lip, bite = head.shape[[_UPPER_LIP, _LOWER_LIP], 1].tolist()

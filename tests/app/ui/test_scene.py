@@ -171,9 +171,13 @@ def test_without_background_files_are_transparent(window: MainWindow, qtbot: QtB
     picture = Composed(1, 0.0, State.LIVE, rgb, fresh=True, alpha=alpha)
     window.session.recordings.last = picture
     window.session.recordings.snapshot()
-    qtbot.waitUntil(lambda: bool(list((tmp_path / "videos").glob("*.png"))))
-    (path,) = (tmp_path / "videos").glob("*.png")
-    image = QImage(str(path))
+
+    def saved() -> list[QImage]:
+        images = [QImage(str(path)) for path in (tmp_path / "videos").glob("*.png")]
+        return [image for image in images if not image.isNull()]  # an empty file keeps the name until it is written
+
+    qtbot.waitUntil(lambda: bool(saved()))
+    (image,) = saved()
     assert (image.pixelColor(3, 3).alpha(), image.pixelColor(50, 3).alpha()) == (0, 255)
     click(window.action_bar.record_button)
     qtbot.waitUntil(lambda: window.session.recordings.path is not None)
