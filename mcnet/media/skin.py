@@ -272,10 +272,12 @@ def _laid(rgb: Rgb, layer: _Layer, places: Array, triangles: NDArray[np.intp], s
     if layer.skin is not None:
         strength *= cv2.remap(layer.skin, x, y, cv2.INTER_LINEAR)
     made = rgb.copy()
-    skin = cv2.blendLinear(remapped(layer.rgb, x, y), made[part], strength, 1 - strength)
-    edges = blurred(_edges(x, y, strength, max(_TORN * len(rgb), _TORN_PX)), _EDGE_BLUR_PX)
-    smooth = cv2.GaussianBlur(skin, (0, 0), _EDGE_BLUR_PX)
-    made[part] = cv2.blendLinear(smooth, skin, edges, 1 - edges)
+    made[part] = cv2.blendLinear(remapped(layer.rgb, x, y), made[part], strength, 1 - strength)
+    edges = _edges(x, y, strength, max(_TORN * len(rgb), _TORN_PX))
+    if edges.any():
+        edges = blurred(edges, _EDGE_BLUR_PX)
+        smooth = cv2.GaussianBlur(made[part], (0, 0), _EDGE_BLUR_PX)
+        made[part] = cv2.blendLinear(smooth, made[part], edges, 1 - edges)
     return made
 
 
@@ -284,9 +286,10 @@ def _edges(x: Maps, y: Maps, strength: Maps, least_px: float) -> Maps:
     edges = np.zeros(x.shape, np.float32)
     drawn = strength > _LEAST_SHARE
     for one, other in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
-        torn = np.maximum(np.abs(x[one] - x[other]), np.abs(y[one] - y[other])) > least_px
+        torn = (cv2.absdiff(x[one], x[other]) > least_px) | (cv2.absdiff(y[one], y[other]) > least_px)
         torn &= drawn[one] & drawn[other]
-        edges[one][torn] = edges[other][torn] = 1
+        if torn.any():
+            edges[one][torn] = edges[other][torn] = 1
     return edges
 
 
