@@ -189,9 +189,14 @@ class TestReconnection:
             wait_for(lambda: len(frames) > 5)
             phone.awake = False
             wait_for(lambda: any(isinstance(event, CameraFailed) for event in events))
+
+            def none_for(seconds: float) -> bool:
+                seen = len(frames)
+                time.sleep(seconds)
+                return len(frames) == seen
+
+            wait_for(lambda: none_for(0.3))  # nothing is shown for what is gone, once what was on its way has come
             seen = len(frames)
-            time.sleep(0.3)
-            assert len(frames) == seen  # nothing is shown for what is gone
             phone.awake = True
             wait_for(lambda: len(frames) > seen + 5)
         finally:
