@@ -167,7 +167,7 @@ class _Camera:
         self._told = False
         self._streaming = False
         self._time_ns = 0
-        self._number = 0
+        self._number = self._given = 0
         self._pipewire = PipeWire(self._lose)
         self._stream = Stream(
             self._pipewire,
@@ -222,7 +222,7 @@ class _Camera:
         streaming = state == STREAMING
         if streaming != self._streaming:
             self._streaming = streaming
-            self._number = 0  # of the pictures that this reader is sent: what lies there is older
+            self._number = self._given = 0  # of the pictures that this reader is sent: what lies there is older
             if not streaming and self._format:
                 self._overwrite(ctypes.create_string_buffer(PIXEL_FORMATS[self._format].black(self._wish.size_px)))
             self._connection.send({"format": self._format if streaming else ""})
@@ -232,12 +232,15 @@ class _Camera:
             return
         code = read_id(address, VIDEO_FORMAT)
         self._format = next(name for name, one in PIXEL_FORMATS.items() if one.code == code)
-        self._number = 0
+        self._number = self._given = 0
         self._stream.set_params(video_buffers(*self._bytes()))
 
     def _process(self) -> None:
-        if not self._number:
+        if (
+            self._number == self._given
+        ):  # nothing yet; or two pictures came before the loop's turn, which gave the second
             return
+        self._given = self._number
         stride_bytes, size_bytes = self._bytes()
         place = ctypes.addressof(self._picture)
         self._stream.give_picture(place, size_bytes, stride_bytes, self._time_ns, self._number)

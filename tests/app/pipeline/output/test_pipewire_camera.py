@@ -1,13 +1,16 @@
 """The PipeWire camera: read back by another program, through a real daemon."""
 
+import contextlib
+import ctypes
 import itertools
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -15,9 +18,11 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import AppError, SinkError
+from app.pipeline.output import pipewire_process
 from app.pipeline.output.output_frame import AvatarPicture, Composed, OutputFrame
 from app.pipeline.output.pipewire_camera import PipeWireCameraSink
-from app.pipeline.output.pipewire_process import PIXEL_FORMATS
+from app.pipeline.output.pipewire_client import STREAMING
+from app.pipeline.output.pipewire_process import PIXEL_FORMATS, CameraWish
 from app.pipeline.output.pipewire_worker import NODE_NAME
 from app.pipeline.output.presenter import Presenter
 from app.pipeline.output.sink_stage import SinkStage
@@ -128,6 +133,55 @@ def test_each_picture_comes_once_in_order_with_its_time(daemon: Daemon, sink: Pi
     gaps_s = np.diff(times)
     assert (gaps_s > 0).all()
     assert abs(gaps_s.mean() / steps.mean() - 1 / 30) < 0.01
+
+
+class LateStream:
+    """A stream of a loop that comes to its turn late: it processes what was triggered when the camera is left."""
+
+    def __init__(self, _: object, __: object, **hears: Callable[..., None]) -> None:
+        self.hears = hears
+        self.triggered = 0
+        self.given: list[int] = []
+
+    def connect(self, *_: object) -> None:
+        self.hears["on_state"](STREAMING, "")
+
+    def trigger(self) -> None:
+        self.triggered += 1
+
+    def give_picture(self, _: int, __: int, ___: int, time_ns: int, ____: int) -> None:
+        self.given.append(time_ns)
+
+    def overwrite(self, *_: object) -> None:
+        pass
+
+
+def test_a_picture_is_not_given_twice_where_the_next_came_before_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a call program would have the second of two in place of both."""
+    times_ns = [("RGB", 1), ("RGB", 2)]
+
+    class Connection:
+        def send(self, _: object) -> None:
+            pass
+
+        def recv(self) -> tuple[str, int]:
+            if not times_ns:
+                raise EOFError
+            return times_ns.pop(0)
+
+    monkeypatch.setattr(pipewire_process, "PipeWire", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(pipewire_process, "Stream", LateStream)
+    wish = CameraWish("camera", (SMALL.width_px, SMALL.height_px), (30, 1))
+    size_bytes = PIXEL_FORMATS["RGB"].bytes_of(wish.size_px)[1]
+    camera = pipewire_process._Camera(Connection(), wish, (ctypes.c_char * size_bytes)())  # type: ignore[arg-type]
+    camera._format = "RGB"
+    with pytest.raises(EOFError):
+        camera.run()
+    stream = cast(LateStream, camera._stream)
+    assert stream.triggered == 2
+    for _ in range(stream.triggered):
+        stream.hears["on_process"]()
+    assert stream.given == [2]
 
 
 def test_nothing_is_computed_while_nobody_looks(
