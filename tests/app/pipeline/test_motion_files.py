@@ -483,12 +483,15 @@ def test_no_camera_picture_goes_out_around_motion_files(rig: Rig, file: Path, tm
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(file.read_bytes()[:3000])
     rig.pipeline.set_camera(CameraSpec("motion", path=damaged))
-    wait_until(lambda: any(isinstance(one, CameraFailed) for one in rig.events), "the damaged one is told")
+
+    def told(words: str) -> bool:
+        return any(isinstance(one, CameraFailed) and words in one.message for one in rig.events)
+
+    # On a busy machine the rig, which waits for 0.3 s only, tells of others, too.
+    wait_until(lambda: told("cannot be read as a motion file"), "the damaged one is told")
     rig.live_again()  # the file before goes on
     file.unlink()
     rig.live_again()
     assert rig.finder.searched < searched + 100, "what plays is not searched; the camera's last frames were"
-    told = [one.message for one in rig.events if isinstance(one, CameraFailed)]
-    assert "cannot be read as a motion file" in told[0]
     assert len(rig.sink.pictures) > 30
     assert max(leaked(picture.rgb) for picture in rig.sink.pictures) < 40
