@@ -173,10 +173,13 @@ class Canvas:
         """What is as large as the canvas, in the size of the part."""
         return np.asarray(cv2.resize(maps, self.size_px, interpolation=cv2.INTER_AREA), np.float32)
 
+    def places(self, places_px: Array) -> Array:
+        """Places of the picture on the canvas, in its own pixels."""
+        return np.asarray((places_px - self.origin_px + 0.5) * self.factor - 0.5)
+
     def _drawable(self, places_px: Array) -> NDArray[np.int32]:
         """In fixed point."""
-        inside = (places_px - self.origin_px + 0.5) * self.factor - 0.5
-        fixed = np.round(np.clip(inside, -_FARTHEST_PX, _FARTHEST_PX) * (1 << _SHIFT))
+        fixed = np.round(np.clip(self.places(places_px), -_FARTHEST_PX, _FARTHEST_PX) * (1 << _SHIFT))
         return np.asarray(fixed, np.int32)
 
 

@@ -197,12 +197,11 @@ class MouthInterior:
         width_px = float(np.linalg.norm(np.subtract(*pixels(mesh[list(MOUTH_CORNERS)], square))))
         self._factor = min(max(round(_DRAWN_WIDTH_PX / max(width_px, 1)), _LEAST_FACTOR), _LARGEST_FACTOR)
         lips, self._teeth, shows_teeth = _colours(square, head)
-        own = head.openings.mouth
+        own = max(head.openings.mouth, 0)
         self._own = _own_teeth(square, head, self._seam) if shows_teeth and own >= _SHUT else None
         self._upper = self._seam.copy()
         if self._own is not None:  # the others begin behind them, and are seen above them
             self._upper[1] = head.shape[[_UPPER_LIP, _LOWER_LIP], 1].mean() - _UPPER.edge
-        own = max(own, 0)
         if self._own is None:
             self._from = own + (_FROM_SHUT if own < _SHUT else _FROM_OPEN)
             self._fade = _FADE
@@ -256,7 +255,7 @@ class MouthInterior:
         """
 
         def seen(places: Array) -> Array:
-            return pixels(places @ head.rotation.T * head.scale + head.shift, rgb)
+            return pixels(head._replace(shape=places).mesh, rgb)
 
         jaw = head.shape[_CHIN] - self._chin
         colours = np.empty((*canvas.shape, 3), np.float32)
@@ -311,8 +310,7 @@ class _OwnTeeth(NamedTuple):
 
     def seen_in(self, canvas: Canvas, places_px: Array) -> tuple[Maps, Maps]:
         """(h, w, 3) colours and (h, w, 1) shares on a canvas, where the picture has these three places, in pixels."""
-        there = (places_px - canvas.origin_px + 0.5) * canvas.factor - 0.5
-        affine = cv2.getAffineTransform(self.places, there.astype(np.float32))
+        affine = cv2.getAffineTransform(self.places, canvas.places(places_px).astype(np.float32))
         size = canvas.shape[::-1]
         colours = cv2.warpAffine(self.rgb, affine, size, borderMode=cv2.BORDER_REPLICATE)
         share = cv2.warpAffine(self.share, affine, size)
@@ -332,7 +330,7 @@ def _own_teeth(square: Rgb, head: Head, seam: Array) -> _OwnTeeth:
     inside = cv2.erode(canvas.polygon(lips_px), np.ones((2 * _LIPS_PX + 1,) * 2, np.uint8))
     share = blurred(np.asarray(inside, np.float32), _TEETH_FEATHER * float(np.ptp(lips_px[:, 0])))
     corners = seam + _TEETH_CORNERS
-    places = pixels(corners @ head.rotation.T * head.scale + head.shift, square)
+    places = pixels(head._replace(shape=corners).mesh, square)
     lip, bite = head.shape[[_UPPER_LIP, _LOWER_LIP], 1].tolist()
     return _OwnTeeth(square.astype(np.float32), share, places.astype(np.float32), corners, lip, bite)
 

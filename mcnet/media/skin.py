@@ -147,16 +147,15 @@ class DrawnSkin:
         share = self._own.usable * shown
         places = pixels(mesh, rgb)
         triangles = FACE_TRIANGLES[_seen_triangles(mesh, places)]
-        made = rgb
         if self._other is not None:
             stretched = _shares(facing / np.maximum(self._facing, _LEAST_FACING), *_STRETCHED)
             share *= 1 - stretched * self._other.usable
             bared = _shares(facing - self._facing, *_BARED)
             lacking = _shares(1 - self._own.usable * (1 - stretched), *_LACKING)
-            made = _laid(made, self._other, places, triangles, self._other.usable * bared * lacking * shown)
+            rgb = _laid(rgb, self._other, places, triangles, self._other.usable * bared * lacking * shown)
         turn = math.degrees(math.acos(min(max(float(head.rotation[:, 2] @ own.rotation[:, 2]), -1.0), 1.0)))
         share[_EYES] *= ramp(turn, *_TURNED_DEG)
-        return _laid(made, self._own, places, triangles, share)
+        return _laid(rgb, self._own, places, triangles, share)
 
     def _other_half(self, seen: Array, away: Array) -> _Layer | None:
         """What counterparts show of a half that the portrait hides; None where it shows both.
@@ -170,26 +169,34 @@ class DrawnSkin:
             return None
         usable = aside * seen[COUNTERPARTS] * _shares(np.abs(self._head.shape[:, 0]), *_ASIDE)
         usable[[*_EYES, *INNER_LIPS]] = 0
-        lit, places = self._lit_as_the_other(usable), self._places[COUNTERPARTS]
-        return _Layer(lit, places, usable * _shares(away, *_OTHER_FROM_OUTLINE), self._bare_skin())
-
-    def _bare_skin(self) -> Maps:
-        """(S, S): 1 where the portrait has the colour of its skin, or brows, 0 where hair or a hand is before it."""
         side_px = len(self._square)
         smooth = cv2.GaussianBlur(self._square, (0, 0), _LIT_BLUR * side_px)
-        light = np.log(np.maximum(smooth.astype(np.float32), _DARKEST))
-        columns, rows = np.clip(np.round(self._places[_POINTS]), 0, side_px - 1).astype(int).T
-        usual = np.median(light[rows, columns][self._own.usable[_POINTS] >= self._own.usable.max()], axis=0)
+        light = np.log(np.maximum(smooth.astype(np.float64), _DARKEST))
+        columns, rows = np.clip(np.round(self._places), 0, side_px - 1).astype(int).T
+        at_points = light[rows, columns]
+        lit, bare = self._lit_as_the_other(at_points, usable), self._bare_skin(light, at_points)
+        return _Layer(lit, self._places[COUNTERPARTS], usable * _shares(away, *_OTHER_FROM_OUTLINE), bare)
+
+    def _bare_skin(self, light: Array, at_points: Array) -> Maps:
+        """(S, S): 1 where the portrait has the colour of its skin, or brows, 0 where hair or a hand is before it.
+
+        Args:
+            light: (S, S, 3), logarithms of the portrait's colours, blurred a little.
+            at_points: (478, 3), of these at the mesh's points.
+        """
+        usable = self._own.usable[_POINTS]
+        usual = np.median(at_points[_POINTS][usable >= usable.max()], axis=0)
         bare = 1 - _shares(np.abs(light - usual).max(axis=2), *_UNLIKE_SKIN)
         for brow in (BROWS[: len(BROWS) // 2], BROWS[len(BROWS) // 2 :]):
             hull = cv2.convexHull(np.round(self._places[list(brow)]).astype(np.int32))
             cv2.fillConvexPoly(bare, hull, (1.0,))
-        return np.asarray(cv2.GaussianBlur(bare, (0, 0), _LIT_BLUR * side_px), np.float32)
+        return np.asarray(cv2.GaussianBlur(bare, (0, 0), _LIT_BLUR * len(bare)), np.float32)
 
-    def _lit_as_the_other(self, usable: Array) -> Rgb:
+    def _lit_as_the_other(self, light: Array, usable: Array) -> Rgb:
         """(S, S, 3): the portrait with each half in the light of the other, as far as that can be told.
 
         Args:
+            light: (478, 3), logarithms of the portrait's colours at the mesh's points.
             usable: (478,): how much of each point's counterpart is used.
         """
         both = np.minimum(self._facing, self._facing[COUNTERPARTS]) > _LIT_FROM
@@ -197,10 +204,6 @@ class DrawnSkin:
         part = part_around(self._places, self._square, 1)
         if part is None or not len(told):
             return self._square
-        side_px = len(self._square)
-        smooth = cv2.GaussianBlur(self._square, (0, 0), _LIT_BLUR * side_px)
-        columns, rows = np.clip(np.round(self._places), 0, side_px - 1).astype(int).T
-        light = np.log(np.maximum(smooth[rows, columns].astype(np.float64), _DARKEST))
         shape = self._head.shape
         apart = np.square(shape[:, None] - shape[told]).sum(axis=2)
         weight = np.exp((apart.min(axis=1, keepdims=True) - apart) / (2 * _LIT_BY**2))
