@@ -186,20 +186,26 @@ def test_of_a_whole_folder_of_pictures_only_the_next_are_read(
     assert desk.cropping is None
 
 
-def test_all_that_wait_can_be_given_up(
-    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A whole folder may have been meant for another program; one of its pictures is being read at that moment."""
+def held_back(world: World, monkeypatch: pytest.MonkeyPatch, stem: str) -> tuple[threading.Event, threading.Event]:
+    """Have the store wait in the middle of looking at one file: until the first event, and since the second one."""
     go_on, reading = threading.Event(), threading.Event()
     look = world.store.look
 
     def look_at(path: Path) -> Portrait:
-        if path.stem == "photo 1":
+        if path.stem == stem:
             reading.set()
             assert go_on.wait(60)
         return look(path)
 
     monkeypatch.setattr(world.store, "look", look_at)
+    return go_on, reading
+
+
+def test_all_that_wait_can_be_given_up(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole folder may have been meant for another program; one of its pictures is being read at that moment."""
+    go_on, reading = held_back(world, monkeypatch, "photo 1")
     desk, editor = window.session.desk, window.crop_editor
     desk.add_files([picture(tmp_path, f"photo {number}") for number in range(20)])
     qtbot.waitUntil(lambda: editor.title == "Crop of photo 0 (1 of 20)" and reading.is_set())
@@ -217,16 +223,7 @@ def test_a_portrait_that_was_accepted_is_kept_though_the_window_closes(
     window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A photograph without a face takes seconds to look at; what was accepted before it waits for that."""
-    go_on, reading = threading.Event(), threading.Event()
-    look = world.store.look
-
-    def look_at(path: Path) -> Portrait:
-        if path.stem == "you":
-            reading.set()
-            assert go_on.wait(60)
-        return look(path)
-
-    monkeypatch.setattr(world.store, "look", look_at)
+    go_on, reading = held_back(world, monkeypatch, "you")
     editor = window.crop_editor
     window.session.desk.add_files([picture(tmp_path, name) for name in ("me", "you")])
     qtbot.waitUntil(lambda: editor.title == "Crop of me (1 of 2)" and reading.is_set())
