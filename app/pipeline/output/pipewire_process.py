@@ -236,9 +236,7 @@ class _Camera:
         self._stream.set_params(video_buffers(*self._bytes()))
 
     def _process(self) -> None:
-        if (
-            self._number == self._given
-        ):  # nothing yet; or two pictures came before the loop's turn, which gave the second
+        if self._number == self._given:  # nothing yet; or two came before the loop's turn, and it gave the second one
             return
         self._given = self._number
         stride_bytes, size_bytes = self._bytes()
