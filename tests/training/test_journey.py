@@ -272,6 +272,7 @@ def test_a_training_travels_and_comes_back(clips: Path, tmp_path: Path, capsys: 
     for stage in reached:
         model = load_model(back / f"model_{stage}.safetensors")
         assert model.info.training["stage"] == stage
+        assert model.info.keypoint_landmarks == (386, 159, 1, 291, 61)  # so that it can be driven
     assert model.info.training["steps"] == steps
     assert all(file.stat().st_size < journey.LARGEST_FILE for file in back.rglob("*") if file.is_file())
     assert (back / "sheet.png").is_file()
@@ -320,7 +321,7 @@ def test_another_call_goes_on_and_keeps_what_there_is(
         run.mkdir()
         for name in (CHECKPOINT, "stats.jsonl", "config.toml"):
             (run / name).write_text(f"{len(taken)}", encoding="utf-8")
-        after_stage("full", model, 7)
+        after_stage("full", model, {"steps": 7})
 
     monkeypatch.setattr("training.fit.loop.profile", profiled)
     monkeypatch.setattr("training.fit.loop.fit", fitted)

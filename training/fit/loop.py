@@ -83,8 +83,8 @@ class FitResult(NamedTuple):
     checkpoint: Path
 
 
-AfterStage = Callable[[str, Mcnet, int], None]
-"""Is told a stage that has ended, or in which the run stops: its name, the averaged network, the steps done."""
+AfterStage = Callable[[str, Mcnet, dict[str, Any]], None]
+"""Is told a stage that has ended, or in which the run stops: its name, the averaged network, the facts for its card."""
 
 
 def fit(
@@ -193,9 +193,9 @@ def fit(
                     facts["held_out"] = {"step": step, **shares}
 
             # ---- Checkpoint -----------------------------------------------------------------------------------------
+            facts |= {"stage": stage.name, "time_share": time_share}
             if saving:
                 if main:
-                    facts |= {"stage": stage.name, "time_share": time_share}
                     with totals.paused():
                         save_state(trainer.state(step, skipped, facts), run / CHECKPOINT)
                         if journal is not None:
@@ -204,7 +204,7 @@ def fit(
                 last_save = time.monotonic()
             if main and after_stage is not None and (stopping or step == stage.first + stage.steps):
                 with totals.paused():
-                    after_stage(stage.name, trainer.average.model, step)
+                    after_stage(stage.name, trainer.average.model, card_of(config, step, skipped, facts))
             if stopping and not finished:
                 reason = signals.received or "time"
                 break

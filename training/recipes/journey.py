@@ -208,7 +208,7 @@ def run(folder: Path, minutes: float) -> None:
             work,
             max_minutes=left_s / 60,
             cache=folder / "frames",
-            after_stage=lambda stage, model, step: _save_stage(out, stage, model, step),
+            after_stage=lambda stage, model, card: _save_stage(out, stage, model, card),
         )
         _split(work / CHECKPOINT, out / "state")
         for file in ("stats.jsonl", "config.toml"):
@@ -258,11 +258,12 @@ def scheduled(config: FitConfig, step_s: dict[str, float], seconds: float) -> Fi
     return dataclasses.replace(config, **changes, loss=loss, optim=optim, log=log)
 
 
-def _save_stage(out: Path, stage: str, model: Mcnet, step: int) -> None:
+def _save_stage(out: Path, stage: str, model: Mcnet, card: dict[str, Any]) -> None:
+    """A model that can be driven, and gone on with, by itself: its card says what its keypoints are."""
     from mcnet.checkpoint import save_model
 
     written = copy.deepcopy(model).cpu().float()
-    written.info = ModelInfo(name=f"model_{stage}", training={"steps": step, "stage": stage})
+    written.info = ModelInfo(name=f"model_{stage}", training=card)
     path = out / f"model_{stage}.safetensors"
     save_model(written, path, half=True)
     size = path.stat().st_size
