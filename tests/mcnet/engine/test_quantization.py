@@ -15,8 +15,9 @@ from mcnet import Mcnet, load_model
 from mcnet.__main__ import main
 from mcnet.checkpoint import save_model
 from mcnet.config import range_names
-from mcnet.engine.quantization import HEADROOM, QuantizationError, measure_ranges, note_ranges
+from mcnet.engine.quantization import BEYOND, QuantizationError, measure_ranges, note_ranges, range_of
 from mcnet.model_file import CheckpointError
+from mcnet.pose import relative_keypoints
 
 
 @pytest.fixture
@@ -32,19 +33,29 @@ def test_what_goes_into_the_decoder_is_measured(tiny: Mcnet, faces: NDArray[np.u
     assert all(least <= 0 < largest for least, largest in ranges.values())
 
 
-def test_a_range_is_that_of_every_pair_of_pictures(tiny: Mcnet, faces: NDArray[np.uint8]) -> None:
-    seen: list[float] = []
+def test_a_range_holds_all_values_of_all_pictures_but_a_few(tiny: Mcnet, faces: NDArray[np.uint8]) -> None:
+    seen: list[torch.Tensor] = []
     up_block = tiny.generator.up_blocks[-1]
-    up_block.register_forward_pre_hook(lambda _, inputs: seen.append(float(inputs[0].max())))
+    up_block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten()))
     with torch.inference_mode():
         pictures = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
-        own = tiny.keypoint_detector(pictures[:1])
-        tiny.generator(tiny.encode_source(pictures[:1]), own)
-    alone = measure_ranges(tiny, faces[:1], faces[:1])
-    name = f"up_blocks.{len(tiny.generator.up_blocks) - 1}"
-    assert alone[name][1] == pytest.approx(HEADROOM * seen[0], rel=1e-3)
-    both = measure_ranges(tiny, faces, faces)
-    assert all(both[name][0] <= alone[name][0] and alone[name][1] <= both[name][1] for name in alone)
+        for one, other in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            cache = tiny.encode_source(pictures[one : one + 1])
+            driving, first = (tiny.keypoint_detector(pictures[each : each + 1]) for each in (other, 0))
+            tiny.generator(cache, relative_keypoints(cache.keypoints, driving, first))
+    least, largest = measure_ranges(tiny, faces, faces)[f"up_blocks.{len(tiny.generator.up_blocks) - 1}"]
+    values = torch.cat(seen)
+    assert float((values > largest).float().mean()) == pytest.approx(BEYOND, rel=0.2)
+    assert float((values < least).float().mean()) == pytest.approx(BEYOND if least < 0 else 0.0, rel=0.2)
+
+
+def test_a_few_values_far_beyond_the_others_leave_a_range_as_it_is() -> None:
+    values = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    before = range_of(values)
+    values[:20] *= 1000
+    assert range_of(values) == pytest.approx(before, rel=0.05)
+    assert range_of(values[100:].abs() + 1)[0] == range_of(-values[100:].abs() - 1)[1] == 0  # it always holds 0
+    assert range_of(values[100:101]) == (min(0, values[100]), max(0, values[100]))
 
 
 def test_a_model_that_gives_nan_is_refused(tiny: Mcnet, faces: NDArray[np.uint8]) -> None:
