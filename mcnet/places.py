@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
-
 from mcnet.errors import UserError
 from mcnet.phrases import phrase
 
@@ -35,6 +33,8 @@ def folder_of_user(find: Callable[..., Path], *name: str) -> Path:
 
 def measured_file() -> Path:
     """What `mcnet.bench.tiers` measured; may be deleted at any time."""
+    import platformdirs  # in functions, as all commands import this module and `bench` does without
+
     return folder_of_user(platformdirs.user_cache_path, APP) / "tiers.json"
 
 
@@ -43,4 +43,6 @@ def local_signer_file() -> Path:
 
     May be deleted: another one is made then, and what was signed before stays signed.
     """
+    import platformdirs
+
     return folder_of_user(platformdirs.user_data_path, APP) / "signing" / "local.pem"

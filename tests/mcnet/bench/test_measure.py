@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -193,6 +194,23 @@ def test_a_worker_stops_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_variant_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--model", "tiny", "--device", "cpu", "--variants", "tensorrt"]) == 1
     assert "got 'tensorrt', expected some of plain, encoder each frame, plain" in capsys.readouterr().err
+
+
+_WITHOUT_PACKAGES = """
+import sys
+for name in ("av", "cv2", "mediapipe", "openvino", "PIL", "pillow_heif", "platformdirs", "PyQt6", "tqdm"):
+    sys.modules[name] = None
+import mcnet.bench.measure
+from mcnet.__main__ import main
+main(["bench", "--help"])
+"""
+
+
+def test_the_command_runs_where_only_torch_and_numpy_are() -> None:
+    """Such as on a GPU's machine, where nothing can be installed (CONTRIBUTING.md)."""
+    called = subprocess.run([sys.executable, "-c", _WITHOUT_PACKAGES], capture_output=True, text=True, check=False)
+    assert (called.returncode, called.stderr) == (0, "")
+    assert "--variants" in called.stdout
 
 
 def test_a_model_that_nobody_knows() -> None:
