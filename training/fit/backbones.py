@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mcnet.errors import UserError
 
@@ -78,8 +79,8 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._conv_stem = _SamePadded(3, 32, 3, stride=2)
-        self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
+        self._conv_stem: nn.Conv2d = _SamePadded(3, 32, 3, stride=2)
+        self._bn0: nn.Module = nn.BatchNorm2d(32, eps=1e-3)
         blocks = []
         channels = 32
         for width, kernel, stride, expansion in self._BLOCKS:
@@ -96,6 +97,10 @@ class EfficientNetLite0(nn.Module):
             if index in self._TAPS:
                 taps.append(x)
         return [tap / scale for tap, scale in zip(taps, self._SCALES, strict=True)]
+
+    def fold(self) -> None:
+        """Take the stem's BatchNorm into its convolution; blocks have their own."""
+        self._conv_stem, self._bn0 = _folded(self._conv_stem, self._bn0)
 
 
 class _SamePadded(nn.Conv2d):
@@ -117,11 +122,11 @@ class _InvertedResidual(nn.Module):
         self.expands = expansion > 1
         if self.expands:
             self._expand_conv = nn.Conv2d(in_channels, wide, 1, bias=False)
-            self._bn0 = nn.BatchNorm2d(wide, eps=1e-3)
-        self._depthwise_conv = _SamePadded(wide, wide, kernel, stride, groups=wide)
-        self._bn1 = nn.BatchNorm2d(wide, eps=1e-3)
+            self._bn0: nn.Module = nn.BatchNorm2d(wide, eps=1e-3)
+        self._depthwise_conv: nn.Conv2d = _SamePadded(wide, wide, kernel, stride, groups=wide)
+        self._bn1: nn.Module = nn.BatchNorm2d(wide, eps=1e-3)
         self._project_conv = nn.Conv2d(wide, out_channels, 1, bias=False)
-        self._bn2 = nn.BatchNorm2d(out_channels, eps=1e-3)
+        self._bn2: nn.Module = nn.BatchNorm2d(out_channels, eps=1e-3)
         self.skips = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,9 +135,22 @@ class _InvertedResidual(nn.Module):
         projected: Tensor = self._bn2(self._project_conv(inner))
         return projected + x if self.skips else projected
 
+    def fold(self) -> None:
+        """Take each BatchNorm into the convolution before it."""
+        if self.expands:
+            self._expand_conv, self._bn0 = _folded(self._expand_conv, self._bn0)
+        self._depthwise_conv, self._bn1 = _folded(self._depthwise_conv, self._bn1)
+        self._project_conv, self._bn2 = _folded(self._project_conv, self._bn2)
+
+
+def _folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[nn.Conv2d, nn.Module]:
+    """A convolution, and BatchNorm in evaluation mode behind it, as one convolution and nothing behind it."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    return fuse_conv_bn_eval(conv, norm), nn.Identity()
+
 
 def load_backbone(name: str, weights: str = "") -> nn.Module:
-    """A frozen backbone in evaluation mode.
+    """A frozen backbone in evaluation mode, with BatchNorm taken into the convolutions before it: nothing there learns.
 
     Args:
         name: `vgg19` or `efficientnet_lite0`.
@@ -142,6 +160,14 @@ def load_backbone(name: str, weights: str = "") -> nn.Module:
     Raises:
         BackboneError: the weights are not there, cannot be fetched, or are another network's.
     """
+    backbone = _as_published(name, weights)
+    for module in [*backbone.modules()]:
+        if isinstance(module, EfficientNetLite0 | _InvertedResidual):
+            module.fold()
+    return backbone.eval().requires_grad_(False)
+
+
+def _as_published(name: str, weights: str) -> nn.Module:
     backbone: nn.Module = Vgg19() if name == "vgg19" else EfficientNetLite0()
     if weights:
         state, where = _read(Path(weights).expanduser()), weights
@@ -155,7 +181,7 @@ def load_backbone(name: str, weights: str = "") -> nn.Module:
         raise BackboneError(f"{where} does not hold {name}: {missing[0]} is missing or has another shape")
     # What lies above the last layer that is looked at (classifier, later blocks) stays behind.
     backbone.load_state_dict({key: state[key] for key in wanted}, strict=False)
-    return backbone.eval().requires_grad_(False)
+    return backbone.eval()
 
 
 def write_backbone(name: str, path: Path, weights: str = "") -> None:
@@ -167,7 +193,7 @@ def write_backbone(name: str, path: Path, weights: str = "") -> None:
         path: of the file.
         weights: as for `load_backbone`.
     """
-    torch.save(load_backbone(name, weights).state_dict(), path)
+    torch.save(_as_published(name, weights).state_dict(), path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from training.fit.trainer import EAGER_STEPS, Trainer
 
 _ROWS = 25
 """Operations that a table names; the others are added up."""
+_FEW = 3
+"""Steps that are looked into where time is short: adding up the thousands of operations of each takes seconds."""
 
 
 class StageProfile(NamedTuple):
@@ -48,7 +50,8 @@ def profile_stage(
         steps: how many of either.
         reader: as for the run.
         processes: of the run.
-        limit_s: after a third of so many seconds each of the three parts ends, with one step at the least.
+        limit_s: after a third of so many seconds each of the three parts ends, with one step at the least; and only a
+            few steps are looked into.
     """
     trainer.begin(stage)
     number = stage.first
@@ -74,7 +77,7 @@ def profile_stage(
     if processes.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
     with profiler(activities=activities) as measured:
-        looked_into = launch(steps, recorded=False)
+        looked_into = launch(steps if limit_s is None else min(steps, _FEW), recorded=False)
     pairs_per_s = stage.config.batch * processes.count * 1000 / step_ms
     title = (
         f"{stage.name}: {step_ms:.1f} ms per step of {stage.config.batch} pairs, {pairs_per_s:.1f} pairs per second, "

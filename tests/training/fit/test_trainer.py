@@ -261,6 +261,12 @@ def test_a_profile_names_operations_and_saves_nothing(heads: Path, tmp_path: Pat
     fit(config, tmp_path / "run")  # and a run after it is a fresh one
 
 
+def test_where_minutes_are_few_the_profile_takes_few_of_them(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(heads, motion={"steps": 9}, full={"steps": 0})
+    (stage,) = profile(config, tmp_path / "run", 5, limit_s=600)
+    assert "Below, 3 steps, launched one operation at a time" in stage.table
+
+
 def test_the_command_profiles(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tests.training.fit.test_loop import command, write_config
 
