@@ -20,6 +20,8 @@ SMALL = (
     "data.linear_share=0",  # the detector learns here
     "loss.scales=[2]",
     "loss.picture_openings=0",  # it needs points on both sides of an opening
+    "augment.moved_stills=0",  # they need landmarks in space
+    "augment.moved_clips=0",
     "detector.steps=1",
     "detector.batch=2",
     "motion.steps=1",
@@ -84,6 +86,8 @@ def test_the_studio_trains_at_512_px(large_heads: Path, tmp_path: Path, capsys: 
         "model.decoder_widths=[8, 8, 6, 6, 4]",
         "loss.scales=[4]",
         "loss.crop_px=64",
+        "augment.moved_stills=0",  # they need landmarks in space
+        "augment.moved_clips=0",
         "motion.steps=1",
         "motion.batch=1",
         "full.steps=1",

@@ -45,8 +45,10 @@ ON_A_CPU = ("data.frames=memmap", "detector.batch=10", "motion.batch=8", "full.b
 """Batches that a CPU can carry."""
 _SHARES = {"detector": 0.2, "motion": 0.2, "full": 0.6}
 """Of the minutes, for the stages that a configuration has."""
-_AT_THE_END = 0.06
-"""Share of the minutes, kept for the last sheet, the model files and the state."""
+_AT_THE_END, _AT_THE_END_S = 0.06, 15.0
+"""Share of the minutes, kept for the last sheet, the model files and the state; and the most that it may be, in s."""
+_FASTER = 2
+"""The last stage may have so many times as many steps as the profile promises, if there is time for them."""
 _PROFILE_SHARE = 0.15
 """Share of the minutes that profiling may take at the most."""
 _CONFIG = "travel.toml"
@@ -200,7 +202,8 @@ def run(folder: Path, minutes: float) -> None:
         limit_s = 60 * minutes * _PROFILE_SHARE / len(STAGES)
         profiles = profile(config, work, PROFILED_STEPS, cache=folder / "frames", limit_s=limit_s)
         (out / "profile.txt").write_text("\n\n".join(each.table for each in profiles) + "\n", encoding="utf-8")
-        left_s = 60 * minutes * (1 - _AT_THE_END) - (time.monotonic() - started)
+        kept_s = min(60 * minutes * _AT_THE_END, _AT_THE_END_S)
+        left_s = 60 * minutes - kept_s - (time.monotonic() - started)
         config = scheduled(config, {each.stage: each.step_ms / 1000 for each in profiles}, left_s)
         _log.info("%s", ", ".join(f"{stage}: {getattr(config, stage).steps} steps" for stage in STAGES))
         fit(
@@ -227,6 +230,9 @@ def run(folder: Path, minutes: float) -> None:
 def scheduled(config: FitConfig, step_s: dict[str, float], seconds: float) -> FitConfig:
     """The configuration with as many steps as fit into the seconds, each stage in its share.
 
+    The last stage takes what is left of its time by the clock, and its rate falls by it: a machine is never as fast in
+    the run as it was in the profile.
+
     Args:
         config: its stages without steps stay so.
         step_s: seconds per step of each stage that has steps.
@@ -240,6 +246,8 @@ def scheduled(config: FitConfig, step_s: dict[str, float], seconds: float) -> Fi
         changes[name] = dataclasses.replace(
             stage, steps=steps, epochs=0, warmup_steps=min(stage.warmup_steps, steps // 10)
         )
+    last = list(step_s)[-1]
+    changes[last] = dataclasses.replace(changes[last], decay_by="time")
     least = min(change.steps for change in changes.values())
     # An average over a tenth of the shortest stage, that of the configuration at the longest.
     decay = min(config.optim.ema_decay, max(0.0, 1 - 10 / least))
@@ -248,6 +256,7 @@ def scheduled(config: FitConfig, step_s: dict[str, float], seconds: float) -> Fi
     if "full" in changes and config.full.steps:  # discriminators join after the same share of their stage
         after = round(loss.gan_after * changes["full"].steps / config.full.steps)
         loss = dataclasses.replace(loss, gan_after=after)
+    changes[last] = dataclasses.replace(changes[last], steps=_FASTER * changes[last].steps)
     log = dataclasses.replace(
         config.log,
         every=max(1, min(config.log.every, least // 4)),

@@ -31,6 +31,9 @@ STARTER = recipe.Recipe(
         "motion.steps=1200",
         "full.steps=450",
         "full.warmup_steps=20",
+        # So few pairs would spoil what is done.
+        "full.motion_rate=0.2",
+        "full.encoder_rate=0.0",
         "optim.ema_decay=0.98",
         "log.every=20",
         "log.sheet_every=200",
