@@ -104,6 +104,24 @@ def test_a_small_face_in_a_large_picture(finder: FaceFinder, left: int, top: int
     assert top < (face.box.top + face.box.bottom) / 2 < top + 100
 
 
+def test_a_photograph_is_searched_small_and_measured_large(finder: FaceFinder, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No side is a multiple of what it is shrunk by, and the face lies at the far end.
+    rgb = _scene([(PORTRAITS[0], 3100, 2500, 700)], (3851, 3229))
+    looked_at: list[int] = []
+    detect = FaceFinder._detect
+
+    def noted(self: FaceFinder, shown: NDArray[np.uint8], window: Region) -> list[Region]:
+        looked_at.append(shown.shape[0])
+        return detect(self, shown, window)
+
+    monkeypatch.setattr(FaceFinder, "_detect", noted)
+    (face,) = finder.search(rgb)
+    assert set(looked_at) == {3229 // 3}
+    (alone,) = finder.search(np.ascontiguousarray(rgb[2500:3200, 3100:3800]))
+    there = alone.landmarks_px[:, :2] + np.array((3100, 2500), np.float32)
+    assert np.abs(face.landmarks_px[:, :2] - there).mean() < 0.01 * 700
+
+
 def test_a_face_that_fills_the_picture(finder: FaceFinder) -> None:
     rgb = read_rgb(PORTRAITS[0])
     box = finder.find(rgb)[0].box
