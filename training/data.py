@@ -257,6 +257,15 @@ def write_table(path: Path, format_name: str, table: ClipTable, left_out: Sequen
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
+def has_depth(folder: Path) -> bool:
+    """Whether a dataset's landmarks lie in space; True where they cannot be read, which whoever reads them tells."""
+    try:
+        with (folder / "landmarks.npz").open("rb") as opened, np.load(opened) as file:
+            return "depth" in file.files or ("differences" in file.files and file["differences"].shape[2] > 2)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile):
+        return True
+
+
 def read_landmarks(path: Path) -> Landmarks:
     """Read `landmarks.npz`.
 

@@ -22,10 +22,12 @@ from mcnet.model_file import driven_as_trained, with_own_jacobians
 from mcnet.pictures import to_picture
 from mcnet.pose import relative_keypoints
 
-BEYOND = 5e-4
+BEYOND = 1e-4
 """Of the values that go into a convolution, the share that may lie beyond either end of its range, and is clipped. Some
 portraits have single values several times as large as all others: a range that holds them has few steps left for the
-rest (measured: mean errors of 0.19 levels in place of 0.06, the largest 20 in place of 8)."""
+rest (docs/performance.md has the figures)."""
+BEYOND_OF_FEATURES = 5e-4
+"""Likewise of what is picked from warped features and from the memory, where such values are."""
 _LOOKED_AT = 50_000
 """Of a convolution's values in one picture, at most so many, evenly spaced."""
 
@@ -52,7 +54,8 @@ def measure_ranges(
             None: the model detects them.
 
     Returns:
-        By name, as `mcnet.model_file.Ranges`: what holds all values of all pictures but the share `BEYOND` at each end.
+        By name, as `mcnet.model_file.Ranges`: what holds all values of all pictures but that share at each end. Some
+        200 kB of memory are needed for each range and pair of pictures.
 
     Raises:
         QuantizationError: the model gives values that are not finite.
@@ -90,12 +93,15 @@ def measure_ranges(
             for feature in warped.features[:-1]:
                 see(f"warped_{feature.shape[-1]}", feature)
             generator.decode(cache, warped)
-    return {name: range_of(torch.cat(parts)) for name, parts in sorted(seen.items())}
+    return {
+        name: range_of(torch.cat(parts), BEYOND_OF_FEATURES if name.startswith(("warped_", "memory.")) else BEYOND)
+        for name, parts in sorted(seen.items())
+    }
 
 
-def range_of(values: Tensor) -> tuple[float, float]:
-    """What holds 0 and all (n,) values but the share `BEYOND` at each end."""
-    beyond = int(BEYOND * len(values))
+def range_of(values: Tensor, share: float) -> tuple[float, float]:
+    """What holds 0 and all (n,) values but that share at each end."""
+    beyond = int(share * len(values))
     ordered = values.sort().values
     return min(0.0, float(ordered[beyond])), max(0.0, float(ordered[-1 - beyond]))
 

@@ -268,14 +268,14 @@ def test_a_training_travels_and_comes_back(clips: Path, tmp_path: Path, capsys: 
     stages = ["detector", "motion", "full"]
     profile = (back / "profile.txt").read_text(encoding="utf-8")
     assert [line.split(":")[0] for line in profile.splitlines() if "pairs per second" in line] == stages
-    steps = json.loads((back / "stats.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
     reached = [stage for stage in stages if (back / f"model_{stage}.safetensors").is_file()]
     assert reached == stages[: len(reached)] != []
     for stage in reached:
         model = load_model(back / f"model_{stage}.safetensors")
         assert model.info.training["stage"] == stage
         assert model.info.keypoint_landmarks == (386, 159, 1, 291, 61)  # so that it can be driven
-    assert model.info.training["steps"] == steps
+    steps = model.info.training["steps"]
+    assert json.loads((back / "stats.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"] <= steps
     assert all(file.stat().st_size < journey.LARGEST_FILE for file in back.rglob("*") if file.is_file())
     assert (back / "sheet.png").is_file()
 

@@ -27,7 +27,7 @@ from mcnet.model_card import LATEST_FILE
 from mcnet.model_file import LINEAR_JACOBIANS
 from mcnet.pose import LinearMap
 from mcnet.signals import StopSignals
-from training.data import NO_LICENCE, Dataset, open_or_pack, table_of
+from training.data import NO_LICENCE, DataError, Dataset, has_depth, open_or_pack, table_of
 from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
 from training.fit.card import card_of
@@ -135,6 +135,8 @@ def fit(
         if journal is not None:
             stack.callback(journal.close)
         reason = "done"
+        if step >= last_step:
+            _log.warning("the run is %d steps old, and its stages have %d: nothing is left to do", step, last_step)
 
         # ---- Loop ---------------------------------------------------------------------------------------------------
         while step < last_step:
@@ -149,15 +151,18 @@ def fit(
             rate = trainer.launch(stage, step, read, time_share=time_share)
             step += 1
             finished = step == last_step
-            stopping = signals.received is not None or _over(started, max_minutes)
+            over = _over(started, max_minutes)
+            stopping = signals.received is not None or over
             if processes.count > 1:
                 agreeing = finished or step % _AGREE_EVERY == 0
                 stopping = agreeing and bool(processes.sum(torch.tensor(float(stopping), device=processes.device)))
+            # A stage that goes by the clock has come to its end by it, however many steps it might have had.
+            ending = finished or (over and stopping and stage.config.decay_by == "time")
             late = time.monotonic() - last_save > 60 * config.log.checkpoint_minutes
             saving = finished or stopping or late or step % config.log.checkpoint_every == 0
 
             # ---- Status: here, and for what is below, the host waits for the device ---------------------------------
-            logging_now = step % config.log.every == 0 or finished
+            logging_now = step % config.log.every == 0 or ending
             if logging_now or saving:
                 left_out = trainer.standing()
                 if left_out.skipped > skipped:
@@ -186,7 +191,7 @@ def fit(
 
             # ---- Snapshot -------------------------------------------------------------------------------------------
             every = config.log.sheet_every
-            looking = every and (step % every == 0 or finished or step == 1)
+            looking = every and (step % every == 0 or ending or step == 1)
             if looking and journal is not None and ready.held_out is not None:
                 with totals.paused():
                     shares = journal.sheet(step, stage.name, trainer.average.model, ready.held_out)
@@ -299,7 +304,8 @@ def check_data(config: FitConfig, folder: Path) -> None:
         folder: the packed dataset or folder of clips.
 
     Raises:
-        DataError: there is no data, or none of what the pairs are to be made of.
+        DataError: there is no data, or none of what the pairs are to be made of, or its landmarks lie in the plane and
+            sources are to be moved in space.
         FitError: its pictures are of another size than the model's.
     """
     table = table_of(folder)
@@ -309,6 +315,12 @@ def check_data(config: FitConfig, folder: Path) -> None:
             f"footage with --size {config.model.size_px}, or train another model"
         )
     check_split(folder, table.clips, config.data.split, config.data.stills_share)
+    if (config.augment.moved_stills or config.augment.moved_clips) and not has_depth(folder):
+        raise DataError(
+            f"{folder} has landmarks in the picture's plane, expected landmarks in space, as sources are to be moved "
+            "there: label the data anew (mcnet-train relabel), or set augment.moved_stills and "
+            "augment.moved_clips to 0"
+        )
 
 
 def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Processes) -> _Ready:

@@ -46,7 +46,7 @@ ON_A_CPU = ("data.frames=memmap", "detector.batch=10", "motion.batch=8", "full.b
 _SHARES = {"detector": 0.2, "motion": 0.2, "full": 0.6}
 """Of the minutes, for the stages that a configuration has."""
 _AT_THE_END, _AT_THE_END_S = 0.06, 15.0
-"""Share of the minutes, kept for the last sheet, the model files and the state; and the most that it may be, in s."""
+"""Share of the minutes, kept for the last sheet, the model files and the state; and seconds that suffice a GPU."""
 _FASTER = 2
 """The last stage may have so many times as many steps as the profile promises, if there is time for them."""
 _PROFILE_SHARE = 0.15
@@ -202,7 +202,8 @@ def run(folder: Path, minutes: float) -> None:
         limit_s = 60 * minutes * _PROFILE_SHARE / len(STAGES)
         profiles = profile(config, work, PROFILED_STEPS, cache=folder / "frames", limit_s=limit_s)
         (out / "profile.txt").write_text("\n\n".join(each.table for each in profiles) + "\n", encoding="utf-8")
-        kept_s = min(60 * minutes * _AT_THE_END, _AT_THE_END_S)
+        kept_s = 60 * minutes * _AT_THE_END
+        kept_s = min(kept_s, _AT_THE_END_S) if gpu else kept_s
         left_s = 60 * minutes - kept_s - (time.monotonic() - started)
         config = scheduled(config, {each.stage: each.step_ms / 1000 for each in profiles}, left_s)
         _log.info("%s", ", ".join(f"{stage}: {getattr(config, stage).steps} steps" for stage in STAGES))

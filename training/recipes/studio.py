@@ -15,7 +15,14 @@ from training.recipes import journey, recipe
 STUDIO = recipe.Recipe(
     name="studio",
     about=__doc__.splitlines()[0],
-    on_a_cpu=(*journey.ON_A_CPU, "full.batch=1", "full.steps=100", "log.every=10", "log.checkpoint_every=10"),
+    on_a_cpu=(
+        *journey.ON_A_CPU,
+        "full.batch=1",
+        "full.steps=100",
+        "full.motion_rate=0.2",
+        "log.every=10",
+        "log.checkpoint_every=10",
+    ),
 )
 
 

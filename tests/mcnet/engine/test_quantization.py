@@ -15,7 +15,14 @@ from mcnet import Mcnet, load_model
 from mcnet.__main__ import main
 from mcnet.checkpoint import save_model
 from mcnet.config import range_names
-from mcnet.engine.quantization import BEYOND, QuantizationError, measure_ranges, note_ranges, range_of
+from mcnet.engine.quantization import (
+    BEYOND,
+    BEYOND_OF_FEATURES,
+    QuantizationError,
+    measure_ranges,
+    note_ranges,
+    range_of,
+)
 from mcnet.model_file import CheckpointError
 from mcnet.pose import relative_keypoints
 
@@ -51,11 +58,12 @@ def test_a_range_holds_all_values_of_all_pictures_but_a_few(tiny: Mcnet, faces: 
 
 def test_a_few_values_far_beyond_the_others_leave_a_range_as_it_is() -> None:
     values = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
-    before = range_of(values)
+    before = range_of(values, BEYOND_OF_FEATURES)
     values[:20] *= 1000
-    assert range_of(values) == pytest.approx(before, rel=0.05)
-    assert range_of(values[100:].abs() + 1)[0] == range_of(-values[100:].abs() - 1)[1] == 0  # it always holds 0
-    assert range_of(values[100:101]) == (min(0, values[100]), max(0, values[100]))
+    assert range_of(values, BEYOND_OF_FEATURES) == pytest.approx(before, rel=0.05)
+    positive = values[100:].abs() + 1
+    assert range_of(positive, BEYOND)[0] == range_of(-positive, BEYOND)[1] == 0  # it always holds 0
+    assert range_of(values[100:101], BEYOND) == (min(0, values[100]), max(0, values[100]))
 
 
 def test_a_model_that_gives_nan_is_refused(tiny: Mcnet, faces: NDArray[np.uint8]) -> None:

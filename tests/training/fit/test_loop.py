@@ -288,6 +288,24 @@ def test_a_rate_that_falls_by_time_ends_with_the_minutes(
     assert "time_share" not in load_model(str(tmp_path / "latest.safetensors")).info.training
 
 
+def test_a_stage_that_goes_by_the_clock_ends_with_a_line_and_a_sheet(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They tell of the weights that are saved, as where the steps are done."""
+    monkeypatch.setattr(training.fit.loop, "time", Seconds())
+    stage: dict[str, object] = {"steps": 10_000, "decay": "cosine", "decay_by": "time"}
+    log: dict[str, object] = {"every": 1000, "sheet_every": 1000, "checkpoint_every": 1000}
+    config = tiny_config(heads, motion={"steps": 0}, full=stage, log=log)
+    result = fit(config, tmp_path, max_minutes=0.5)
+    assert (result.reason, result.step > 2) == ("time", True)
+    facts = load_state(tmp_path / CHECKPOINT).facts
+    assert (facts["last"]["step"], facts["held_out"]["step"]) == (result.step, result.step)
+    assert stats(tmp_path)[-1]["step"] == result.step
+    assert [path.stem.split("_")[0] for path in sorted((tmp_path / "sheets").glob("*.png"))][-1].endswith(
+        str(result.step)
+    )
+
+
 class Seconds:
     """A clock that goes on by a second at each look."""
 

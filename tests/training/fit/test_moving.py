@@ -190,8 +190,9 @@ def test_a_profile_is_left_alone(heads_in_space: Path) -> None:
 
 def test_landmarks_in_the_plane_are_refused(heads: Path, tmp_path: Path) -> None:
     config = tiny_config(heads, augment={"moved_clips": 0.5})
-    with pytest.raises(DataError, match="landmarks in space"):
-        fit(config, tmp_path)
+    with pytest.raises(DataError, match=r"landmarks in space.*relabel.* or set augment.moved_stills"):
+        fit(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "frames").exists(), "it is told before anything is unpacked"
 
 
 def test_stills_alone_are_turned(heads_in_space: Path) -> None:
