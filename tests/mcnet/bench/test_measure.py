@@ -208,7 +208,9 @@ main(["bench", "--help"])
 
 def test_the_command_runs_where_only_torch_and_numpy_are() -> None:
     """Such as on a GPU's machine, where nothing can be installed (CONTRIBUTING.md)."""
-    called = subprocess.run([sys.executable, "-c", _WITHOUT_PACKAGES], capture_output=True, text=True, check=False)
+    called = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_PACKAGES], capture_output=True, check=False, encoding="utf-8"
+    )
     assert (called.returncode, called.stderr) == (0, "")
     assert "--variants" in called.stdout
 
