@@ -54,8 +54,8 @@ def measure_ranges(
             None: the model detects them.
 
     Returns:
-        By name, as `mcnet.model_file.Ranges`: what holds all values of all pictures but that share at each end. Some
-        200 kB of memory are needed for each range and pair of pictures.
+        By name, as `mcnet.model_file.Ranges`: what holds all values of all pictures but the share `BEYOND` or
+        `BEYOND_OF_FEATURES` at each end. Some 200 kB of memory are needed for each range and pair of pictures.
 
     Raises:
         QuantizationError: the model gives values that are not finite.

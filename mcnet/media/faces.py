@@ -377,7 +377,7 @@ def _shrunk(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
     times = min(height, width) // _ENOUGH_PX
     if times < 2:
         return rgb, 1.0
-    size = (max(1, width // times), max(1, height // times))
+    size = (width // times, height // times)
     # Whole pixels of the small one, so that both axes have one scale.
     part = rgb[: size[1] * times, : size[0] * times]
     return cv2.resize(part, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False), float(times)

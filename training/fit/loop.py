@@ -198,18 +198,19 @@ def fit(
                     facts["held_out"] = {"step": step, **shares}
 
             # ---- Checkpoint -----------------------------------------------------------------------------------------
-            facts |= {"stage": stage.name, "time_share": time_share}
-            if saving:
-                if main:
-                    with totals.paused():
+            leaving = stopping or step == stage.first + stage.steps
+            if main and (saving or leaving):
+                facts |= {"stage": stage.name, "time_share": time_share}
+                card = card_of(config, step, skipped, facts)
+                with totals.paused():
+                    if saving:
                         save_state(trainer.state(step, skipped, facts), run / CHECKPOINT)
                         if journal is not None:
-                            card = card_of(config, step, skipped, facts) | {"of_steps": last_step}
-                            journal.publish(trainer.average.model, card)
+                            journal.publish(trainer.average.model, card | {"of_steps": last_step})
+                    if leaving and after_stage is not None:
+                        after_stage(stage.name, trainer.average.model, card)
+            if saving:
                 last_save = time.monotonic()
-            if main and after_stage is not None and (stopping or step == stage.first + stage.steps):
-                with totals.paused():
-                    after_stage(stage.name, trainer.average.model, card_of(config, step, skipped, facts))
             if stopping and not finished:
                 reason = signals.received or "time"
                 break

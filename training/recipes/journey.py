@@ -14,6 +14,7 @@ allows, trains, and leaves in `out/`:
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -202,8 +203,7 @@ def run(folder: Path, minutes: float) -> None:
         limit_s = 60 * minutes * _PROFILE_SHARE / len(STAGES)
         profiles = profile(config, work, PROFILED_STEPS, cache=folder / "frames", limit_s=limit_s)
         (out / "profile.txt").write_text("\n\n".join(each.table for each in profiles) + "\n", encoding="utf-8")
-        kept_s = 60 * minutes * _AT_THE_END
-        kept_s = min(kept_s, _AT_THE_END_S) if gpu else kept_s
+        kept_s = min(60 * minutes * _AT_THE_END, _AT_THE_END_S if gpu else math.inf)
         left_s = 60 * minutes - kept_s - (time.monotonic() - started)
         config = scheduled(config, {each.stage: each.step_ms / 1000 for each in profiles}, left_s)
         _log.info("%s", ", ".join(f"{stage}: {getattr(config, stage).steps} steps" for stage in STAGES))
@@ -212,7 +212,7 @@ def run(folder: Path, minutes: float) -> None:
             work,
             max_minutes=left_s / 60,
             cache=folder / "frames",
-            after_stage=lambda stage, model, card: _save_stage(out, stage, model, card),
+            after_stage=functools.partial(_save_stage, out),
         )
         _split(work / CHECKPOINT, out / "state")
         for file in ("stats.jsonl", "config.toml"):
@@ -247,8 +247,6 @@ def scheduled(config: FitConfig, step_s: dict[str, float], seconds: float) -> Fi
         changes[name] = dataclasses.replace(
             stage, steps=steps, epochs=0, warmup_steps=min(stage.warmup_steps, steps // 10)
         )
-    last = list(step_s)[-1]
-    changes[last] = dataclasses.replace(changes[last], decay_by="time")
     least = min(change.steps for change in changes.values())
     # An average over a tenth of the shortest stage, that of the configuration at the longest.
     decay = min(config.optim.ema_decay, max(0.0, 1 - 10 / least))
@@ -257,7 +255,8 @@ def scheduled(config: FitConfig, step_s: dict[str, float], seconds: float) -> Fi
     if "full" in changes and config.full.steps:  # discriminators join after the same share of their stage
         after = round(loss.gan_after * changes["full"].steps / config.full.steps)
         loss = dataclasses.replace(loss, gan_after=after)
-    changes[last] = dataclasses.replace(changes[last], steps=_FASTER * changes[last].steps)
+    last, planned = list(changes.items())[-1]
+    changes[last] = dataclasses.replace(planned, steps=_FASTER * planned.steps, decay_by="time")
     log = dataclasses.replace(
         config.log,
         every=max(1, min(config.log.every, least // 4)),
