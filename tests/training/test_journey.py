@@ -17,6 +17,7 @@ from safetensors.torch import save
 from mcnet.checkpoint import load_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
+from tests.bare import code_without
 from tests.tolerance import EPSILON
 from tests.training.conftest import SIZE_PX, head, write_video
 from training.data import (
@@ -219,15 +220,11 @@ SMALL = (
     "run.precision=fp32",
 )
 
-_BARE = """
-    import runpy, sys
-    for name in ("accelerate", "av", "openvino", "PIL", "pillow_heif", "platformdirs", "PyQt6", "safetensors",
-                 "tensorboard", "tqdm", "webdataset"):
-        sys.modules[name] = None
-    sys.argv = sys.argv[1:]
-    import torch
-    torch.set_num_threads(1)
-    runpy.run_module("training.recipes.there", run_name="__main__", alter_sys=True)
+_THERE = """
+import runpy, torch
+torch.set_num_threads(1)
+sys.argv = sys.argv[1:]
+runpy.run_module("training.recipes.there", run_name="__main__", alter_sys=True)
 """
 
 
@@ -243,8 +240,7 @@ def test_a_training_travels_and_comes_back(clips: Path, tmp_path: Path, capsys: 
     assert sum(file.stat().st_size for file in there.rglob("*") if file.is_file()) < journey.LARGEST_FOLDER
     # A Python that has torch, NumPy and OpenCV, and none of the others; run.sh calls it by PYTHON.
     python = tmp_path / "python"
-    lines = "\n".join(line[4:] for line in _BARE.splitlines()[1:])
-    (tmp_path / "bare.py").write_text(lines + "\n", encoding="utf-8")
+    (tmp_path / "bare.py").write_text(code_without("safetensors") + _THERE, encoding="utf-8")
     python.write_text(
         f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{tmp_path / "bare.py"}" there "$@"\n', encoding="utf-8"
     )

@@ -42,6 +42,7 @@ from mcnet.engine import DeviceChoice, EngineOptions
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
 from mcnet.model_file import CheckpointError
+from tests.bare import code_without
 from tests.tolerance import PROMISED
 
 CPU = DeviceChoice.of(EngineOptions(device="cpu", precision="fp32"))
@@ -196,10 +197,7 @@ def test_a_variant_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None
     assert "got 'tensorrt', expected some of plain, encoder each frame, plain" in capsys.readouterr().err
 
 
-_WITHOUT_PACKAGES = """
-import sys
-for name in ("av", "cv2", "mediapipe", "openvino", "PIL", "pillow_heif", "platformdirs", "PyQt6", "tqdm"):
-    sys.modules[name] = None
+_BENCH = """
 import mcnet.bench.measure
 from mcnet.__main__ import main
 main(["bench", "--help"])
@@ -208,9 +206,8 @@ main(["bench", "--help"])
 
 def test_the_command_runs_where_only_torch_and_numpy_are() -> None:
     """Such as on a GPU's machine, where nothing can be installed (CONTRIBUTING.md)."""
-    called = subprocess.run(
-        [sys.executable, "-c", _WITHOUT_PACKAGES], capture_output=True, check=False, encoding="utf-8"
-    )
+    program = code_without("cv2") + _BENCH
+    called = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, encoding="utf-8")
     assert (called.returncode, called.stderr) == (0, "")
     assert "--variants" in called.stdout
 

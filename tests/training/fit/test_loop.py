@@ -27,6 +27,7 @@ from mcnet.commands.outputs import OutputError
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
 from mcnet.model_file import CheckpointError
+from tests.bare import code_without
 from tests.tolerance import EPSILON, PICTURE, largest_error
 from tests.training.conftest import ASKED, SIZE_PX, TINY, one_thread, tiny_config, write_dataset
 from training.data import CLIPS_FORMAT, Clip, ClipTable, write_table
@@ -605,10 +606,6 @@ def test_an_export_that_does_not_fit_says_what_differs(heads: Path, tmp_path: Pa
 
 
 _WORKER = """
-    import sys
-    # A GPU machine on which nothing can be added has none of these.
-    for name in ("accelerate", "av", "cv2", "mediapipe", "PIL", "PyQt6", "tensorboard", "tqdm"):
-        sys.modules[name] = None
     from pathlib import Path
     import torch
     torch.set_num_threads(1)
@@ -640,8 +637,9 @@ def test_two_processes_are_one_with_twice_the_batch(
         port = probe.getsockname()[1]
 
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    program = code_without("cv2") + textwrap.dedent(_WORKER)
     first = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(_WORKER), str(tmp_path / "two.toml"), str(tmp_path / "run of 2")],
+        [sys.executable, "-c", program, str(tmp_path / "two.toml"), str(tmp_path / "run of 2")],
         env={**os.environ, **place, "RANK": "0", "LOCAL_RANK": "0", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

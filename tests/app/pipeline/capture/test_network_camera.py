@@ -29,7 +29,7 @@ def _phone() -> Iterator[Phone]:
 
 @pytest.fixture(name="impatient")
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of what says nothing; all others keep the seconds of the product, as a busy machine may stop for one."""
+    """For tests of what says nothing. Others keep the seconds of the product, as a busy machine may stop for one."""
     monkeypatch.setattr(network_camera, "_ANSWER_S", 1.0)
     monkeypatch.setattr(network_camera, "_READ_S", 0.8)
 
