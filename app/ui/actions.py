@@ -4,7 +4,7 @@ import time
 
 from PyQt6.QtCore import QSize
 from PyQt6.QtGui import QResizeEvent
-from PyQt6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
+from PyQt6.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QWidget
 
 from app.ui.languages import tr
 from app.ui.session import Session
@@ -50,7 +50,12 @@ class ActionBar(QWidget):
         self.slate_button.setCheckable(True)
         self.missing = ElidedLabel()
         self.missing.setAccessibleName(tr("What is missing before going live"))
-        self._words: dict[QWidget, str] = {self.calibrate_button: tr("Calibrate"), self.record_button: tr("Record")}
+        self._words: dict[QPushButton, str] = {
+            self.live_button: tr("Go live"),
+            self.calibrate_button: tr("Calibrate"),
+            self.record_button: tr("Record"),
+            self.slate_button: tr("Slate"),
+        }
         self._buttons = (
             self.live_button,
             self.calibrate_button,
@@ -83,7 +88,7 @@ class ActionBar(QWidget):
             text, kind, icon_name = tr("Go live"), "primary", "live"
             tip = tr("Not yet: {missing}", missing=missing) if missing else tr("Show the avatar to the call (G)")
             can_act = not missing
-        self.live_button.setText(text)
+        self._words[self.live_button] = text
         self.live_button.setAccessibleName(text)
         set_tip(self.live_button, tip)
         self.live_button.setProperty("icon_name", icon_name)
@@ -125,8 +130,8 @@ class ActionBar(QWidget):
     def _fit(self) -> None:
         """Write the words where there is room for them; the time of a recording in any case."""
         recording = self._session.recordings.path is not None
-        self.calibrate_button.setText(self._words[self.calibrate_button])
-        self.record_button.setText(self._words[self.record_button])
+        for made, words in self._words.items():
+            made.setText(words)
         self.live_button.setMinimumWidth(_LIVE_PX)
         self._row.setSpacing(_GAP_PX)
         if self._needed_px() > self.width():
@@ -135,7 +140,10 @@ class ActionBar(QWidget):
             self.record_button.setText(self._words[self.record_button] if recording else "")
         if self._needed_px() > self.width():
             self._row.setSpacing(_LEAST_GAP_PX)
-        for made in (self.calibrate_button, self.record_button, self.motion_button):
+        for made in (self.live_button, self.slate_button, self.record_button):  # in a large font; each has its icon
+            if self._needed_px() > self.width():
+                made.setText("")
+        for made in self._buttons:
             tint(made)
         self.missing.setVisible(self.width() - self._needed_px() >= _LEAST_WORDS_PX)
         self._row.activate()  # or what was widened for a moment stays so until the next event

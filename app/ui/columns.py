@@ -71,9 +71,10 @@ class Columns(QWidget):
     def _fit(self) -> None:
         """Fold where both outer columns would leave too little to the middle."""
         controls_px = self._controls.minimumSizeHint().width()
-        needed_px = GALLERY_PX + _CENTRE_PX + controls_px + 2 * (_MARGIN_PX + _SPACING_PX)
+        gallery_px = max(GALLERY_PX, self._gallery.minimumSizeHint().width())
+        needed_px = gallery_px + _CENTRE_PX + controls_px + 2 * (_MARGIN_PX + _SPACING_PX)
         folded = self.width() < needed_px
-        self._gallery.setFixedWidth(max(controls_px, GALLERY_PX) if folded else GALLERY_PX)
+        self._gallery.setFixedWidth(max(controls_px, gallery_px) if folded else gallery_px)
         if folded == self.folded:
             return
         self.folded = folded

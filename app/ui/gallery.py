@@ -32,6 +32,7 @@ GALLERY_PX = 220
 _CELL_PX = 90
 _LONGEST_NAME = 80
 _PICTURE_PX = 84
+_BADGE_PX = 16
 _KEY = Qt.ItemDataRole.UserRole
 _PICTURE = _KEY + 1
 _BUSY = _KEY + 2
@@ -297,14 +298,15 @@ class _Thumbnails(QStyledItemDelegate):
             painter.drawText(place, int(Qt.AlignmentFlag.AlignCenter), "…")
         painter.setClipping(False)
         if index.row() < 9:
-            badge = QRectF(place.left() + 4, place.top() + 4, 16, 16)
+            font = QFont(option.font)
+            font.setPointSizeF(font.pointSizeF() * 0.85)
+            painter.setFont(font)
+            side_px = max(_BADGE_PX, painter.fontMetrics().height())
+            badge = QRectF(place.left() + 4, place.top() + 4, side_px, side_px)
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor(10, 12, 15, 150))
             painter.drawRoundedRect(badge, 4, 4)
             painter.setPen(QColor("#e7eaee"))
-            font = QFont(option.font)
-            font.setPointSizeF(font.pointSizeF() * 0.85)
-            painter.setFont(font)
             painter.drawText(badge, int(Qt.AlignmentFlag.AlignCenter), str(index.row() + 1))
         selected = bool(option.state & QStyle.StateFlag.State_Selected)
         hovered = bool(option.state & QStyle.StateFlag.State_MouseOver)

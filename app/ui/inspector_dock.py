@@ -40,7 +40,7 @@ _TITLES: dict[LiveView, tuple[str, str]] = {
 }
 WIDTH_PX = 272
 _LEAST_HEIGHT_PX = 220
-_CAPTION_PX = 18
+_LEAST_CAPTION_PX = 18
 _GAP_PX = 6
 
 
@@ -81,10 +81,15 @@ class ViewsCanvas(QWidget):
         self._panes, self.words = [], spoken(words)
         self.update()
 
+    @property
+    def _caption_px(self) -> int:
+        """The height of what is written below a picture."""
+        return max(_LEAST_CAPTION_PX, self.fontMetrics().height())
+
     def picture_rects(self) -> list[QRectF]:
         """Where each picture lies: all of one height, in rows from left to right, as large as they go."""
         aspects = [pane.image.width() / pane.image.height() for pane in self._panes]
-        for height in range(self.height() - _CAPTION_PX, 0, -1):
+        for height in range(self.height() - self._caption_px, 0, -1):
             rows: list[list[int]] = []
             left = float(self.width() + 1)
             for place, aspect in enumerate(aspects):
@@ -94,7 +99,7 @@ class ViewsCanvas(QWidget):
                 rows[-1].append(place)
                 left += aspect * height + _GAP_PX
             fits = max(aspects, default=0.0) * height <= self.width()
-            if fits and len(rows) * (height + _CAPTION_PX + _GAP_PX) - _GAP_PX <= self.height():
+            if fits and len(rows) * (height + self._caption_px + _GAP_PX) - _GAP_PX <= self.height():
                 return self._in_rows(rows, aspects, height)
         return [QRectF()] * len(aspects)
 
@@ -105,7 +110,7 @@ class ViewsCanvas(QWidget):
             widths = [aspects[place] * height for place in row]
             left = (self.width() - sum(widths) - _GAP_PX * (len(row) - 1)) / 2
             for width in widths:
-                rects.append(QRectF(left, number * (height + _CAPTION_PX + _GAP_PX), width, height))
+                rects.append(QRectF(left, number * (height + self._caption_px + _GAP_PX), width, height))
                 left += width + _GAP_PX
         return rects
 
@@ -135,7 +140,7 @@ class ViewsCanvas(QWidget):
             return
         for pane, rect in zip(self._panes, self.picture_rects(), strict=True):
             painter.drawImage(rect, pane.image)
-            caption = QRectF(rect.left(), rect.bottom(), rect.width(), _CAPTION_PX)
+            caption = QRectF(rect.left(), rect.bottom(), rect.width(), self._caption_px)
             painter.drawText(caption, int(Qt.AlignmentFlag.AlignCenter), spoken(_TITLES[pane.view][0]))
 
 

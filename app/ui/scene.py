@@ -162,13 +162,13 @@ class SceneControls(QWidget):
         for colour, name in _COLOURS:
             made = button("", tip=tr("Background: {name}", name=name), kind="flat", name=name)
             made.setIcon(_swatch(colour))
-            made.setFixedSize(30, 28)
+            made.setFixedWidth(30)
             made.setCheckable(True)
             made.clicked.connect(lambda _=False, colour=colour: self.set_colour(colour))
             self.swatches[colour] = made
             row.addWidget(made)
         self.other_colour_button = button("…", tip=tr("Another colour"), kind="flat", name=tr("Another colour"))
-        self.other_colour_button.setFixedSize(30, 28)
+        self.other_colour_button.setMinimumWidth(30)
         self.other_colour_button.clicked.connect(self._pick_colour)
         row.addWidget(self.other_colour_button)
         row.addStretch(1)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from PyQt6.QtCore import QByteArray, QRectF, QSize, Qt
-from PyQt6.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPalette, QPixmap, QPixmapCache
+from PyQt6.QtGui import QColor, QFontMetrics, QGuiApplication, QIcon, QPainter, QPalette, QPixmap, QPixmapCache
 from PyQt6.QtSvg import QSvgRenderer
 from PyQt6.QtWidgets import QApplication
 
@@ -16,6 +16,8 @@ Tone = Literal["live", "info", "warning", "error", "quiet"]
 
 _ICONS = assets.ROOT / "icons"
 ICON_PX = 16
+_LEAST_HEIGHTS_PX = {"button_px": 18, "link_px": 14, "field_px": 20}
+"""Of what is within buttons and fields, by their names in the stylesheet; a larger font needs more."""
 _APP_ICON_SIZES_PX = (16, 24, 32, 48, 64, 128)
 
 
@@ -113,7 +115,7 @@ def apply_theme(app: QApplication, theme: Theme) -> None:
     """Give the whole program its look; again after every change of theme."""
     app.setStyle("Fusion")
     app.setPalette(palette_of(theme))
-    app.setStyleSheet(stylesheet_of(theme))
+    app.setStyleSheet(stylesheet_of(theme, QFontMetrics(app.font()).height()))
 
 
 def palette_of(theme: Theme) -> QPalette:
@@ -147,10 +149,17 @@ def palette_of(theme: Theme) -> QPalette:
     return palette
 
 
-def stylesheet_of(theme: Theme) -> str:
-    """The theme as a stylesheet: spacing in multiples of 4, corners of 6 and 10 pixels."""
+def stylesheet_of(theme: Theme, line_px: int = 0) -> str:
+    """The theme as a stylesheet: spacing in multiples of 4, corners of 6 and 10 pixels.
+
+    Args:
+        theme: the colours.
+        line_px: what a line of text needs. Qt lets a layout squeeze a widget down to its least height in a stylesheet,
+            whatever the widget itself asks for, so that no least height may be below it.
+    """
     names = {name: getattr(theme, name) for name in Theme.__dataclass_fields__}
     text = (Path(__file__).parent / "style.qss").read_text(encoding="utf-8")
+    names |= {name: str(max(least_px, line_px)) for name, least_px in _LEAST_HEIGHTS_PX.items()}
     names["icons"] = _ICONS.as_posix()
     names["mode"] = "dark" if theme is DARK else "light"
     for name, value in names.items():

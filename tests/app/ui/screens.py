@@ -1,7 +1,8 @@
 """Every screen of the window on the fakes, at every size, and what is wrong with it.
 
-`python -m tests.app.ui.screens [--theme light] [--language de] [--rtl] [--folder FOLDER]` prints a fault per line;
-`QT_SCALE_FACTOR` sets the pixels per point. With a folder it leaves the pictures there, one contact sheet per size.
+`python -m tests.app.ui.screens [--theme light] [--language de] [--rtl] [--font 1.5] [--few] [--folder FOLDER]` prints a
+fault per line; `QT_SCALE_FACTOR` sets the pixels per point. With a folder it leaves the pictures there, one contact
+sheet per size.
 """
 
 import argparse
@@ -421,6 +422,9 @@ def _cut(widget: QWidget) -> Iterator[str]:
             yield f"{_name(widget)} is cut: has {width} x {height}, needs {hint.width()} x {hint.height()}"
     elif isinstance(widget, QComboBox) and not isinstance(widget, Combo):
         yield f"{_name(widget)} may be cut: use Combo"
+    elif isinstance(widget, QComboBox | QLineEdit):
+        if (needs := widget.sizeHint().height()) > height:
+            yield f"{_name(widget)} is cut: is {height} high, needs {needs}"
     elif isinstance(widget, QPlainTextEdit):
         area = cast(QAbstractScrollArea, widget)
         bar = area.verticalScrollBar()
@@ -455,9 +459,15 @@ def main() -> int:
         "--language", default="en", help="of the texts; pseudo: one that nobody speaks, with words 40 %% longer"
     )
     parser.add_argument("--rtl", action="store_true", help="laid out from right to left, as for Arabic or Hebrew")
+    parser.add_argument("--font", type=float, default=1.0, help="so many times as large as usual")
+    parser.add_argument("--few", action="store_true", help="at the smallest size and the default only")
     parser.add_argument("--folder", type=Path, help="leave the pictures here")
     args = parser.parse_args()
     app = QApplication(sys.argv[:1])
+    font = app.font()
+    font.setPointSizeF(font.pointSizeF() * args.font)
+    app.setFont(font)
+    sizes = (SIZES[0], SIZES[4]) if args.few else SIZES
     QLocale.setDefault(QLocale("en_US"))
     if args.language == "pseudo":
         speak_pseudo(app)
@@ -466,12 +476,12 @@ def main() -> int:
     if args.rtl:
         app.setLayoutDirection(Qt.LayoutDirection.RightToLeft)
     apply_theme(app, current_theme(args.theme))
-    pictures: dict[tuple[int, int], list[tuple[str, QPixmap]]] = {size: [] for size in SIZES}
+    pictures: dict[tuple[int, int], list[tuple[str, QPixmap]]] = {size: [] for size in sizes}
     found = 0
     cut, painted = watch_painting()
     with tempfile.TemporaryDirectory() as place:
         for number, (name, stage) in enumerate(_stages(Path(place), args.theme)):
-            for size in SIZES:
+            for size in sizes:
                 stage.window.resize(*size)
                 stage.rest()
                 for side in ("portraits", "controls") if stage.window.columns.folded else ("both columns",):

@@ -1,4 +1,4 @@
-"""No screen overlaps itself, cuts its texts or leaves its place, at any size, scale, theme and length of texts."""
+"""No screen overlaps itself, cuts its texts or leaves its place, at any size, scale, font, theme and length."""
 
 import os
 import re
@@ -21,7 +21,13 @@ from tests.app.ui.screens import SIZES, faults, watch_painting
 # Every theme, scale, direction and length of texts with every other one somewhere; all of them would take minutes more.
 @pytest.mark.parametrize(
     ("theme", "scale", "language"),
-    [("dark", 1, ["en"]), ("light", 1, ["pseudo"]), ("dark", 2, ["pseudo", "--rtl"]), ("light", 2, ["de"])],
+    [
+        ("dark", 1, ["en"]),
+        ("light", 1, ["pseudo"]),
+        ("dark", 2, ["pseudo", "--rtl"]),
+        ("light", 2, ["de"]),
+        ("light", 1, ["en", "--font", "1.5", "--few"]),
+    ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_every_screen_fits_and_is_translated(theme: str, scale: int, language: list[str]) -> None:
