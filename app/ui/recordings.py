@@ -187,16 +187,15 @@ class Recordings(QObject):
         if self.last is None:
             self.told.emit(Message("snapshot", tr("There is no picture yet to save."), tone="info"))
             return
-        if (path := self._new_file(".png")) is None:
-            return
-        picture, disclose = self.last, self._discloser.recording()
+        folder, picture, disclose = self._find_folder(), self.last, self._discloser.recording()
         self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
             from mcnet.disclosure.words import words_of_snapshot
             from mcnet.media.images import write_rgb
 
-            make_folder(path.parent)
+            path = new_file(folder, ".png", "avatar")  # here, as a folder in a network may not answer for a while
+            make_folder(folder)
             shown = picture.rgb if picture.alpha is None else picture.straight()
             with taken(path) as free:  # of several within one second each is kept
                 write_rgb(free, shown, words_of_snapshot(composite=picture.composite))

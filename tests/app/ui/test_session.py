@@ -415,6 +415,25 @@ def test_snapshots_within_one_second_are_all_kept(
     assert all(QImage(str(tmp_path / "videos" / name)).width() == 64 for name in names)
 
 
+def test_a_folder_that_does_not_answer_holds_up_no_window_for_a_snapshot(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def new_file(folder: Path, suffix: str, what: str) -> Path:
+        assert answers.wait(20)
+        return folder / f"{what}{suffix}"
+
+    monkeypatch.setattr("app.ui.recordings.new_file", new_file)
+    world.pipeline.show()
+    qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+    window.action_bar.snapshot_button.click()
+    assert not answers.is_set(), "and the window goes on"
+    answers.set()
+    qtbot.waitUntil(lambda: window.messages.text.startswith("Saved: "))
+    assert (tmp_path / "videos" / "avatar.png").is_file()
+
+
 def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
     (tmp_path / "videos").write_text("in the way", encoding="utf-8")
     world.pipeline.show()
