@@ -1,6 +1,7 @@
 """Where the app keeps its things on this system."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +47,17 @@ def source_cache_folder() -> Path:
 def videos_folder() -> Path:
     """Recordings and snapshots, unless the user chose another folder."""
     return folder_of_user(platformdirs.user_videos_path)
+
+
+def from_home(path: Path) -> str:
+    """The path as people write it: with `~` for their own folder, where that is usual."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # an account without one
+        return str(path)
+    if os.name == "nt" or home == Path(home.anchor) or not path.is_relative_to(home):
+        return str(path)
+    return str("~" / path.relative_to(home))
 
 
 def new_file(folder: Path, suffix: str, what: str = "avatar") -> Path:

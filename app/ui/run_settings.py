@@ -8,6 +8,7 @@ from PyQt6.QtCore import Qt, QUrl, pyqtSignal
 from PyQt6.QtGui import QDesktopServices
 from PyQt6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
+from app.places import from_home
 from app.ui.flow import FlowLayout
 from app.ui.languages import spoken, tr
 from app.ui.model_desk import BUNDLED, label_of
@@ -154,7 +155,7 @@ class RunSettings(QWidget):
             combo.setEnabled(may)
             set_tip(combo, tip)
         self.credentials_switch.setChecked(session.settings.content_credentials)
-        folder = str(session.recordings_folder)
+        folder = from_home(session.recordings_folder)
         if folder != self._folder.text():
             self._folder.setText(folder)
 

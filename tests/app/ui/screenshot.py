@@ -69,6 +69,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
+        os.environ["HOME"] = home  # which pictures show as ~
         if args.compiled is not None:
             from tests.fastest import know
 
@@ -117,7 +118,7 @@ def take(
         real_parts(), examine_virtual_camera=lambda _: virtual_cameras[0], make_virtual_camera=lambda *_: StandIn()
     )
     live = LiveSettings(surroundings=True, cut_out=True)
-    session = Session(options, AppSettings(recordings=os.environ["XDG_DATA_HOME"], live=live), parts)
+    session = Session(options, AppSettings(recordings="~/Videos", live=live), parts)
     window = MainWindow(session)
     began_s = time.monotonic()
     heard: list[object] = []

@@ -128,8 +128,9 @@ def test_a_call_keeps_what_it_began_with(live: MainWindow, world: World, qtbot: 
 
 
 def test_recordings_go_where_they_are_wanted(
-    proven: MainWindow, run: RunSettings, world: World, qtbot: QtBot, tmp_path: Path
+    proven: MainWindow, run: RunSettings, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
     run.folder_button.click()
     dialog = proven.findChild(QFileDialog)
     assert dialog is not None
@@ -137,6 +138,7 @@ def test_recordings_go_where_they_are_wanted(
     dialog.fileSelected.emit(str(tmp_path / "elsewhere"))
     dialog.close()
     assert proven.session.settings.recordings == str(tmp_path / "elsewhere")
+    qtbot.waitUntil(lambda: run._folder.text() == str(Path("~/elsewhere")))
     proven.session.recordings.toggle()
     qtbot.waitUntil(lambda: bool(world.recordings))
     assert world.recordings[0].parent == tmp_path / "elsewhere"
