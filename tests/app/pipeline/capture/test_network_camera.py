@@ -212,7 +212,6 @@ class TestReconnection:
         assert len([event for event in events if isinstance(event, CameraOpened)]) == 2
         assert PASSWORD not in repr(events) + repr([(frame.frame_id, frame.camera) for frame in frames])
 
-    @pytest.mark.usefixtures("impatient")
     def test_one_that_hangs_counts_as_stalled(self, phone: Phone) -> None:
         events: list[Event] = []
         times = CameraTimes(open_s=5, stall_s=0.4, first_retry_s=0.1)
