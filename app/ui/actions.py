@@ -93,7 +93,6 @@ class ActionBar(QWidget):
         set_tip(self.live_button, tip)
         self.live_button.setProperty("icon_name", icon_name)
         restyle(self.live_button, "kind", kind)
-        tint(self.live_button)
         self.live_button.setEnabled(can_act)
         self.missing.setText(
             tr("Missing: {link}", link=session.chain.missing_name()) if missing and not session.live else ""
@@ -105,11 +104,10 @@ class ActionBar(QWidget):
             tr("{request} The best frame of a second or two becomes the reference (F).", request=request),
         )
         self.calibrate_button.setEnabled(session.chain.model.done and session.chain.camera.done)
+        self.slate_button.setChecked(slate)
         self.show_recording()
         self.record_button.setEnabled(session.ready)
         self.motion_button.setEnabled(session.ready)
-        self.slate_button.setChecked(slate)
-        tint(self.slate_button)
 
     def show_recording(self) -> None:
         """Show for how long it has been recorded."""

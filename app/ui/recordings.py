@@ -194,7 +194,7 @@ class Recordings(QObject):
             from mcnet.disclosure.words import words_of_snapshot
             from mcnet.media.images import write_rgb
 
-            path = new_file(folder, ".png", "avatar")  # here, as a folder in a network may not answer for a while
+            path = new_file(folder, ".png")  # here, as a folder in a network may not answer for a while
             make_folder(folder)
             shown = picture.rgb if picture.alpha is None else picture.straight()
             with taken(path) as free:  # of several within one second each is kept

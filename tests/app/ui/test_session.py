@@ -420,7 +420,7 @@ def test_a_folder_that_does_not_answer_holds_up_no_window_for_a_snapshot(
 ) -> None:
     answers = threading.Event()
 
-    def new_file(folder: Path, suffix: str, what: str) -> Path:
+    def new_file(folder: Path, suffix: str, what: str = "avatar") -> Path:
         assert answers.wait(20)
         return folder / f"{what}{suffix}"
 
