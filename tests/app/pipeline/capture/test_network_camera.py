@@ -87,7 +87,7 @@ class TestReading:
     def test_pictures_come_at_their_size_and_rate(self, phone: Phone) -> None:
         camera = open_camera(parse_camera(phone.address("/video")))
         assert (camera.format.width_px, camera.format.height_px) == (160, 120)
-        assert 1 < camera.format.fps_hz < 60  # 25 by the clock of a machine that is let be
+        assert 10 < camera.format.fps_hz < 60
         assert not camera.is_device
         first, second = camera.read(), camera.read()
         assert np.abs(first[60, 150].astype(int) - (200, 120, 40)).max() < 12  # RGB of the server's BGR
@@ -234,7 +234,7 @@ class TestRtsp:
         with rtsp_camera() as relay:
             camera = open_camera(parse_camera(relay.address))
             assert (camera.format.width_px, camera.format.height_px) == SIZE_PX
-            assert 1 < camera.format.fps_hz < 60  # 25 by the clock of a machine that is let be
+            assert 10 < camera.format.fps_hz < 60
             rgb = camera.read()
             assert np.abs(rgb[60, 150].astype(int) - COLOUR).max() < 12
             relay.hang_up()
