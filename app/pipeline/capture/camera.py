@@ -3,9 +3,10 @@
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
+from time import monotonic
 from typing import Protocol
 
 import numpy as np
@@ -14,24 +15,48 @@ from numpy.typing import NDArray
 from app.errors import CameraError
 from mcnet.phrases import phrase
 
-PROBED_FRAMES = 12
-PROBED_S = 1.0
-"""So many frames are looked at, for so long at most, to learn the rate of a camera."""
-UNEVEN_FRAMES = 2
+_PROBED_FRAMES = 12
+_PROBED_S = 1.0
+"""So many frames are looked at, or for so long, to learn the rate of a camera."""
+_UNEVEN_FRAMES = 2
 """The first ones may come late, or in a heap from a buffer."""
+_ALIKE = 1.5
+"""Two waits that differ by less than this factor are a camera's; a stall is longer than its neighbours."""
 
 
-def measured_rate_hz(times_s: Sequence[float], plausible_hz: tuple[float, float], otherwise_hz: float) -> float:
-    """Frames per second, by the median interval between arrivals.
+class RateProbe:
+    """Learns a camera's rate from when its first frames arrive: by the median of the waits, whatever one of them is.
 
-    Args:
-        times_s: of the first frames, two at least; the `UNEVEN_FRAMES` do not count where there are more.
-        plausible_hz: least and most that is believed.
-        otherwise_hz: the answer where it is not.
+    A slow camera and a stalled machine look alike until more frames come: after a second, two waits have to be alike.
     """
-    steps_s = [after - before for before, after in itertools.pairwise(times_s)]
-    rate_hz = 1 / max(1e-6, median(steps_s[UNEVEN_FRAMES:] or steps_s))
-    return round(rate_hz, 1) if plausible_hz[0] <= rate_hz <= plausible_hz[1] else otherwise_hz
+
+    def __init__(self) -> None:
+        self._arrivals_s: list[float] = []
+
+    def arrived(self) -> None:
+        """A frame came just now."""
+        self._arrivals_s.append(monotonic())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no more frames are needed."""
+        waits_s = self._waits_s()
+        if len(waits_s) <= _UNEVEN_FRAMES or len(self._arrivals_s) >= _PROBED_FRAMES:
+            return len(waits_s) > _UNEVEN_FRAMES
+        return sum(waits_s) >= _PROBED_S and max(waits_s[-2:]) <= _ALIKE * min(waits_s[-2:])
+
+    def rate_hz(self, plausible_hz: tuple[float, float], otherwise_hz: float) -> float:
+        """Frames per second, once it is done.
+
+        Args:
+            plausible_hz: least and most that is believed.
+            otherwise_hz: the answer where it is not.
+        """
+        rate_hz = 1 / max(1e-6, median(self._waits_s()[_UNEVEN_FRAMES:]))
+        return round(rate_hz, 1) if plausible_hz[0] <= rate_hz <= plausible_hz[1] else otherwise_hz
+
+    def _waits_s(self) -> list[float]:
+        return [after - before for before, after in itertools.pairwise(self._arrivals_s)]
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,7 @@ from numpy.typing import NDArray
 
 from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
-from app.pipeline.capture.camera import (
-    PROBED_FRAMES,
-    PROBED_S,
-    UNEVEN_FRAMES,
-    CameraFormat,
-    CameraInfo,
-    Tenancy,
-    measured_rate_hz,
-)
+from app.pipeline.capture.camera import CameraFormat, CameraInfo, RateProbe, Tenancy
 from mcnet.config import MIN_SIDE_PX
 from mcnet.phrases import listed, phrase
 
@@ -35,6 +27,7 @@ _WAKES_UP_S = 2.0
 _NEXT_TRY_S = 0.01
 # A damaged JPEG now and then is no reason to close a camera; an unplugged one fails again at once.
 _PLAUSIBLE_HZ = (1.0, 250.0)
+_USUAL_HZ = 30.0
 _TOLERATED_FAILURES = 5
 _STALLED_READ_S = 1.0
 
@@ -210,21 +203,15 @@ def _first(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
 
 def _probe(capture: cv2.VideoCapture) -> tuple[NDArray[np.uint8] | None, float]:
     """The last of the first frames, and the rate that they came at."""
-    frame = _first(capture)
-    if frame is None:
-        return None, 0.0
-    start_s = monotonic()
-    times_s = [start_s]
-    while len(times_s) < PROBED_FRAMES and (len(times_s) <= UNEVEN_FRAMES + 1 or monotonic() - start_s < PROBED_S):
-        grabbed = _grab(capture)
-        if grabbed is None:
-            return None, 0.0
-        frame = grabbed
-        times_s.append(monotonic())
-    nominal_hz = capture.get(cv2.CAP_PROP_FPS)
-    low_hz, high_hz = _PLAUSIBLE_HZ
-    otherwise_hz = nominal_hz if low_hz <= nominal_hz <= high_hz else 30.0
-    return frame, measured_rate_hz(times_s, _PLAUSIBLE_HZ, otherwise_hz)
+    frame, probe = _first(capture), RateProbe()
+    while frame is not None:
+        probe.arrived()
+        if probe.is_done:
+            nominal_hz = capture.get(cv2.CAP_PROP_FPS)
+            low_hz, high_hz = _PLAUSIBLE_HZ
+            return frame, probe.rate_hz(_PLAUSIBLE_HZ, nominal_hz if low_hz <= nominal_hz <= high_hz else _USUAL_HZ)
+        frame = _grab(capture)
+    return None, 0.0
 
 
 def _what_is_wrong(frame: NDArray[np.uint8] | None, *, flat_allowed: bool, capture: cv2.VideoCapture) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
-from app.pipeline.capture.camera import PROBED_FRAMES, PROBED_S, CameraFormat, Tenancy, measured_rate_hz
+from app.pipeline.capture.camera import CameraFormat, RateProbe, Tenancy
 from mcnet.config import MIN_SIDE_PX
 from mcnet.phrases import phrase
 
@@ -273,13 +273,11 @@ def _require_host(name: str, address: str) -> None:
 
 def _probed(stream: _Stream) -> tuple[int, int, float]:
     """Width, height and rate of the first frames."""
-    rgb = stream.read()
-    start_s = monotonic()
-    times_s = [start_s]
-    while len(times_s) < PROBED_FRAMES and times_s[-1] - start_s < PROBED_S:
+    probe = RateProbe()
+    while not probe.is_done:
         rgb = stream.read()
-        times_s.append(monotonic())
-    return rgb.shape[1], rgb.shape[0], measured_rate_hz(times_s, _PLAUSIBLE_HZ, _USUAL_HZ)
+        probe.arrived()
+    return rgb.shape[1], rgb.shape[0], probe.rate_hz(_PLAUSIBLE_HZ, _USUAL_HZ)
 
 
 def _cause(error: Exception) -> str:

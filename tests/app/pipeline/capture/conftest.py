@@ -5,7 +5,7 @@ from collections.abc import Callable
 import cv2
 import pytest
 
-from app.pipeline.capture import device_camera, file_camera
+from app.pipeline.capture import camera, device_camera, file_camera
 from tests.app.pipeline.capture.fake_capture import Clock, FakeCapture
 
 PlugIn = Callable[..., type[FakeCapture]]
@@ -14,7 +14,7 @@ PlugIn = Callable[..., type[FakeCapture]]
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (device_camera, file_camera):
+    for module in (camera, device_camera, file_camera):
         monkeypatch.setattr(module, "monotonic", clock)
     monkeypatch.setattr(device_camera, "sleep", clock.pass_s)
     return clock

@@ -132,7 +132,7 @@ def test_each_picture_comes_once_in_order_with_its_time(daemon: Daemon, sink: Pi
     assert steps.mean() < 2  # a busy reader may miss some, even some in a row, but not many
     gaps_s = np.diff(times)
     assert (gaps_s > 0).all()
-    assert abs(gaps_s.mean() / steps.mean() - 1 / 30) < 0.01
+    assert abs(np.median(gaps_s / steps) - 1 / 30) < 0.01  # whoever feeds it may be late, too
 
 
 class LateStream:
