@@ -374,7 +374,7 @@ def automatic_backend(choice: DeviceChoice, measured: Way | None) -> tuple[Runti
     if measured is not None and measured.backend == "openvino" and why_no_torch():  # there was nothing beside it
         return "openvino", phrase("torch is not installed")
     if measured is not None:
-        return measured.backend, phrase("measured to be the fastest here")
+        return measured.backend, phrase("as measured")
     if choice.kind == "cuda":
         return "cudagraph", phrase("recorded frames are the fastest on GPUs")
     if choice.kind == "gpu":

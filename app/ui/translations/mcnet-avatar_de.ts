@@ -2922,10 +2922,6 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Freistellmaske</translation>
         </message>
         <message>
-            <source>measured to be the fastest here</source>
-            <translation>hier gemessen am schnellsten</translation>
-        </message>
-        <message>
             <source>measuring</source>
             <translation>Messung</translation>
         </message>

@@ -2922,10 +2922,6 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>máscara</translation>
         </message>
         <message>
-            <source>measured to be the fastest here</source>
-            <translation>medido como lo más rápido aquí</translation>
-        </message>
-        <message>
             <source>measuring</source>
             <translation>midiendo</translation>
         </message>

@@ -2922,10 +2922,6 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>masque</translation>
         </message>
         <message>
-            <source>measured to be the fastest here</source>
-            <translation>mesuré le plus rapide ici</translation>
-        </message>
-        <message>
             <source>measuring</source>
             <translation>mesure</translation>
         </message>

@@ -2921,10 +2921,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>マット</translation>
         </message>
         <message>
-            <source>measured to be the fastest here</source>
-            <translation>この環境で最も速いと測定</translation>
-        </message>
-        <message>
             <source>measuring</source>
             <translation>測定中</translation>
         </message>

@@ -2922,10 +2922,6 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>máscara</translation>
         </message>
         <message>
-            <source>measured to be the fastest here</source>
-            <translation>medido como o mais rápido aqui</translation>
-        </message>
-        <message>
             <source>measuring</source>
             <translation>medindo</translation>
         </message>

@@ -2921,10 +2921,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>遮罩</translation>
         </message>
         <message>
-            <source>measured to be the fastest here</source>
-            <translation>在本机测得最快</translation>
-        </message>
-        <message>
             <source>measuring</source>
             <translation>测量中</translation>
         </message>
