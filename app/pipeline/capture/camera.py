@@ -17,17 +17,18 @@ from mcnet.phrases import phrase
 
 _PROBED_FRAMES = 12
 _PROBED_S = 1.0
-"""So many frames are looked at, or for so long, to learn the rate of a camera."""
+_LONGEST_PROBE_S = 4.0
+"""So many frames are looked at, or for so long, to learn the rate of a camera; the second does not count the longest
+wait, the last bound does."""
 _UNEVEN_FRAMES = 2
 """The first ones may come late, or in a heap from a buffer."""
-_ALIKE = 1.5
-"""Two waits that differ by less than this factor are a camera's; a stall is longer than its neighbours."""
 
 
 class RateProbe:
-    """Learns a camera's rate from when its first frames arrive: by the median of the waits, whatever one of them is.
+    """Learns a camera's rate from when its first frames arrive: by the median of the waits.
 
-    A slow camera and a stalled machine look alike until more frames come: after a second, two waits have to be alike.
+    A machine that stands still for a while counts as one long wait, which neither ends the probe nor moves the median.
+    Frames that come in a heap after it are believed where they are most of those that are looked at.
     """
 
     def __init__(self) -> None:
@@ -41,9 +42,9 @@ class RateProbe:
     def is_done(self) -> bool:
         """Whether no more frames are needed."""
         waits_s = self._waits_s()
-        if len(waits_s) <= _UNEVEN_FRAMES or len(self._arrivals_s) >= _PROBED_FRAMES:
-            return len(waits_s) > _UNEVEN_FRAMES
-        return sum(waits_s) >= _PROBED_S and max(waits_s[-2:]) <= _ALIKE * min(waits_s[-2:])
+        if sum(waits_s) >= _LONGEST_PROBE_S or len(self._arrivals_s) >= _PROBED_FRAMES:
+            return True
+        return len(waits_s) > _UNEVEN_FRAMES and sum(waits_s) - max(waits_s) >= _PROBED_S
 
     def rate_hz(self, plausible_hz: tuple[float, float], otherwise_hz: float) -> float:
         """Frames per second, once it is done.
@@ -52,7 +53,8 @@ class RateProbe:
             plausible_hz: least and most that is believed.
             otherwise_hz: the answer where it is not.
         """
-        rate_hz = 1 / max(1e-6, median(self._waits_s()[_UNEVEN_FRAMES:]))
+        waits_s = self._waits_s()
+        rate_hz = 1 / max(1e-6, median(waits_s[_UNEVEN_FRAMES:] or waits_s))
         return round(rate_hz, 1) if plausible_hz[0] <= rate_hz <= plausible_hz[1] else otherwise_hz
 
     def _waits_s(self) -> list[float]:

@@ -24,16 +24,28 @@ def test_a_stall_is_not_the_rate(clock: Clock, before: int, stall_s: float) -> N
     assert probed(clock, [0.04] * before + [stall_s] + [0.04] * 20)[0] == 25.0
 
 
+def test_nor_are_two_of_them(clock: Clock) -> None:
+    assert probed(clock, [0.04] * 2 + [0.6, 0.6] + [0.04] * 20)[0] == 25.0
+
+
 @pytest.mark.parametrize("before", range(3))
-def test_a_stall_whose_frames_come_in_a_heap(clock: Clock, before: int) -> None:
-    """Nothing can be learned from it, so that it is the usual rate."""
+def test_nor_are_a_few_frames_that_come_in_a_heap_after_it(clock: Clock, before: int) -> None:
+    assert probed(clock, [0.04] * before + [1.0] + [0.006] * 3 + [0.04] * 20)[0] == 25.0
+
+
+@pytest.mark.parametrize("before", range(3))
+def test_of_a_heap_that_does_not_end_nothing_is_learned(clock: Clock, before: int) -> None:
     assert probed(clock, [0.04] * before + [1.0] + [0.0] * 20)[0] == 30.0
 
 
-@pytest.mark.parametrize(("step_s", "frames"), [(1 / 60, 12), (1 / 15, 12), (0.2, 6), (1.0, 4), (2.0, 4)])
+@pytest.mark.parametrize(("step_s", "frames"), [(1 / 60, 12), (1 / 15, 12), (0.2, 7), (0.5, 4), (1.0, 4), (2.0, 3)])
 def test_a_slow_camera_is_waited_for_no_longer_than_it_takes(clock: Clock, step_s: float, frames: int) -> None:
     assert probed(clock, [step_s] * 20) == (round(1 / step_s, 1), frames)
 
 
-def test_a_camera_whose_frames_never_come_evenly_is_not_waited_for_without_end(clock: Clock) -> None:
-    assert probed(clock, [0.1, 0.5] * 20) == (10.0, 12)
+@pytest.mark.parametrize("waits_s", [[0.1, 0.5], [0.7, 1.3], [1.9, 0.1], [0.01, 3.0]])
+def test_a_camera_whose_frames_come_unevenly_is_not_waited_for_long(clock: Clock, waits_s: list[float]) -> None:
+    start_s = clock()
+    rate_hz, _ = probed(clock, waits_s * 20)
+    assert 1 / max(waits_s) - 0.1 <= rate_hz <= 1 / min(waits_s)
+    assert clock() - start_s < 6.1
