@@ -64,6 +64,10 @@ def starting_processes() -> Iterator[None]:
         with handled_by(signal.SIG_IGN, *FROM_TERMINAL):
             yield
         return
+    from multiprocessing import resource_tracker
+
+    # The first process of `multiprocessing` starts its tracker, and with it lets Ctrl-C through again.
+    resource_tracker.ensure_running()
     with handlers_wait():
         before = signal.pthread_sigmask(signal.SIG_BLOCK, FROM_TERMINAL)  # what is started inherits it
         try:
