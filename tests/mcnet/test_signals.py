@@ -91,7 +91,11 @@ def test_the_first_process_of_a_program_leaves_ctrl_c_to_it_as_later_ones_do(tmp
     script.write_text(_STARTS_TWO, encoding="utf-8")
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, script], env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, check=True
+        [sys.executable, script],
+        env=os.environ | {"PYTHONPATH": root},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert done.stdout.split("\n") == ["SIGINT SIGHUP", "SIGINT SIGHUP", ""]
 
