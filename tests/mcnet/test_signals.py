@@ -66,40 +66,6 @@ def test_other_processes_of_a_program_leave_a_terminal_to_it() -> None:
     assert done.returncode == -signal.SIGTERM
 
 
-_STARTS_TWO = """
-import multiprocessing, signal
-from mcnet.signals import FROM_TERMINAL, starting_processes
-
-def tell(connection):
-    connection.send([number.name for number in FROM_TERMINAL if number in signal.pthread_sigmask(signal.SIG_BLOCK, ())])
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    for _ in range(2):
-        ours, theirs = context.Pipe()
-        with starting_processes():
-            process = context.Process(target=tell, args=(theirs,))
-            process.start()
-        print(*ours.recv())
-        process.join()
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there handlers are inherited, not masks")
-def test_the_first_process_of_a_program_leaves_ctrl_c_to_it_as_later_ones_do(tmp_path: Path) -> None:
-    script = tmp_path / "starts_two.py"
-    script.write_text(_STARTS_TWO, encoding="utf-8")
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, script],
-        env=os.environ | {"PYTHONPATH": root},
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    assert done.stdout.split("\n") == ["SIGINT SIGHUP", "SIGINT SIGHUP", ""]
-
-
 def test_the_second_ctrl_c_interrupts_and_the_first_signal_keeps_its_name() -> None:
     with StopSignals() as stop:
         signal.raise_signal(signal.SIGTERM)
@@ -166,6 +132,23 @@ def test_what_comes_while_a_process_is_started_is_heard_behind_it(number: signal
     assert reached == [None, number.name]
     assert started.stdout.strip() == "['SIGHUP', 'SIGINT']"
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+_STARTS_TWO = f"""
+import multiprocessing
+from mcnet.signals import starting_processes
+for _ in range(2):
+    with starting_processes():
+        process = multiprocessing.get_context("spawn").Process(target=exec, args=({_SAYS_WHAT_IS_BLOCKED!r},))
+        process.start()
+    process.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there handlers are inherited, not masks")
+def test_the_first_process_of_a_program_leaves_ctrl_c_to_it_as_later_ones_do() -> None:
+    done = subprocess.run([sys.executable, "-c", _STARTS_TWO], capture_output=True, check=True, encoding="utf-8")
+    assert done.stdout.splitlines() == ["['SIGHUP', 'SIGINT']"] * 2
 
 
 @pytest.mark.usefixtures("_signals_are_heard")
