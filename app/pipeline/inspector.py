@@ -6,13 +6,13 @@ needed is free once it ends. It has one thread and the lowest priority, and neve
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from app.pipeline.models import stamp_of
 from mcnet.engine import resized, why_no_torch
 from mcnet.inspection import LiveView
 from mcnet.phrases import phrase
+from mcnet.processes import start_process
 from mcnet.signals import leave_terminal_to_parent
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class InspectorProcess:
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: SpawnProcess | None = None
         self._connection: Connection[Any, Any] | None = None
         self._closed = False
         self._starting = threading.Lock()
@@ -141,16 +142,10 @@ class InspectorProcess:
             raise AppError(
                 phrase("the view into the network is the plain network's, which is torch's, and {lack}", lack=lack)
             )
-        # Not a fork: a copy of a process with threads may wait forever for a lock that one of them held.
-        context = multiprocessing.get_context("spawn")
         with self._starting:
             if self._closed:
                 raise AppError(phrase("the view into the network was closed; open it again"))
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, self.model), name="mcnet-inspector", daemon=True)
-            process.start()
-            theirs.close()
-            self._connection, self._process = ours, process
+            self._process, self._connection = start_process(_serve, self.model, name="mcnet-inspector")
 
 
 def _serve(connection: "Connection[Any, Any]", model_name: str) -> None:

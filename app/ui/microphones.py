@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import multiprocessing
 import threading
 from collections import deque
 from multiprocessing.connection import Connection
@@ -16,6 +15,7 @@ from app.errors import AppError
 from app.pipeline.output.pipewire_worker import MICROPHONE_NAME
 from app.ui import microphone_process
 from mcnet.phrases import phrase
+from mcnet.processes import start_process
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +72,7 @@ def open_microphone(key: str) -> Ear:
 
 def _start(key: str | None) -> "tuple[BaseProcess, Connection[Any, Any]]":
     """The process, and where it says what it has to; see `microphone_process.answer`."""
-    # Not a fork: a copy of a process with threads may wait forever for a lock that one of them held.
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    with theirs:
-        process = context.Process(
-            target=microphone_process.serve, args=(theirs, key), name="mcnet-microphone", daemon=True
-        )
-        process.start()
-    return process, ours
+    return start_process(microphone_process.serve, key, name="mcnet-microphone", duplex=False)
 
 
 def _end(process: BaseProcess) -> None:

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
-import multiprocessing
 import os
 import statistics
 import time
@@ -39,6 +38,7 @@ from mcnet.model_file import bundled_models, driven_as_trained, find_model, with
 from mcnet.phrases import offered
 from mcnet.pictures import to_picture, to_rgb
 from mcnet.pose import relative_keypoints
+from mcnet.processes import start_process
 
 if TYPE_CHECKING:
     from mcnet.engine.openvino_backend import OpenVinoBackend
@@ -667,11 +667,7 @@ def measure(
 @contextlib.contextmanager
 def _worker(task: VariantTask) -> Iterator[tuple[Connection, str | None]]:
     """A worker's pipe, and what is amiss with it."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs, task), daemon=True)
-    process.start()
-    theirs.close()
+    process, ours = start_process(work, task)
     try:
         lack = ours.recv()
         yield ours, lack

@@ -2,13 +2,11 @@
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +29,8 @@ from mcnet.commands.jobs import (
 from mcnet.commands.outputs import check_outputs
 from mcnet.commands.status import INTERRUPTED
 from mcnet.files import claimed
-from mcnet.signals import StopSignals, starting_processes
+from mcnet.processes import start_process
+from mcnet.signals import StopSignals
 
 _CORES_PER_JOB = 4
 """More cores make one frame little faster; more jobs at once make the batch faster."""
@@ -214,13 +213,7 @@ class _Working:
         self.doing = Doing()
         self.stopping = False
         self._began_s = time.monotonic()
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe(duplex=False)
-        self.process: SpawnProcess = context.Process(target=_work, args=(job, perform, place, theirs), daemon=True)
-        # Until the job has handlers of its own: these reach the whole group, and this process ends the others.
-        with starting_processes():
-            self.process.start()
-        theirs.close()
+        self.process, self.pipe = start_process(_work, job, perform, place, duplex=False)
 
     def stop(self) -> None:
         """Ask the job to end with what it has."""
@@ -311,7 +304,7 @@ class _Bars:
             bar.close()
 
 
-def _work(job: Job, perform: Perform, place: Place, pipe: Connection) -> None:
+def _work(pipe: Connection, job: Job, perform: Perform, place: Place) -> None:
     """The process of a job: nothing heavy is imported before its cores are its own."""
     if place.cores:
         os.sched_setaffinity(0, place.cores)

@@ -7,7 +7,6 @@ end when the program that asked for it ends first.
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import threading
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from mcnet.disclosure.identity import SigningFiles, find_identity
 from mcnet.disclosure.manifest import Generated, disclose
 from mcnet.errors import told
 from mcnet.phrases import phrase
+from mcnet.processes import start_process
 from mcnet.signals import leave_terminal_to_parent
 
 logger = logging.getLogger(__name__)
@@ -44,12 +44,8 @@ def begin_disclosing(
     Raises:
         OSError: no process can be started.
     """
-    context = multiprocessing.get_context("spawn")
-    pipe, theirs = context.Pipe(duplex=False)
     # No daemon: it is not ended with this process, since what it has begun is worth finishing.
-    process = context.Process(target=_serve, args=(theirs, path, said, files), name="content credentials")
-    process.start()
-    theirs.close()
+    process, pipe = start_process(_serve, path, said, files, name="content credentials", duplex=False, daemon=False)
 
     def wait() -> None:
         with pipe:

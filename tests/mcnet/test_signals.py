@@ -134,23 +134,6 @@ def test_what_comes_while_a_process_is_started_is_heard_behind_it(number: signal
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-_STARTS_TWO = f"""
-import multiprocessing
-from mcnet.signals import starting_processes
-for _ in range(2):
-    with starting_processes():
-        process = multiprocessing.get_context("spawn").Process(target=exec, args=({_SAYS_WHAT_IS_BLOCKED!r},))
-        process.start()
-    process.join()
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there handlers are inherited, not masks")
-def test_the_first_process_of_a_program_leaves_ctrl_c_to_it_as_later_ones_do() -> None:
-    done = subprocess.run([sys.executable, "-c", _STARTS_TWO], capture_output=True, check=True, encoding="utf-8")
-    assert done.stdout.splitlines() == ["['SIGHUP', 'SIGINT']"] * 2
-
-
 @pytest.mark.usefixtures("_signals_are_heard")
 def test_a_start_that_fails_leaves_signals_as_they_were() -> None:
     before = [signal.getsignal(each) for each in STOPPING]

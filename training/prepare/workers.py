@@ -2,16 +2,14 @@
 
 import collections
 import contextlib
-import multiprocessing
 import os
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from typing import Generic, NamedTuple, TypeVar
 
 from mcnet.errors import sentence
-from mcnet.signals import starting_processes
+from mcnet.processes import start_process
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -99,22 +97,16 @@ class _Worker(Generic[T, R]):
 
     def __init__(self, function: Callable[[T], R], *, from_end: bool) -> None:
         self.from_end = from_end
-        context = multiprocessing.get_context("spawn")
-        self.connection, its_end = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(its_end, function), daemon=True)
         self.task: T | None = None
-        # Inherited: Ctrl-C reaches the whole group, and this process ends the others.
-        with starting_processes():
-            before = os.environ.get("OMP_NUM_THREADS")
-            os.environ["OMP_NUM_THREADS"] = "1"
-            try:
-                self.process.start()
-            finally:
-                if before is None:
-                    del os.environ["OMP_NUM_THREADS"]
-                else:
-                    os.environ["OMP_NUM_THREADS"] = before
-        its_end.close()  # so that its death is the end of the connection
+        before = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = "1"  # the process inherits it
+        try:
+            self.process, self.connection = start_process(_serve, function)
+        finally:
+            if before is None:
+                del os.environ["OMP_NUM_THREADS"]
+            else:
+                os.environ["OMP_NUM_THREADS"] = before
 
     def give(self, task: T) -> None:
         self.task = task

@@ -132,7 +132,7 @@ class _Camera:
     def __init__(self, wish: CameraWish, tell: Callable[[str], None]) -> None:
         width, height = wish.size_px
         # Its place is known to nobody else, and goes with the last one who has it.
-        memory = multiprocessing.get_context("spawn").RawArray("B", width * height * 3)
+        memory = multiprocessing.RawArray("B", width * height * 3)
         self._bytes = np.frombuffer(memory, np.uint8)
         self._wish = wish
         self._tell = tell

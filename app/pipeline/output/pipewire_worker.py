@@ -1,7 +1,6 @@
 """The processes that speak to PipeWire, from the app's side; see `app.pipeline.output.pipewire_process`."""
 
 import logging
-import multiprocessing
 import os
 import socket
 import sys
@@ -9,8 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from app.errors import AppError
 from app.pipeline.output import pipewire_process
 from app.pipeline.output.pipewire_client import LibraryError
 from mcnet.phrases import phrase
+from mcnet.processes import start_process
 
 logger = logging.getLogger(__name__)
 
@@ -66,15 +64,7 @@ class PipeWireWorker:
     """
 
     def __init__(self, job: Callable[..., None], *args: Any) -> None:
-        # Not a fork: a copy of a process with threads may wait forever for a lock that one of them held.
-        context = multiprocessing.get_context("spawn")
-        self.connection: Connection[Any, Any]
-        self.connection, theirs = context.Pipe()
-        with theirs:
-            self._process: BaseProcess = context.Process(
-                target=pipewire_process.serve, args=(theirs, job, *args), name="mcnet-pipewire", daemon=True
-            )
-            self._process.start()
+        self._process, self.connection = start_process(pipewire_process.serve, job, *args, name="mcnet-pipewire")
 
     def says(self, timeout_s: float) -> bool:
         """Whether it says something within that time, or ends."""
