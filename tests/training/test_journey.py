@@ -1,5 +1,6 @@
 """A training that travels: small data, a machine with torch, NumPy and OpenCV alone, and the way back."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save
 
-from mcnet.checkpoint import load_model
+from mcnet.checkpoint import load_model, save_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from tests.bare import code_without
@@ -330,6 +331,29 @@ def test_another_call_goes_on_and_keeps_what_there_is(
     for name, content in (("out", "1"), ("out-2", "2")):
         assert (tmp_path / name / "state" / f"{CHECKPOINT}.000").read_text(encoding="utf-8") == content
         assert "1.0 minutes from" in (tmp_path / name / "log.txt").read_text(encoding="utf-8")
+
+
+def test_a_teacher_travels_along(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, teacher = tmp_path / "there", tmp_path / "mine.safetensors"
+    model = Mcnet(dataclasses.replace(McnetConfig.named("tiny"), size_px=SIZE_PX))
+    save_model(model, teacher)
+    assert command("travel", there, clips, "--set", f"run.teacher={teacher}", "--set", "loss.taught_motion=1") == 0
+    teacher.unlink()
+    taught: list[str] = []
+
+    def fitted(config: FitConfig, run: Path, **_: object) -> None:
+        taught.append(config.run.teacher)
+        run.mkdir()
+        for name in (CHECKPOINT, "stats.jsonl", "config.toml"):
+            (run / name).write_text("whatever", encoding="utf-8")
+
+    monkeypatch.setattr("training.fit.loop.profile", lambda *_, **__: [StageProfile("motion", 100.0, 10.0, "a table")])
+    monkeypatch.setattr("training.fit.loop.fit", fitted)
+    journey.run(there, 1.0)
+    (path,) = taught
+    assert Path(path).parent == there
+    for name, weight in load_model(path).state_dict().items():
+        assert torch.allclose(weight, model.state_dict()[name], atol=1e-3, rtol=1e-3), name  # it travels in float16
 
 
 def test_what_cannot_travel_is_told(

@@ -52,6 +52,9 @@ class RunConfig:
     grid harms the picture more than it saves time."""
     initial: str = ""
     """A model (name or file) whose weights a fresh run takes wherever name and shape agree; empty: none."""
+    teacher: str = ""
+    """A model (name or file) of the same keypoints whose dense motion the network's is to become, by the terms
+    `loss.taught_motion`, `loss.taught_occlusion` and `loss.taught_mask`; empty: none. It does not learn."""
     first_step: int = 0
     """Where a fresh run begins in the schedule: for going on from a model file whose optimiser state stayed behind."""
     freeze_batchnorm: bool = False
@@ -194,6 +197,13 @@ class LossConfig:
     close."""
     gaze: float = 0.0
     """Weight of the same distance for the pupils of open eyes, where the data has pupils."""
+    taught_motion: float = 0.0
+    """Weight of the L1 distance, in coordinate units, between the deformation and that of `run.teacher`, where that
+    one's occlusion map trusts the warp; mouth and eyes weigh more as `mouth` and `eyes` say."""
+    taught_occlusion: float = 0.0
+    """Weight of the divergence of the occlusion map from the teacher's."""
+    taught_mask: float = 0.0
+    """Weight of the divergence of the motions' mask from the teacher's, weighed as `taught_motion`."""
     occlusion: float = 0.0
     """Weight of the term by which the occlusion map learns where the warp errs; see `occlusion_price`."""
     occlusion_price: float = 1.0
@@ -590,6 +600,7 @@ def _check(config: FitConfig) -> None:
     require(loss.warped_px in sizes, "loss.warped_px", loss.warped_px, " or ".join(map(str, sizes)))
     guided = bool(loss.guidance or loss.guidance_late)
     _check_objective(config, require, guided=guided)
+    _check_teacher(config, require)
     measured = config.data.keypoints == "measured"
     for key, points, counts in (
         ("loss.guidance_points", loss.guidance_points, guided),
@@ -639,6 +650,15 @@ def _check_objective(config: FitConfig, require: Callable[[bool, str, object, st
         )
         both = "points on both sides of an eye or of the mouth where loss.picture_openings is above 0"
         require(opposite, "loss.guidance_points", loss.guidance_points, both)
+
+
+def _check_teacher(config: FitConfig, require: Callable[[bool, str, object, str], None]) -> None:
+    loss, teacher = config.loss, config.run.teacher
+    terms = {f"loss.{name}": getattr(loss, name) for name in ("taught_motion", "taught_occlusion", "taught_mask")}
+    for key, weight in terms.items():
+        require(bool(teacher) or not weight, key, weight, "0 where there is no run.teacher")
+    expected = f"none, or one of {', '.join(terms)} above 0"
+    require(not teacher or any(terms.values()), "run.teacher", teacher, expected)
 
 
 def smallest_picture_px(blocks: int) -> int:

@@ -54,6 +54,7 @@ from training.fit.sheets import HeldOut
 from training.fit.stages import FitError, Stage, resolve_stages, stage_at
 from training.fit.state import CHECKPOINT, TrainState, load_state, save_state
 from training.fit.stores import FrameStore, LandmarkStore
+from training.fit.thinning import can_thin, thinned
 from training.fit.trainer import Capture, Trainer
 from training.landmarks import PUPILS
 
@@ -330,6 +331,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     check_data(config, Path(config.data.path))
     state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
     initial = load_model(settings.initial) if state is None and settings.initial else None
+    teacher = _teacher(config)
     backbone = None
     looking = config.loss.perceptual or config.loss.generated_perceptual or config.loss.crops_perceptual
     if looking and (config.full.steps or config.full.epochs):
@@ -384,6 +386,9 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         _log.warning("BatchNorm's statistics are each process's own: torch synchronises them on GPUs only")
     if backbone is not None:
         backbone.to(device)
+    if teacher is not None:
+        teacher.generator.dense_motion.to(device)
+        facts["teacher"] = {"from": teacher.info.name, "content_hash": teacher.info.content_hash}
     if state is None and settings.first_step >= last_step:
         raise FitError(
             f"run.first_step is {settings.first_step}, but the stages have {last_step} steps: there is nothing to do"
@@ -394,7 +399,18 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     moving = config.augment.moved_stills or config.augment.moved_clips
     mover = Mover(HeadStore(dataset, device), sampler) if moving else None
     trainer = Trainer(
-        config, model, adversaries, backbone, sampler, frames, landmarks, processes, capture, mover, linear
+        config,
+        model,
+        adversaries,
+        backbone,
+        sampler,
+        frames,
+        landmarks,
+        processes,
+        capture,
+        mover,
+        linear,
+        None if teacher is None else teacher.generator.dense_motion,
     )
     if settings.channels_last:
         _channels_last(trainer.average.model)
@@ -419,6 +435,33 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         None if frames.resident else Reader(sampler, frames),
         held_out,
     )
+
+
+def _teacher(config: FitConfig) -> Mcnet | None:
+    """The model whose dense motion is taught, at rest; None where there is none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+        FitError: its motion is not of the same keypoints.
+    """
+    if not config.run.teacher:
+        return None
+    teacher = load_model(config.run.teacher).eval().requires_grad_(False)
+    known, ours = teacher.config.num_keypoints, config.model.num_keypoints
+    if known != ours:
+        raise FitError(
+            f"run.teacher {config.run.teacher} has {known} keypoints, expected {ours}, as the network that it is to "
+            "teach: take the model that this one was cut out of"
+        )
+    points, wanted = teacher.info.keypoint_landmarks, config.keypoint_points
+    if points and wanted and points != wanted:
+        raise FitError(
+            f"run.teacher {config.run.teacher} has the keypoints {list(points)}, expected {list(wanted)}: set "
+            "data.keypoint_points to them"
+        )
+    if config.run.channels_last:
+        _channels_last(teacher.generator.dense_motion)
+    return teacher
 
 
 def _linear_map(
@@ -464,7 +507,8 @@ def take_weights(
     """Take another model's weights, and log what was taken and what was not.
 
     Where the network is that model with further ResBlocks or keypoints, it begins as the same function, or near it (see
-    `training.fit.growth`). Otherwise weights are copied wherever name and shape agree.
+    `training.fit.growth`); where its dense motion alone is narrower, with the channels that weigh most (see
+    `training.fit.thinning`). Otherwise weights are copied wherever name and shape agree.
 
     Args:
         model: that takes them.
@@ -491,6 +535,10 @@ def take_weights(
         theirs = grown(given, model, parents)
         facts["grown"] = True
         _log.info("grown from %s: the same function, with room to learn", given.info.name)
+    elif can_thin(given.config, model.config):
+        theirs = thinned(given, model.config)
+        facts["thinned"] = True
+        _log.info("the dense motion is a narrower one, cut out of that of %s: it has to learn again", given.info.name)
     taken = [key for key in ours if key in theirs and theirs[key].shape == ours[key].shape]
     left = [key for key in ours if key not in taken]
     unused = [key for key in theirs if key not in taken]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcnet.arrays import Keypoints
+from mcnet.dense_motion import Motion
 from mcnet.geometry import resize_aligned, sample
 from mcnet.layers import AntiAlias
 from mcnet.memory import Compensation
@@ -22,6 +23,12 @@ from training.landmarks import EYE_OPENINGS, MOUTH_OPENINGS, MOUTH_POINTS, OPEN_
 
 OUTSIDE = 0.03
 """How far outside lids and lips the deformation is held (coordinate units): one pixel of its 64."""
+_DISTRUSTED = 0.3
+"""What a pixel counts for a teacher's motion whose warp the teacher does not trust at all; one that it trusts counts
+1.3."""
+_READ_PX = 256
+_LEAST_SHARE = 1e-8
+"""Of a motion in the mask, whose logarithm is taken."""
 KEYPOINTS_APART = 0.2
 """Keypoints nearer to one another than this (coordinate units) are pushed apart."""
 
@@ -406,6 +413,54 @@ _MARGIN = 1.5
 """A region reaches so many times as far as its landmarks: lips have a border, eyes have lids."""
 _LEAST_SPREAD = 0.02
 """Coordinate units; a closed eye's landmarks lie on a line, and its region must not."""
+
+
+def taught_motion(motion: Motion, teacher: Motion, weights: Tensor | None = None) -> Tensor:
+    """Mean L1 distance between two deformations (coordinate units), where the teacher's occlusion map trusts the warp.
+
+    Args:
+        motion: carries the gradient.
+        teacher: carries none.
+        weights: (B, 1, 64, 64), of mean 1 over each picture (`region_weights`); None: 1 everywhere.
+    """
+    distance = (motion.deformation - teacher.deformation).abs().sum(-1)[:, None]
+    return (distance * _counted(teacher, weights)).mean()
+
+
+def taught_motion_px(motion: Motion, teacher: Motion) -> Tensor:
+    """Mean distance between two deformations in pixels of 256, where the teacher trusts its warp: for reading."""
+    distance = (motion.deformation - teacher.deformation).norm(dim=-1)[:, None] * _READ_PX / 2
+    mean: Tensor = (distance * teacher.occlusion).sum() / teacher.occlusion.sum().clamp_min(1e-6)
+    return mean
+
+
+def taught_mask(motion: Motion, teacher: Motion, weights: Tensor | None = None) -> Tensor:
+    """Mean Kullback-Leibler divergence of the mask from the teacher's, pixels weighed as by `taught_motion`."""
+    shares = motion.mask.clamp_min(_LEAST_SHARE).log()
+    divergence = F.kl_div(shares, teacher.mask, reduction="none").sum(1, keepdim=True)
+    return (divergence * _counted(teacher, weights)).mean()
+
+
+def taught_occlusion(motion: Motion, teacher: Motion, weights: Tensor | None = None) -> Tensor:
+    """Mean Kullback-Leibler divergence of the occlusion map, as a probability, from the teacher's.
+
+    Args:
+        motion: carries the gradient.
+        teacher: carries none.
+        weights: as of `taught_motion`; what the teacher does not trust counts as much as all else.
+    """
+    wanted = teacher.occlusion
+    entropy = F.binary_cross_entropy(wanted, wanted, reduction="none")
+    divergence = F.binary_cross_entropy(motion.occlusion, wanted, reduction="none") - entropy
+    return (divergence if weights is None else divergence * weights).mean()
+
+
+def _counted(teacher: Motion, weights: Tensor | None) -> Tensor:
+    """(B, 1, 64, 64) of mean 1: how much pixels count that the teacher trusts by so much."""
+    trusted = teacher.occlusion + _DISTRUSTED
+    if weights is not None:
+        trusted = trusted * weights
+    return trusted / trusted.mean((1, 2, 3), keepdim=True)
 
 
 def region_weights(landmarks: Tensor, valid: Tensor, size_px: int, regions: Regions) -> Tensor | None:

@@ -38,6 +38,7 @@ class Outputs(NamedTuple):
         copied: the source at that size.
         transformed: keypoints of the driving frame under the equivariance warp; None where the detector rests.
         motion: the dense motion; None in the `detector` stage.
+        taught: what the teacher's is for the same keypoints and source; None where there is no teacher.
         warped: the warped source, (B, 3, w, w): w is `warped_px` in the `motion` stage, else the picture's side; None
             in the `detector` stage.
         prediction: (B, 3, S, S); None before the `full` stage.
@@ -54,6 +55,7 @@ class Outputs(NamedTuple):
     copied: Tensor
     transformed: Keypoints | None = None
     motion: Motion | None = None
+    taught: Motion | None = None
     warped: Tensor | None = None
     prediction: Tensor | None = None
     generated: Tensor | None = None
@@ -141,6 +143,7 @@ def motion_outputs(
     autocast: Autocast,
     warped_px: int = MOTION_SIZE_PX,
     measured: Measured | None = None,
+    teacher: DenseMotion | None = None,
 ) -> Outputs:
     """Keypoints and dense motion on pictures shrunk to 64x64, without encoder and decoder: a tenth of the work.
 
@@ -152,6 +155,7 @@ def motion_outputs(
         autocast: the run's precision, of the hourglasses.
         warped_px: side of the warped picture: 64 or S.
         measured: keypoints that take the place of the detector's; None: none do.
+        teacher: whose motion is asked for, too; None: nobody's.
     """
     small, transformed = _small_pictures(model, source, driving, warp)
     small_source, small_driving = small.chunk(2)
@@ -161,6 +165,7 @@ def motion_outputs(
         found = _detect(model, small, 2, autocast)
     source_points, driving_points = _taken(found, measured)
     motion = _move(model.generator.dense_motion, small_source, source_points, driving_points, autocast)
+    taught = _taught(teacher, small_source, source_points, driving_points, autocast)
     if warped_px == small_source.shape[-1]:
         source, driving = small_source, small_driving
     warped = sample(source, resize_deformation(motion.deformation, source.shape[-1]), model.config.border)
@@ -171,6 +176,7 @@ def motion_outputs(
         copied=source,
         transformed=found[2] if len(found) > 2 else None,
         motion=motion,
+        taught=taught,
         warped=warped,
         detected=None if measured is None else (found[0], found[1]),
     )
@@ -214,8 +220,24 @@ def _move(
     return combine(sparse, dense_motion.mask(features.float()), dense_motion.occlusion(features.float()))
 
 
+def _taught(
+    teacher: DenseMotion | None, small: Tensor, source: Keypoints, driving: Keypoints, autocast: Autocast
+) -> Motion | None:
+    """What the teacher says, without a gradient."""
+    if teacher is None:
+        return None
+    with torch.no_grad():
+        return _move(teacher, small, source, driving, autocast)
+
+
 def full_outputs(
-    model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast, measured: Measured | None = None
+    model: Mcnet,
+    source: Tensor,
+    driving: Tensor,
+    warp: Warp,
+    autocast: Autocast,
+    measured: Measured | None = None,
+    teacher: DenseMotion | None = None,
 ) -> Outputs:
     """The whole network. Arguments as in `motion_outputs`.
 
@@ -237,6 +259,7 @@ def full_outputs(
         memory=None if generator.memory is None else generator.memory.condition(source_points),
     )
     motion = _move(generator.dense_motion, cache.small, source_points, driving_points, autocast)
+    taught = _taught(teacher, cache.small, source_points, driving_points, autocast)
     warped = generator.warp(cache, motion)
     compensations: dict[int, Compensation] = {}
     with autocast():
@@ -248,6 +271,7 @@ def full_outputs(
         copied=source,
         transformed=found[2] if len(found) > 2 else None,
         motion=motion,
+        taught=taught,
         warped=warped.picture,
         prediction=blend(logits.float(), warped),
         generated=torch.sigmoid(logits.float()),
@@ -409,6 +433,12 @@ class Objective:
                 config.gaze,
                 lambda: losses.gaze(motion.deformation, source.landmarks, driving.landmarks, valid),
             )
+        taught = outputs.taught
+        if motion is not None and taught is not None:
+            about = losses.region_weights(driving.landmarks, driving.valid, MOTION_SIZE_PX, self._regions)
+            add("taught_motion", config.taught_motion, lambda: losses.taught_motion(motion, taught, about))
+            add("taught_mask", config.taught_mask, lambda: losses.taught_mask(motion, taught, about))
+            add("taught_occlusion", config.taught_occlusion, lambda: losses.taught_occlusion(motion, taught, about))
         prediction, consistency = outputs.prediction, outputs.consistency
         if prediction is not None:
             add("l1", config.l1, lambda: losses.picture_l1(prediction, target, weights))
@@ -477,6 +507,8 @@ def _readings(outputs: Outputs) -> dict[str, Tensor]:
     if outputs.warped is not None and outputs.motion is not None:
         readings["warped_l1"] = losses.picture_l1(outputs.warped, outputs.target)
         readings["occlusion_mean"] = outputs.motion.occlusion.mean()
+    if outputs.taught is not None and outputs.motion is not None:
+        readings["taught_px"] = losses.taught_motion_px(outputs.motion, outputs.taught)
     if outputs.prediction is not None:
         readings["predicted_l1"] = losses.picture_l1(outputs.prediction, outputs.target)
     return readings

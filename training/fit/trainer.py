@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mcnet.dense_motion import DenseMotion
 from mcnet.generator import Mcnet
 from mcnet.pose import LinearMap
 from training.fit import losses
@@ -78,6 +79,7 @@ class Trainer:
         capture: records a step; None: steps are not recorded.
         mover: moves sources in space; None where the configuration moves none.
         linear_jacobians: the run's map from places to jacobians, where pairs take it.
+        teacher: whose dense motion the network's is to become; it rests. None: nobody's.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Trainer:
         capture: Capture | None = None,
         mover: Mover | None = None,
         linear_jacobians: LinearMap = (),
+        teacher: DenseMotion | None = None,
     ) -> None:
         self.model = model
         self.average = WeightAverage(model, config.optim.ema_decay)
@@ -104,6 +107,7 @@ class Trainer:
         self._capture = capture
         self._mover = mover
         self._linear_jacobians = linear_jacobians
+        self._teacher = teacher
         self._device = device = processes.device
         precision = config.run.precision
         self._autocast = functools.partial(
@@ -295,10 +299,10 @@ class Trainer:
             outputs = detector_outputs(model, source.pictures, driving.pictures, warp, autocast, disturbing)
         elif name == "motion":
             outputs = motion_outputs(
-                model, source.pictures, driving.pictures, warp, autocast, config.loss.warped_px, places
+                model, source.pictures, driving.pictures, warp, autocast, config.loss.warped_px, places, self._teacher
             )
         else:
-            outputs = full_outputs(model, source.pictures, driving.pictures, warp, autocast, places)
+            outputs = full_outputs(model, source.pictures, driving.pictures, warp, autocast, places, self._teacher)
             if config.loss.crops or config.loss.crops_perceptual or config.loss.crops_gan:
                 outputs = with_crops(outputs, driving, config.loss.crop_px)
             if config.loss.picture_openings:

@@ -52,8 +52,10 @@ _FASTER = 2
 """The last stage may have so many times as many steps as the profile promises, if there is time for them."""
 _PROFILE_SHARE = 0.15
 """Share of the minutes that profiling may take at the most."""
-_CONFIG = "travel.toml"
-_PARTS = frozenset(("mcnet", "training", "assets", "data", "weights.safetensors", "backbone.pt", _CONFIG, "run.sh"))
+_CONFIG, _TEACHER = "travel.toml", "teacher.safetensors"
+_PARTS = frozenset(
+    ("mcnet", "training", "assets", "data", "weights.safetensors", _TEACHER, "backbone.pt", _CONFIG, "run.sh")
+)
 """What a folder has that was packed, and nothing else."""
 _RUN = """#!/bin/sh
 # usage: sh run.sh MINUTES
@@ -101,7 +103,6 @@ def pack(
     from training.fit.loop import check_data
     from training.prepare.small import shrink_clips
 
-    _check_free(folder, [clips, Path(weights), *([] if backbone is None else [backbone])])
     model = load_model(weights)
     config = load_config(
         recipe,
@@ -113,7 +114,14 @@ def pack(
             *overrides,
         ],
     )
+    _check_free(
+        folder,
+        [clips, Path(weights), Path(config.run.teacher or clips), *([] if backbone is None else [backbone])],
+    )
     check_data(config, clips)
+    teacher = load_model(config.run.teacher) if config.run.teacher else None
+    if teacher is not None:
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, teacher=_TEACHER))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / _CONFIG).write_text(format_config(config), encoding="utf-8")  # first: it tells that all is ours
@@ -123,11 +131,13 @@ def pack(
     for reason in report.skipped:
         _log.warning("left out: %s", reason)
     save_model(model, folder / "weights.safetensors", half=True)
+    if teacher is not None:
+        save_model(teacher, folder / _TEACHER, half=True)
     (folder / "run.sh").write_text(_RUN, encoding="utf-8")
     parts = {
         "code": _bytes(folder / "mcnet") + _bytes(folder / "training") + _bytes(folder / "assets"),
         "data": _bytes(folder / "data"),
-        "weights": _bytes(folder / "weights.safetensors"),
+        "weights": _bytes(folder / "weights.safetensors") + (0 if teacher is None else _bytes(folder / _TEACHER)),
         "backbone": _bytes(folder / "backbone.pt"),
     }
     total = _bytes(folder)
@@ -199,6 +209,8 @@ def run(folder: Path, minutes: float) -> None:
         here = [] if gpu else list(ON_A_CPU)
         here += [f"data.path={folder / 'data'}", f"run.initial={weights}"]
         here += [f"loss.backbone_weights={folder / 'backbone.pt'}"]
+        if (folder / _TEACHER).is_file():
+            here += [f"run.teacher={folder / _TEACHER}"]
         config = load_config(folder / _CONFIG, here)
         limit_s = 60 * minutes * _PROFILE_SHARE / len(STAGES)
         profiles = profile(config, work, PROFILED_STEPS, cache=folder / "frames", limit_s=limit_s)
