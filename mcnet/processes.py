@@ -6,16 +6,17 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from mcnet.signals import starting_processes
+from mcnet.signals import leave_terminal_to_parent, starting_processes
 
 
 def start_process(
     target: Callable[..., None], *args: Any, name: str | None = None, duplex: bool = True, daemon: bool = True
 ) -> "tuple[SpawnProcess, Connection[Any, Any]]":
-    """Start a process, and leave Ctrl-C and the end of the terminal to this one from its first moment on.
+    """Start a process that leaves Ctrl-C and the end of the terminal to this one.
 
-    It begins afresh, and is no fork: a copy of a process with threads may wait forever for a lock that one of them
-    held. Both are blocked in it; one that asks for them itself has to unblock them.
+    On POSIX both signals are blocked in it from its first moment on; on Windows it ignores Ctrl-C once it runs, and
+    before, where this is called on the main thread. The process begins afresh, and is no fork: a copy of a process with
+    threads may wait forever for a lock that one of them held.
 
     Args:
         target: called there with its end of the pipe and `args`; found by its name, as pickle does.
@@ -29,15 +30,24 @@ def start_process(
         the connection.
 
     Raises:
-        OSError: there can be no more processes or pipes.
+        OSError: there can be no more processes or pipes. As after any exception, a Ctrl-C among them, none is left.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex)
-    process = context.Process(target=target, args=(theirs, *args), name=name, daemon=daemon)
+    process = context.Process(target=_begin, args=(theirs, target, args), name=name, daemon=daemon)
     try:
         with theirs, starting_processes():
             process.start()
     except BaseException:
         ours.close()
+        if process.pid is not None:  # a signal that came meanwhile is heard behind its start
+            process.kill()
+            process.join()
         raise
     return process, ours
+
+
+def _begin(pipe: "Connection[Any, Any]", target: Callable[..., None], args: tuple[Any, ...]) -> None:
+    """What the process runs."""
+    leave_terminal_to_parent()
+    target(pipe, *args)

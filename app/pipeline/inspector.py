@@ -24,7 +24,6 @@ from mcnet.engine import resized, why_no_torch
 from mcnet.inspection import LiveView
 from mcnet.phrases import phrase
 from mcnet.processes import start_process
-from mcnet.signals import leave_terminal_to_parent
 
 if TYPE_CHECKING:
     from mcnet.inspection.seen import Seen
@@ -150,7 +149,6 @@ class InspectorProcess:
 
 def _serve(connection: "Connection[Any, Any]", model_name: str) -> None:
     """The process: answers requests until nobody asks any more."""
-    leave_terminal_to_parent()
     step_back()
     with contextlib.suppress(EOFError, OSError), connection:
         try:

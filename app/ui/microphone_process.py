@@ -18,7 +18,6 @@ from app.pipeline.output.pipewire_process import end_with_parent
 from app.pipeline.output.pipewire_worker import MICROPHONE_NAME
 from app.pipeline.output.sound import RATE_HZ
 from mcnet.phrases import phrase
-from mcnet.signals import leave_terminal_to_parent
 
 if TYPE_CHECKING:
     from PyQt6.QtMultimedia import QAudioDevice, QAudioFormat
@@ -36,7 +35,6 @@ def serve(connection: "Connection[Any, Any]", key: str | None) -> None:
     """
     from PyQt6.QtCore import QCoreApplication
 
-    leave_terminal_to_parent()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what the system's sound says there is for nobody
     end_with_parent()
     application = QCoreApplication(sys.argv[:1])

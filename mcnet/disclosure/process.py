@@ -20,7 +20,6 @@ from mcnet.disclosure.manifest import Generated, disclose
 from mcnet.errors import told
 from mcnet.phrases import phrase
 from mcnet.processes import start_process
-from mcnet.signals import leave_terminal_to_parent
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +65,6 @@ def begin_disclosing(
 
 def _serve(pipe: "Connection[Any, Any]", path: Path, said: Generated, files: SigningFiles) -> None:
     """The process: signs, answers, and ends."""
-    leave_terminal_to_parent()  # this is soon over
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     # The library keeps a second copy of a large file for a while: where that has been looked for room.

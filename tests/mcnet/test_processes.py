@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 
 import pytest
 
@@ -32,7 +33,7 @@ from mcnet.processes import start_process
 from tests.mcnet.test_processes import tell_what_is_blocked
 for number in "12":
     process, pipe = start_process(tell_what_is_blocked, number)
-    print(*pipe.recv())
+    print(*(pipe.recv() if pipe.poll(30) else ["nothing"]))
     process.join()
 """
 
@@ -47,7 +48,8 @@ thread.join()
 @pytest.mark.skipif(sys.platform == "win32", reason="there handlers are inherited, not masks")
 @pytest.mark.parametrize("code", [_STARTS_TWO, _ON_ANOTHER_THREAD], ids=["main thread", "another thread"])
 def test_the_first_process_of_a_program_leaves_ctrl_c_to_it_as_later_ones_do(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8")
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", timeout=3 * _PATIENCE_S)
     assert done.stdout.splitlines() == ["SIGHUP SIGINT 1", "SIGHUP SIGINT 2"]
 
 
@@ -71,6 +73,24 @@ def test_its_death_is_the_end_of_the_pipe() -> None:
     assert (process.daemon, process.exitcode) == (False, 3)
 
 
+@pytest.mark.usefixtures("_signals_are_heard")
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal is raised in the middle of a start")
+def test_ctrl_c_during_a_start_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = SpawnProcess.start
+    started: list[SpawnProcess] = []
+
+    def start(process: SpawnProcess) -> None:
+        real(process)
+        started.append(process)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(SpawnProcess, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        start_process(answer)
+    (process,) = started
+    assert process.exitcode == -signal.SIGKILL
+
+
 def test_a_start_that_fails_closes_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     ends: list[Connection[str, str]] = []
 
@@ -87,6 +107,8 @@ def test_a_start_that_fails_closes_the_pipe(monkeypatch: pytest.MonkeyPatch) -> 
 
         def Process(self, **_: object) -> "Full":  # noqa: N802
             return self
+
+        pid = None
 
         def start(self) -> None:
             raise OSError("no more processes")

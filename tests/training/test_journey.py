@@ -18,6 +18,7 @@ from safetensors.torch import save
 from mcnet.checkpoint import load_model, save_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
+from mcnet.model_file import ModelInfo
 from tests.bare import code_without
 from tests.tolerance import EPSILON
 from tests.training.conftest import SIZE_PX, head, write_video
@@ -333,11 +334,22 @@ def test_another_call_goes_on_and_keeps_what_there_is(
         assert "1.0 minutes from" in (tmp_path / name / "log.txt").read_text(encoding="utf-8")
 
 
-def test_a_teacher_travels_along(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teacher_travels_along(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     there, teacher = tmp_path / "there", tmp_path / "mine.safetensors"
     model = Mcnet(dataclasses.replace(McnetConfig.named("tiny"), size_px=SIZE_PX))
+    taught_by = ("--set", f"run.teacher={teacher}", "--set", "loss.taught_motion=1")
+    points = (386, 159, 1, 291, 61)
+    stated = {"places": "measured", "points": points[::-1], "jacobians": "detected"}
+    model.info = ModelInfo(training={"keypoints": stated})
     save_model(model, teacher)
-    assert command("travel", there, clips, "--set", f"run.teacher={teacher}", "--set", "loss.taught_motion=1") == 0
+    assert command("travel", there, clips, *taught_by) == 2, "of other keypoints"
+    assert "expected data.keypoint_points" in capsys.readouterr().err
+    assert not there.exists()
+    stated["points"] = points
+    save_model(model, teacher)
+    assert command("travel", there, clips, *taught_by) == 0
     teacher.unlink()
     taught: list[str] = []
 

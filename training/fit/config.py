@@ -51,10 +51,12 @@ class RunConfig:
     hourglasses' maps into keypoints and motion, the sampling and the losses are always float32: rounding a sampling
     grid harms the picture more than it saves time."""
     initial: str = ""
-    """A model (name or file) whose weights a fresh run takes wherever name and shape agree; empty: none."""
+    """A model (name or file) whose weights a fresh run takes wherever name and shape agree; a larger network, or one
+    with a narrower dense motion, begins with what can be made of them. Empty: none."""
     teacher: str = ""
     """A model (name or file) of the same keypoints whose dense motion the network's is to become, by the terms
-    `loss.taught_motion`, `loss.taught_occlusion` and `loss.taught_mask`; empty: none. It does not learn."""
+    `loss.taught_motion`, `loss.taught_occlusion` and `loss.taught_mask`; empty: none. It does not learn, and the
+    keypoint detector has to rest."""
     first_step: int = 0
     """Where a fresh run begins in the schedule: for going on from a model file whose optimiser state stayed behind."""
     freeze_batchnorm: bool = False
@@ -659,6 +661,11 @@ def _check_teacher(config: FitConfig, require: Callable[[bool, str, object, str]
         require(bool(teacher) or not weight, key, weight, "0 where there is no run.teacher")
     expected = f"none, or one of {', '.join(terms)} above 0"
     require(not teacher or any(terms.values()), "run.teacher", teacher, expected)
+    for name in ("motion", "full"):
+        stage: StageConfig = getattr(config, name)
+        learns = bool((stage.steps or stage.epochs) and stage.detector_rate)
+        expected = "0 where there is a run.teacher: what it says follows the keypoints, and cannot teach them"
+        require(not (teacher and learns), f"{name}.detector_rate", stage.detector_rate, expected)
 
 
 def smallest_picture_px(blocks: int) -> int:

@@ -331,7 +331,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     check_data(config, Path(config.data.path))
     state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
     initial = load_model(settings.initial) if state is None and settings.initial else None
-    teacher = _teacher(config)
+    teacher = load_teacher(config)
     backbone = None
     looking = config.loss.perceptual or config.loss.generated_perceptual or config.loss.crops_perceptual
     if looking and (config.full.steps or config.full.epochs):
@@ -388,7 +388,10 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         backbone.to(device)
     if teacher is not None:
         teacher.generator.dense_motion.to(device)
-        facts["teacher"] = {"from": teacher.info.name, "content_hash": teacher.info.content_hash}
+        taught_by = {"from": teacher.info.name, "content_hash": teacher.info.content_hash}
+        if facts.setdefault("teacher", taught_by) != taught_by:
+            _log.warning("another teacher than in the last call: %s -> %s", facts["teacher"], taught_by)
+            facts["teacher"] = taught_by
     if state is None and settings.first_step >= last_step:
         raise FitError(
             f"run.first_step is {settings.first_step}, but the stages have {last_step} steps: there is nothing to do"
@@ -407,10 +410,10 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         frames,
         landmarks,
         processes,
-        capture,
-        mover,
-        linear,
-        None if teacher is None else teacher.generator.dense_motion,
+        capture=capture,
+        mover=mover,
+        linear_jacobians=linear,
+        teacher=None if teacher is None else teacher.generator.dense_motion,
     )
     if settings.channels_last:
         _channels_last(trainer.average.model)
@@ -437,7 +440,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     )
 
 
-def _teacher(config: FitConfig) -> Mcnet | None:
+def load_teacher(config: FitConfig) -> Mcnet | None:
     """The model whose dense motion is taught, at rest; None where there is none.
 
     Raises:
@@ -447,18 +450,26 @@ def _teacher(config: FitConfig) -> Mcnet | None:
     if not config.run.teacher:
         return None
     teacher = load_model(config.run.teacher).eval().requires_grad_(False)
+    told, info = f"run.teacher {config.run.teacher} has", teacher.info
     known, ours = teacher.config.num_keypoints, config.model.num_keypoints
     if known != ours:
         raise FitError(
-            f"run.teacher {config.run.teacher} has {known} keypoints, expected {ours}, as the network that it is to "
-            "teach: take the model that this one was cut out of"
+            f"{told} {known} keypoints, expected {ours}, as the network that it is to teach: take the model that this "
+            "one was cut out of"
         )
-    points, wanted = teacher.info.keypoint_landmarks, config.keypoint_points
-    if points and wanted and points != wanted:
-        raise FitError(
-            f"run.teacher {config.run.teacher} has the keypoints {list(points)}, expected {list(wanted)}: set "
-            "data.keypoint_points to them"
-        )
+    data = config.data
+    if data.keypoints == "measured":
+        points, jacobians = list(info.keypoint_landmarks), info.keypoint_jacobians
+        if points != list(data.keypoint_points):
+            raise FitError(
+                f"{told} keypoints at the mesh points {points}, expected data.keypoint_points, which are "
+                f"{list(data.keypoint_points)}: it would move other points than it learned to"
+            )
+        if jacobians != data.keypoint_jacobians:
+            raise FitError(
+                f"{told} {jacobians} jacobians, expected data.keypoint_jacobians, which are "
+                f"{data.keypoint_jacobians}: it would see other motions than it learned from"
+            )
     if config.run.channels_last:
         _channels_last(teacher.generator.dense_motion)
     return teacher

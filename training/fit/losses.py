@@ -24,11 +24,10 @@ from training.landmarks import EYE_OPENINGS, MOUTH_OPENINGS, MOUTH_POINTS, OPEN_
 OUTSIDE = 0.03
 """How far outside lids and lips the deformation is held (coordinate units): one pixel of its 64."""
 _DISTRUSTED = 0.3
-"""What a pixel counts for a teacher's motion whose warp the teacher does not trust at all; one that it trusts counts
-1.3."""
+"""A pixel whose warp a teacher does not trust at all counts for that one's motion as 0.3 to 1.3 of one that it trusts
+wholly."""
 _READ_PX = 256
-_LEAST_SHARE = 1e-8
-"""Of a motion in the mask, whose logarithm is taken."""
+"""The picture's side in which distances from a teacher's deformation are told."""
 KEYPOINTS_APART = 0.2
 """Keypoints nearer to one another than this (coordinate units) are pushed apart."""
 
@@ -434,25 +433,31 @@ def taught_motion_px(motion: Motion, teacher: Motion) -> Tensor:
     return mean
 
 
-def taught_mask(motion: Motion, teacher: Motion, weights: Tensor | None = None) -> Tensor:
-    """Mean Kullback-Leibler divergence of the mask from the teacher's, pixels weighed as by `taught_motion`."""
-    shares = motion.mask.clamp_min(_LEAST_SHARE).log()
-    divergence = F.kl_div(shares, teacher.mask, reduction="none").sum(1, keepdim=True)
+def taught_mask(logits: Tensor, teacher: Motion, weights: Tensor | None = None) -> Tensor:
+    """Mean Kullback-Leibler divergence of the mask from the teacher's, pixels weighed as by `taught_motion`.
+
+    Args:
+        logits: (B, K + 1, 64, 64) of the mask, before the softmax.
+        teacher: carries no gradient.
+        weights: as of `taught_motion`.
+    """
+    divergence = F.kl_div(logits.log_softmax(1), teacher.mask, reduction="none").sum(1, keepdim=True)
     return (divergence * _counted(teacher, weights)).mean()
 
 
-def taught_occlusion(motion: Motion, teacher: Motion, weights: Tensor | None = None) -> Tensor:
+def taught_occlusion(logits: Tensor, teacher: Motion, weights: Tensor | None = None) -> Tensor:
     """Mean Kullback-Leibler divergence of the occlusion map, as a probability, from the teacher's.
 
     Args:
-        motion: carries the gradient.
-        teacher: carries none.
+        logits: (B, 1, 64, 64) of the map, before the sigmoid.
+        teacher: carries no gradient.
         weights: as of `taught_motion`; what the teacher does not trust counts as much as all else.
     """
     wanted = teacher.occlusion
-    entropy = F.binary_cross_entropy(wanted, wanted, reduction="none")
-    divergence = F.binary_cross_entropy(motion.occlusion, wanted, reduction="none") - entropy
-    return (divergence if weights is None else divergence * weights).mean()
+    entropy = torch.special.entr(wanted) + torch.special.entr(1 - wanted)
+    divergence = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") - entropy
+    mean: Tensor = (divergence if weights is None else divergence * weights).mean()
+    return mean
 
 
 def _counted(teacher: Motion, weights: Tensor | None) -> Tensor:

@@ -38,7 +38,7 @@ class Outputs(NamedTuple):
         copied: the source at that size.
         transformed: keypoints of the driving frame under the equivariance warp; None where the detector rests.
         motion: the dense motion; None in the `detector` stage.
-        taught: what the teacher's is for the same keypoints and source; None where there is no teacher.
+        taught: what the teacher says about the same keypoints and source; None where there is no teacher.
         warped: the warped source, (B, 3, w, w): w is `warped_px` in the `motion` stage, else the picture's side; None
             in the `detector` stage.
         prediction: (B, 3, S, S); None before the `full` stage.
@@ -55,7 +55,7 @@ class Outputs(NamedTuple):
     copied: Tensor
     transformed: Keypoints | None = None
     motion: Motion | None = None
-    taught: Motion | None = None
+    taught: "Lesson | None" = None
     warped: Tensor | None = None
     prediction: Tensor | None = None
     generated: Tensor | None = None
@@ -63,6 +63,20 @@ class Outputs(NamedTuple):
     seen: tuple[Tensor, Tensor] | None = None
     consistency: Tensor | None = None
     detected: tuple[Keypoints, Keypoints] | None = None
+
+
+class Lesson(NamedTuple):
+    """A teacher's motion, and what its terms compare with it besides the network's own.
+
+    Attributes:
+        teacher: without gradient.
+        mask_logits: (B, K + 1, 64, 64), the network's mask before the softmax.
+        occlusion_logits: (B, 1, 64, 64), its occlusion map before the sigmoid.
+    """
+
+    teacher: Motion
+    mask_logits: Tensor
+    occlusion_logits: Tensor
 
 
 class CropPair(NamedTuple):
@@ -164,8 +178,7 @@ def motion_outputs(
     else:
         found = _detect(model, small, 2, autocast)
     source_points, driving_points = _taken(found, measured)
-    motion = _move(model.generator.dense_motion, small_source, source_points, driving_points, autocast)
-    taught = _taught(teacher, small_source, source_points, driving_points, autocast)
+    motion, taught = _move(model.generator.dense_motion, small_source, source_points, driving_points, autocast, teacher)
     if warped_px == small_source.shape[-1]:
         source, driving = small_source, small_driving
     warped = sample(source, resize_deformation(motion.deformation, source.shape[-1]), model.config.border)
@@ -211,23 +224,32 @@ def _detect(model: Mcnet, small: Tensor, parts: int, autocast: Autocast) -> list
 
 
 def _move(
-    dense_motion: DenseMotion, small: Tensor, source: Keypoints, driving: Keypoints, autocast: Autocast
-) -> Motion:
-    """The dense motion, with its hourglass in the run's precision."""
+    dense_motion: DenseMotion,
+    small: Tensor,
+    source: Keypoints,
+    driving: Keypoints,
+    autocast: Autocast,
+    teacher: DenseMotion | None = None,
+) -> tuple[Motion, Lesson | None]:
+    """The dense motion, with its hourglass in the run's precision, and what a teacher says in its place, if one does.
+
+    No gradient reaches the keypoints by way of the teacher, who would have to follow them: they are to be at rest.
+    """
     sparse, seen = dense_motion.sparse(small, gaussian_heatmaps(source.value, small.shape[-1]), source, driving)
+    mask_logits, occlusion_logits = _answer(dense_motion, seen, autocast)
+    motion = combine(sparse, mask_logits, occlusion_logits)
+    if teacher is None:
+        return motion, None
+    with torch.no_grad():
+        taught = combine(sparse, *_answer(teacher, seen, autocast))
+    return motion, Lesson(taught, mask_logits, occlusion_logits)
+
+
+def _answer(dense_motion: DenseMotion, seen: Tensor, autocast: Autocast) -> tuple[Tensor, Tensor]:
+    """Logits of mask and occlusion map for the sparse motions that are seen."""
     with autocast():
         features = dense_motion.hourglass(seen)
-    return combine(sparse, dense_motion.mask(features.float()), dense_motion.occlusion(features.float()))
-
-
-def _taught(
-    teacher: DenseMotion | None, small: Tensor, source: Keypoints, driving: Keypoints, autocast: Autocast
-) -> Motion | None:
-    """What the teacher says, without a gradient."""
-    if teacher is None:
-        return None
-    with torch.no_grad():
-        return _move(teacher, small, source, driving, autocast)
+    return dense_motion.mask(features.float()), dense_motion.occlusion(features.float())
 
 
 def full_outputs(
@@ -258,8 +280,7 @@ def full_outputs(
         small=generator.dense_motion.shrink(source),
         memory=None if generator.memory is None else generator.memory.condition(source_points),
     )
-    motion = _move(generator.dense_motion, cache.small, source_points, driving_points, autocast)
-    taught = _taught(teacher, cache.small, source_points, driving_points, autocast)
+    motion, taught = _move(generator.dense_motion, cache.small, source_points, driving_points, autocast, teacher)
     warped = generator.warp(cache, motion)
     compensations: dict[int, Compensation] = {}
     with autocast():
@@ -307,7 +328,7 @@ class Terms(NamedTuple):
         total: what is minimised.
         weighted: its terms by name, weights included; they sum to `total`.
         readings: figures to read only: the paper's keypoint distance, the warped and predicted L1 as shares of copying
-            the source, the mean occlusion.
+            the source, the mean occlusion, the distance from a teacher's deformation.
     """
 
     total: Tensor
@@ -435,10 +456,16 @@ class Objective:
             )
         taught = outputs.taught
         if motion is not None and taught is not None:
-            about = losses.region_weights(driving.landmarks, driving.valid, MOTION_SIZE_PX, self._regions)
-            add("taught_motion", config.taught_motion, lambda: losses.taught_motion(motion, taught, about))
-            add("taught_mask", config.taught_mask, lambda: losses.taught_mask(motion, taught, about))
-            add("taught_occlusion", config.taught_occlusion, lambda: losses.taught_occlusion(motion, taught, about))
+            teacher, about = taught.teacher, weights
+            if size_px != MOTION_SIZE_PX:
+                about = losses.region_weights(driving.landmarks, driving.valid, MOTION_SIZE_PX, self._regions)
+            add("taught_motion", config.taught_motion, lambda: losses.taught_motion(motion, teacher, about))
+            add("taught_mask", config.taught_mask, lambda: losses.taught_mask(taught.mask_logits, teacher, about))
+            add(
+                "taught_occlusion",
+                config.taught_occlusion,
+                lambda: losses.taught_occlusion(taught.occlusion_logits, teacher, about),
+            )
         prediction, consistency = outputs.prediction, outputs.consistency
         if prediction is not None:
             add("l1", config.l1, lambda: losses.picture_l1(prediction, target, weights))
@@ -508,7 +535,7 @@ def _readings(outputs: Outputs) -> dict[str, Tensor]:
         readings["warped_l1"] = losses.picture_l1(outputs.warped, outputs.target)
         readings["occlusion_mean"] = outputs.motion.occlusion.mean()
     if outputs.taught is not None and outputs.motion is not None:
-        readings["taught_px"] = losses.taught_motion_px(outputs.motion, outputs.taught)
+        readings["taught_px"] = losses.taught_motion_px(outputs.motion, outputs.taught.teacher)
     if outputs.prediction is not None:
         readings["predicted_l1"] = losses.picture_l1(outputs.prediction, outputs.target)
     return readings

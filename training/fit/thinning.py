@@ -4,13 +4,14 @@ What is cut away is missed at first. The network learns again, best from the one
 """
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mcnet.config import HourglassConfig, McnetConfig
-from mcnet.dense_motion import DenseMotion
+from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.layers import DownBlock, UpBlock
 
@@ -18,22 +19,24 @@ _PREFIX = "generator.dense_motion."
 
 
 def can_thin(wide: McnetConfig, narrow: McnetConfig) -> bool:
-    """Whether a network is another one whose dense motion has a narrower hourglass, and nothing else."""
+    """Whether a network is another one whose dense motion has a narrower hourglass; how it sees borders is its own."""
     before, after = wide.motion_hourglass, narrow.motion_hourglass
-    blocks = range(before.blocks + 1)
+    changes = [after.channels(depth) - before.channels(depth) for depth in range(min(before.blocks, after.blocks) + 1)]
     return (
-        before != after
-        and dataclasses.replace(after, width=before.width, max_width=before.max_width) == before
-        and dataclasses.replace(narrow, motion_hourglass=before) == wide
-        and all(after.channels(depth) <= before.channels(depth) for depth in blocks)
+        dataclasses.replace(after, width=before.width, max_width=before.max_width) == before
+        and dataclasses.replace(narrow, motion_hourglass=before, border=wide.border) == wide
+        and max(changes) <= 0
+        and min(changes) < 0
     )
 
 
 def thinned(wide: Mcnet, narrow: McnetConfig) -> dict[str, Tensor]:
     """Weights for the narrower network: of each map the channels that weigh most, with all else as it is.
 
-    A channel weighs its mean activation times the norm of the kernels that read it. The mean is that of BatchNorm's
-    promise: a normal distribution of its bias and weight, behind the ReLU.
+    A channel weighs the standard deviation of its activation times the norm of the kernels that read it; the mean of
+    what is cut away goes into its readers' biases. Mean and deviation are those of BatchNorm's promise: of a normal
+    distribution of its bias and weight, behind the ReLU. The statistics of BatchNorm are the wide network's, until they
+    are learned anew.
 
     Args:
         wide: whose weights are taken.
@@ -43,57 +46,72 @@ def thinned(wide: Mcnet, narrow: McnetConfig) -> dict[str, Tensor]:
         A whole state dict of it.
     """
     motion = wide.generator.dense_motion
-    kept = _kept_channels(motion, wide.config.motion_hourglass, narrow.motion_hourglass)
-    weights = dict(wide.state_dict())
-    blocks = narrow.motion_hourglass.blocks
-    before = wide.config.motion_hourglass
+    hourglass, before, after = motion.hourglass, wide.config.motion_hourglass, narrow.motion_hourglass
+    weights = {name: weight.clone() for name, weight in wide.state_dict().items()}
+    blocks = before.blocks
+    down: dict[int, _Map] = {0: _Map.whole(hourglass.out_channels - before.channels(0))}
+    up: dict[int, _Map] = {}
+    for depth in range(blocks + 1):
+        channels, count = before.channels(depth), after.channels(depth)
+        above = _block(hourglass.up_blocks[blocks - depth]).conv.weight if depth else None  # reads this depth's maps
+        if depth:
+            assert above is not None
+            readers = [above[:, -channels:]]
+            if depth < blocks:
+                readers.append(_block(hourglass.down_blocks[depth]).conv.weight)
+            down[depth] = _Map.of(_block(hourglass.down_blocks[depth - 1]), readers, count)
+        if depth < blocks:
+            readers = [motion.mask.weight, motion.occlusion.weight] if above is None else [above]
+            made_by = _block(hourglass.up_blocks[blocks - 1 - depth])
+            up[depth] = _Map.of(made_by, [weight[:, :channels] for weight in readers], count)
     for depth in range(blocks):
-        name = f"{_PREFIX}hourglass.down_blocks.{depth}."
-        _cut(weights, name, kept.down[depth + 1], kept.down[depth] if depth else None)
-        read = kept.down[depth + 1]
-        if depth < blocks - 1:
-            read = torch.cat((kept.up[depth + 1], before.channels(depth + 1) + read))
-        _cut(weights, f"{_PREFIX}hourglass.up_blocks.{blocks - 1 - depth}.", kept.up[depth], read)
-    whole = motion.hourglass.out_channels
-    read = torch.cat((kept.up[0], torch.arange(before.channels(0), whole)))
+        _cut(weights, f"{_PREFIX}hourglass.down_blocks.{depth}.", down[depth + 1], [down[depth]])
+        read = [down[depth + 1]] if depth == blocks - 1 else [up[depth + 1], down[depth + 1]]
+        _cut(weights, f"{_PREFIX}hourglass.up_blocks.{blocks - 1 - depth}.", up[depth], read)
     for head in ("mask", "occlusion"):
-        weights[f"{_PREFIX}{head}.weight"] = weights[f"{_PREFIX}{head}.weight"][:, read]
-    return {name: weight.clone(memory_format=torch.contiguous_format) for name, weight in weights.items()}
+        _read_less(weights, f"{_PREFIX}{head}.", [up[0], down[0]])
+    return weights
 
 
 @dataclasses.dataclass(frozen=True)
-class _Kept:
-    """Channels that stay of an hourglass's maps, in their order, by how often the map was halved.
+class _Map:
+    """What stays of a map.
 
     Attributes:
-        down: of the DownBlocks' maps, from 1 on.
-        up: of the UpBlocks' maps, from 0 on.
+        kept: (n,) its channels that stay, in their order.
+        missed: (channels,) means of those that do not; 0 for those that do.
     """
 
-    down: dict[int, Tensor]
-    up: dict[int, Tensor]
+    kept: Tensor
+    missed: Tensor
+
+    @classmethod
+    def whole(cls, channels: int) -> "_Map":
+        """All of it."""
+        return cls(torch.arange(channels), torch.zeros(channels))
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, made_by: DownBlock | UpBlock, readers: Sequence[Tensor], count: int) -> "_Map":
+        """The `count` channels of a block's map that weigh most for its readers, (out, channels, 3, 3) each."""
+        mean, deviation = _activation(made_by)
+        read = torch.stack([weight.double().square().sum((0, 2, 3)) for weight in readers]).sum(0).sqrt()
+        kept = (deviation * read).topk(count).indices.sort().values
+        missed = mean.index_fill(0, kept, 0.0)
+        return cls(kept, missed.float())
 
 
-@torch.no_grad()
-def _kept_channels(motion: DenseMotion, before: HourglassConfig, after: HourglassConfig) -> _Kept:
-    hourglass, blocks = motion.hourglass, before.blocks
-    kept = _Kept({}, {})
-    for depth in range(blocks + 1):
-        up = hourglass.up_blocks[blocks - depth] if depth else None  # reads this depth's maps: [up, down]
-        channels, count = before.channels(depth), after.channels(depth)
-        if depth:
-            assert up is not None
-            readers = [_block(up).conv.weight[:, -channels:]]
-            if depth < blocks:
-                readers.append(_block(hourglass.down_blocks[depth]).conv.weight)
-            kept.down[depth] = _heaviest(_block(hourglass.down_blocks[depth - 1]), readers, count)
-        if depth < blocks:
-            readers = (
-                [head.weight for head in (motion.mask, motion.occlusion)] if up is None else [_block(up).conv.weight]
-            )
-            made_by = _block(hourglass.up_blocks[blocks - 1 - depth])
-            kept.up[depth] = _heaviest(made_by, [weight[:, :channels] for weight in readers], count)
-    return kept
+def _activation(block: DownBlock | UpBlock) -> tuple[Tensor, Tensor]:
+    """(channels,) float64 mean and standard deviation of max(0, x), x normal as BatchNorm's bias and weight say."""
+    norm = block.norm
+    assert isinstance(norm, nn.BatchNorm2d)
+    bias, weight = norm.bias.double(), norm.weight.double().abs().clamp_min(1e-12)
+    normed = bias / weight
+    density = torch.exp(-normed.square() / 2) / math.sqrt(2 * math.pi)
+    above = torch.special.ndtr(normed)
+    mean = (weight * density + bias * above).clamp_min(0)
+    square = (bias.square() + weight.square()) * above + bias * weight * density
+    return mean, (square - mean.square()).clamp_min(0).sqrt()
 
 
 def _block(module: nn.Module) -> DownBlock | UpBlock:
@@ -101,23 +119,18 @@ def _block(module: nn.Module) -> DownBlock | UpBlock:
     return module
 
 
-def _heaviest(made_by: DownBlock | UpBlock, readers: list[Tensor], count: int) -> Tensor:
-    """(count,) channels of a block's map, by what they weigh for its readers, (out, channels, 3, 3) each."""
-    norm = made_by.norm
-    assert isinstance(norm, nn.BatchNorm2d)
-    mean, deviation = norm.bias, norm.weight.abs().clamp_min(1e-12)
-    normed = mean / deviation
-    density = torch.exp(-normed.square() / 2) / math.sqrt(2 * math.pi)
-    activation = deviation * density + mean * torch.special.ndtr(normed)
-    read = torch.stack([weight.square().sum((0, 2, 3)) for weight in readers]).sum(0).sqrt()
-    kept: Tensor = (activation * read).topk(count).indices.sort().values
-    return kept
+def _cut(weights: dict[str, Tensor], name: str, made: _Map, read: Sequence[_Map]) -> None:
+    """Keep of a block's weights what it is to make, and to read."""
+    _read_less(weights, f"{name}conv.", read)
+    for part in ("conv.weight", "conv.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"):
+        weights[name + part] = weights[name + part][made.kept]
 
 
-def _cut(weights: dict[str, Tensor], name: str, made: Tensor, read: Tensor | None) -> None:
-    """Keep of a block what it is to make, and to read; None: all."""
-    kernels = weights[f"{name}conv.weight"][made]
-    weights[f"{name}conv.weight"] = kernels if read is None else kernels[:, read]
-    weights[f"{name}conv.bias"] = weights[f"{name}conv.bias"][made]
-    for part in ("weight", "bias", "running_mean", "running_var"):
-        weights[f"{name}norm.{part}"] = weights[f"{name}norm.{part}"][made]
+def _read_less(weights: dict[str, Tensor], name: str, read: Sequence[_Map]) -> None:
+    """Keep of a convolution's kernels those that read what stays of some maps, of which its input is made."""
+    kernels = weights[f"{name}weight"]
+    missed = torch.cat([one.missed for one in read])
+    weights[f"{name}bias"] = weights[f"{name}bias"] + kernels.sum((2, 3)) @ missed
+    starts = itertools.accumulate((len(one.missed) for one in read), initial=0)
+    kept = torch.cat([start + one.kept for start, one in zip(starts, read, strict=False)])
+    weights[f"{name}weight"] = kernels[:, kept].contiguous()

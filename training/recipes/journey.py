@@ -100,7 +100,7 @@ def pack(
     """
     from mcnet.checkpoint import load_model, save_model
     from training.fit.backbones import write_backbone
-    from training.fit.loop import check_data
+    from training.fit.loop import check_data, load_teacher
     from training.prepare.small import shrink_clips
 
     model = load_model(weights)
@@ -116,10 +116,15 @@ def pack(
     )
     _check_free(
         folder,
-        [clips, Path(weights), Path(config.run.teacher or clips), *([] if backbone is None else [backbone])],
+        [
+            clips,
+            Path(weights),
+            *([] if backbone is None else [backbone]),
+            *([Path(config.run.teacher)] if config.run.teacher else []),
+        ],
     )
     check_data(config, clips)
-    teacher = load_model(config.run.teacher) if config.run.teacher else None
+    teacher = load_teacher(config)
     if teacher is not None:
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, teacher=_TEACHER))
     shutil.rmtree(folder, ignore_errors=True)

@@ -33,7 +33,6 @@ from app.pipeline.output.pipewire_client import (
     video_format,
 )
 from mcnet.phrases import phrase
-from mcnet.signals import leave_terminal_to_parent
 
 
 class CameraWish(NamedTuple):
@@ -95,7 +94,6 @@ def serve(connection: "Connection[Any, Any]", job: Callable[..., None], *args: A
         job: to be done.
         args: of the job, after the connection.
     """
-    leave_terminal_to_parent()
     end_with_parent()
     with contextlib.suppress(BrokenPipeError, EOFError, ConnectionResetError):  # nobody listens any more
         try:
