@@ -60,18 +60,34 @@ def from_home(path: Path) -> str:
     return str("~" / path.relative_to(home))
 
 
-def new_file(folder: Path, suffix: str, what: str = "avatar") -> Path:
-    """A name for a recording or a snapshot of now, which nothing in the folder bears yet; there need be no folder yet.
+def dated_file(folder: Path, suffix: str, what: str = "avatar") -> Path:
+    """A name for a recording or a snapshot of now, without a look into the folder: another file may bear it."""
+    return folder / f"{what}-{datetime.now():%Y-%m-%d-%H%M%S}{suffix}"
+
+
+def unused(path: Path) -> Path:
+    """That name, or one like it, which nothing in the folder bears yet; there need be no folder yet.
+
+    May take as long as the folder's disk or network takes to answer.
 
     Raises:
         AppError: the folder cannot be looked into.
     """
     try:
-        return free_name(folder / f"{what}-{datetime.now():%Y-%m-%d-%H%M%S}{suffix}")
+        return free_name(path)
     except OSError as error:
         raise AppError(
-            phrase("cannot use the folder {folder}: {cause}", folder=folder, cause=cause_and_remedy(error))
+            phrase("cannot use the folder {folder}: {cause}", folder=path.parent, cause=cause_and_remedy(error))
         ) from error
+
+
+def new_file(folder: Path, suffix: str, what: str = "avatar") -> Path:
+    """A name for a recording or a snapshot of now, `unused`.
+
+    Raises:
+        AppError: the folder cannot be looked into.
+    """
+    return unused(dated_file(folder, suffix, what))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
-from app.places import make_folder, new_file, taken
+from app.places import dated_file, make_folder, new_file, taken, unused
 from app.ui.languages import clause, tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
@@ -101,11 +101,23 @@ class Recordings(QObject):
         elif self.pipeline is None or not self.pipeline.running:
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
-        elif (path := self._new_file(TRACK_SUFFIX, "motion")) is not None:
-            self._motion = MotionRecording(path)
-            self.pipeline.motion = self._motion
+        else:
+            recording = MotionRecording(dated_file(self._find_folder(), TRACK_SUFFIX, "motion"))
+
+            def look() -> None:
+                make_folder(unused(recording.path).parent)
+
+            def failed(error: Exception) -> None:
+                if self._motion is recording:
+                    self._take_motion()
+                    self.changed.emit()
+                    self._failed(error)
+
+            self._motion = self.pipeline.motion = recording
             self.cleared.emit("recording")
             self.changed.emit()
+            # What is wrong is told now rather than at its end; a folder in a network may not answer for a while.
+            self._worker.run(look, lambda _: None, failed)
 
     def watch_motion(self) -> None:
         """End a motion's recording that takes no more."""
@@ -143,7 +155,7 @@ class Recordings(QObject):
         """Start a recording, or end the one under way; the message comes once its file is whole.
 
         Returns:
-            The file that is begun, if one is.
+            The file that is begun, if one is; where another one has its name by then, it gets a name beside that.
         """
         if self.pipeline is None:
             return None
@@ -154,13 +166,13 @@ class Recordings(QObject):
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
             return None
-        if (path := self._new_file(".webm" if self._is_transparent() else ".mp4")) is None:
-            return None
+        path = dated_file(self._find_folder(), ".webm" if self._is_transparent() else ".mp4")
         sound, disclose = self._find_sound(), self._discloser.recording()
 
-        def make() -> "FileSink":
-            make_folder(path.parent)
-            return self._make_recorder(path, sound, disclose)
+        def make() -> "tuple[Path, FileSink]":
+            free = unused(path)  # here, as a folder in a network may not answer for a while
+            make_folder(free.parent)
+            return free, self._make_recorder(free, sound, disclose)
 
         def failed(error: Exception) -> None:
             if self.beginning == path:
@@ -168,7 +180,7 @@ class Recordings(QObject):
             self._failed(error)
 
         self.beginning = path
-        self._worker.run(make, lambda sink: self._add(path, sink), failed)
+        self._worker.run(make, lambda made: self._add(path, *made), failed)
         return path
 
     def _end(self) -> None:
@@ -229,21 +241,13 @@ class Recordings(QObject):
             self.told.emit(Message("recording", text, tone="warning"))
         self.changed.emit()
 
-    def _add(self, path: Path, sink: "FileSink") -> None:
-        if self.pipeline is not None and self.beginning == path:
+    def _add(self, asked: Path, path: Path, sink: "FileSink") -> None:
+        if self.pipeline is not None and self.beginning == asked:
             self._sink, self.path, self.beginning, self.began_s = sink, path, None, time.monotonic()
             self.pipeline.add_sink(sink)
             self.cleared.emit("recording")
             self.cleared.emit("recorded sound")
             self.changed.emit()
-
-    def _new_file(self, suffix: str, what: str = "avatar") -> Path | None:
-        """A name that nothing has yet, or None, with a message, where the folder cannot be looked into."""
-        try:
-            return new_file(self._find_folder(), suffix, what)
-        except AppError as error:
-            self._failed(error)
-            return None
 
     def _saved(self, path: Path) -> None:
         folder = QUrl.fromLocalFile(str(path.parent))

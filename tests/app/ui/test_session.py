@@ -1,5 +1,6 @@
 """What becomes of the pipeline's facts and of the user's wishes."""
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from PyQt6.QtGui import QDesktopServices, QImage
 from PyQt6.QtWidgets import QApplication, QDialog, QLabel
 from pytestqt.qtbot import QtBot
 
-from app.control.protocol import Record, RefusedError
+from app.control.protocol import Record
 from app.errors import AppError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.events import (
@@ -366,12 +367,11 @@ def test_a_folder_that_cannot_be_looked_into_is_told(
     session = proven.session
     session.set_recordings_folder(tmp_path / (300 * "a"))
     session.recordings.last = Composed(0, 0.0, State.LIVE, plain(), fresh=True)
-    for begin in (session.recordings.toggle, session.recordings.toggle_motion, session.recordings.snapshot):
+    on_request = functools.partial(session._operator.perform, Record("on"))
+    for begin in (session.recordings.toggle, session.recordings.toggle_motion, session.recordings.snapshot, on_request):
         begin()
         qtbot.waitUntil(lambda: "cannot use the folder" in proven.messages.text)
         proven.messages.dismiss()
-    with pytest.raises(RefusedError, match="it cannot begin; the window says why"):
-        session._operator.perform(Record("on"))
     assert (session.recordings.beginning, session.recordings.motion_path, world.recordings) == (None, None, [])
 
 
@@ -432,6 +432,29 @@ def test_a_folder_that_does_not_answer_holds_up_no_window_for_a_snapshot(
     answers.set()
     qtbot.waitUntil(lambda: window.messages.text.startswith("Saved: "))
     assert (tmp_path / "videos" / "avatar.png").is_file()
+
+
+def test_a_folder_that_does_not_answer_holds_up_no_window_for_a_recording(
+    proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def unused(path: Path) -> Path:
+        assert answers.wait(20)
+        return path.with_name(f"other-{path.name}")
+
+    monkeypatch.setattr("app.ui.recordings.unused", unused)
+    recordings = proven.session.recordings
+    recordings.toggle_motion()
+    asked = proven.session._operator.perform(Record("on"))["recording"]
+    assert recordings.motion_path is not None, "the motion is recorded from now on"
+    assert (str(recordings.beginning), recordings.path, world.recordings) == (asked, None, [])
+    assert not answers.is_set(), "and the window goes on"
+    answers.set()
+    qtbot.waitUntil(lambda: recordings.path is not None)
+    assert [recordings.path] == world.recordings == [Path(asked).with_name(f"other-{Path(asked).name}")]
+    assert recordings.motion_path is not None
+    recordings.finish()
 
 
 def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
