@@ -1,10 +1,11 @@
 """`mcnet animate`: a portrait moved by a video, from file to file."""
 
 import argparse
+import contextlib
 import itertools
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -67,6 +68,7 @@ class Animated(NamedTuple):
         fps: frames per second.
         interrupted: whether a signal ended it early.
         undisclosed: why what was written has no Content Credentials though it was to have them, for people; or "".
+        motion_frames: how many frames the motion file has; 0 without one.
     """
 
     result: "Result"
@@ -74,6 +76,7 @@ class Animated(NamedTuple):
     fps: float
     interrupted: bool
     undisclosed: str
+    motion_frames: int = 0
 
     @property
     def frames(self) -> int:
@@ -89,7 +92,19 @@ class Animated(NamedTuple):
     def missing(self) -> str:
         """What was to be in it and is not, for people; or ""."""
         undisclosed = f"without Content Credentials: {self.undisclosed}" if self.undisclosed else ""
-        return "; ".join(filter(None, (self.unretouched, undisclosed)))
+        return "; ".join(filter(None, (self.unretouched, self.short_motion, undisclosed)))
+
+    @property
+    def short_motion(self) -> str:
+        """That the motion file has not all frames, and why, for people; or ""."""
+        if not 0 < self.motion_frames < self.frames:
+            return ""
+        from mcnet.media.motion_track import LONGEST_S, MOST_FRAMES
+
+        return (
+            f"the motion file has the first {self.motion_frames} of {self.frames} frames: it takes {MOST_FRAMES} at "
+            f"most, of {LONGEST_S / 3600:g} hours"
+        )
 
     @property
     def unretouched(self) -> str:
@@ -160,27 +175,61 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     around = any(whole.margins)
     words = words_of_animation(beside=args.side_by_side, behind=behind, around=around)
     with StopSignals() as stop:
-        with VideoWriter(args.output, driving.fps, size_px, audio_from=sound, alpha=alpha, words=words) as writer:
-            performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
-            backend = engine.settle()  # every frame from the same arithmetic
-            larger = shown.square if shown is not source else None
-            drive = make_drive(
-                args, engine, source, driving, performance, measurable=measurable, retouch=args.retouch, larger=larger
-            )
-            recorder = None if args.save_motion is None else motion_recorder(engine, drive)
-            how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
-            print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
-            result = animate(args, engine, drive, whole, driving, performance, writer, stop, tell, scene, recorder)
-        interrupted = stop.received is not None
-        if recorder is not None:
-            save_track(args.save_motion, recorder.track(driving.frame_size_px))
-        if args.contact_sheet:
-            write_sheet(args.contact_sheet, shown.square, result.moments)
-        sheet = [args.contact_sheet] if args.contact_sheet else []
-        written = [writer.path] if result.frames else []
-        generated, composites = ([], written) if args.side_by_side or behind or around else (written, [])
-        undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
-    return Animated(result, writer.has_sound, driving.fps, interrupted, undisclosed)
+        writer = VideoWriter(args.output, driving.fps, size_px, audio_from=sound, alpha=alpha, words=words)
+        sheets: list[Path] = []
+
+        def sign() -> str:
+            written = [] if writer.written is None else [writer.written]
+            generated, composites = ([], written) if args.side_by_side or behind or around else (written, [])
+            return credentials.disclose_all(signer, generated, [*composites, *sheets], model.info)
+
+        with _signed_whatever_comes(writer, sign):
+            with writer:
+                performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
+                backend = engine.settle()  # every frame from the same arithmetic
+                larger = shown.square if shown is not source else None
+                drive = make_drive(
+                    args,
+                    engine,
+                    source,
+                    driving,
+                    performance,
+                    measurable=measurable,
+                    retouch=args.retouch,
+                    larger=larger,
+                )
+                recorder = None if args.save_motion is None else motion_recorder(engine, drive)
+                how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
+                print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
+                result = animate(args, engine, drive, whole, driving, performance, writer, stop, tell, scene, recorder)
+            interrupted = stop.received is not None
+            kept = 0
+            if recorder is not None:
+                kept = len(recorder)
+                save_track(args.save_motion, recorder.track(driving.frame_size_px))
+            if args.contact_sheet:
+                write_sheet(args.contact_sheet, shown.square, result.moments)
+                sheets.append(args.contact_sheet)
+        undisclosed = sign()
+    return Animated(result, writer.has_sound, driving.fps, interrupted, undisclosed, kept)
+
+
+@contextlib.contextmanager
+def _signed_whatever_comes(writer: "VideoWriter", sign: Callable[[], str]) -> Iterator[None]:
+    """Have what was written signed also where the block fails behind it, and say that it is there.
+
+    Args:
+        writer: of the video.
+        sign: signs what there is, and returns why it could not, or "".
+    """
+    try:
+        yield
+    except BaseException:
+        if writer.written is not None:
+            why = sign()
+            unsigned = f", without Content Credentials: {why}" if why else ""
+            print(f"{writer.written} holds the {writer.frame_count} frames of before{unsigned}", file=sys.stderr)
+        raise
 
 
 def in_size_asked(args: argparse.Namespace, source: "Shot") -> "Shot":
@@ -417,7 +466,9 @@ def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
     if done.unretouched:
         print(f"{done.unretouched}; they are as with --no-retouch", file=sys.stderr)
     if args.save_motion is not None:
-        print(f"{args.save_motion}: the motion of {result.frames} frames")
+        print(f"{args.save_motion}: the motion of {done.motion_frames} frames")
+        if done.short_motion:
+            print(f"{done.short_motion}; cut the video into parts to keep the motion of all", file=sys.stderr)
     if done.undisclosed:
         print(f"it is written, but without Content Credentials: {done.undisclosed}", file=sys.stderr)
     elif result.frames and not args.no_content_credentials and (beside := _statement_beside(Path(args.output))):

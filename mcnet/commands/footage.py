@@ -174,9 +174,13 @@ def find_performance(
             if likely and seen % LOOK_EVERY_FRAMES == 1 and len(turns_deg) < MOST_LOOKS:
                 turns_deg.append(upright(finder, frame).angle_deg)
     if not any(face is not None for face in faces):
-        if args.no_crop and not args.best_frame:
+        needed = ["--best-frame"] if args.best_frame else []
+        needed += ["--save-motion"] if getattr(args, "save_motion", None) else []
+        if args.no_crop and not needed:
             return Performance((), ())
-        way_out = "leave --best-frame out" if args.no_crop else "pass --no-crop to use the central square as it is"
+        way_out = "pass --no-crop to use the central square as it is"
+        if args.no_crop:
+            way_out = f"leave {' and '.join(needed)} out"
         if args.max_frames:
             way_out += ", or raise --max-frames"
         raise MediaError(

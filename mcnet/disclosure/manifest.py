@@ -323,30 +323,45 @@ def _read(library: ModuleType, path: Path, kind: str | None, manifest: bytes | N
 
 
 def _credentials(store: dict[str, Any], *, beside: bool) -> Credentials:
-    """What the library found, of the file's own statement; those of what it was made from are left aside."""
-    manifest = store["manifests"][store["active_manifest"]]
-    assertions = {entry["label"]: entry.get("data") or {} for entry in manifest.get("assertions", ())}
+    """What the library found, of the file's own statement; those of what it was made from are left aside.
+
+    Anybody may sign anything under any label: what has not the shape that it should have says nothing.
+    """
+    manifest = _table(store["manifests"][store["active_manifest"]])
+    assertions = {_text(entry.get("label")): _table(entry.get("data")) for entry in _tables(manifest.get("assertions"))}
     lists = [data for label, data in assertions.items() if label.startswith("c2pa.actions")]
-    actions = [action for data in lists for action in data.get("actions", ())]
-    signature = manifest.get("signature_info") or {}
-    programs = manifest.get("claim_generator_info") or [{}]
-    named = (signature.get("issuer"), signature.get("common_name"))
+    actions = [action for data in lists for action in _tables(data.get("actions"))]
+    signature = _table(manifest.get("signature_info"))
+    programs = _tables(manifest.get("claim_generator_info")) or [{}]
+    named = (_text(signature.get("issuer")), _text(signature.get("common_name")))
     return Credentials(
         intact=store.get("validation_state") in _GOOD_STATES,
         trusted=store.get("validation_state") == "Trusted",
-        problems=tuple(problem["code"] for problem in store.get("validation_status", ())),
+        problems=tuple(_text(problem.get("code")) for problem in _tables(store.get("validation_status"))),
         signer=", ".join(dict.fromkeys(name for name in named if name)),
         generator=" ".join(str(programs[0][part]) for part in ("name", "version") if part in programs[0]),
         source_types=tuple(
-            dict.fromkeys(action["digitalSourceType"] for action in actions if "digitalSourceType" in action)
+            dict.fromkeys(source for action in actions if (source := _text(action.get("digitalSourceType"))))
         ),
-        description=" ".join(action["description"] for action in actions if "description" in action),
+        description=" ".join(filter(None, (_text(action.get("description")) for action in actions))),
         models=tuple(
-            ModelUsed(str(model.get("name", "")), str(model.get("sha256", "")))
-            for model in assertions.get(_OWN_LABEL, {}).get("models", ())
+            ModelUsed(_text(model.get("name")), _text(model.get("sha256")))
+            for model in _tables(assertions.get(_OWN_LABEL, {}).get("models"))
         ),
         beside=beside,
     )
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _tables(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list | tuple) else []
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _require_good(found: Credentials | None, said: Generated) -> None:

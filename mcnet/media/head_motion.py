@@ -476,6 +476,12 @@ def softly(value: float, limit: float) -> float:
     return math.copysign(free + (limit - free) * math.tanh(beyond / (limit - free)), value)
 
 
+def _expression(head: Head) -> tuple[float, float, float, float]:
+    """Openings of mouth and eyes, the mouth's width, and the angle by which the head is turned, in degrees."""
+    width = np.linalg.norm(head.shape[_MOUTH_CORNERS[1]] - head.shape[_MOUTH_CORNERS[0]])
+    return head.openings.mouth, head.openings.eyes, float(width), head_turn(head.rotation).angle
+
+
 def most_neutral(meshes: Sequence[Mesh | None]) -> int:
     """Which of a person's meshes has the most neutral expression: the reference for all others.
 
@@ -494,10 +500,9 @@ def most_neutral(meshes: Sequence[Mesh | None]) -> int:
     found = [index for index, mesh in enumerate(meshes) if mesh is not None]
     if not found:
         raise ValueError("got no mesh, expected one at least")
-    heads = [Head.of(np.asarray(meshes[index], np.float64)) for index in found]
-    mouth, eyes = (np.array([getattr(head.openings, part) for head in heads]) for part in ("mouth", "eyes"))
-    width = np.array([np.linalg.norm(head.shape[_MOUTH_CORNERS[1]] - head.shape[_MOUTH_CORNERS[0]]) for head in heads])
-    turn_deg = np.array([head_turn(head.rotation).angle for head in heads])
+    # A head is several times as large as its mesh: one at a time.
+    expressions = (_expression(Head.of(np.asarray(meshes[index], np.float64))) for index in found)
+    mouth, eyes, width, turn_deg = np.array(list(expressions)).T
     faults = (
         np.maximum(mouth, 0) / 0.1,
         np.abs(eyes - np.quantile(eyes, 0.75)) / 0.05,

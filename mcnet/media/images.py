@@ -43,6 +43,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "PPM")
 _MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # of other kinds, further pictures are pages, or small copies
 _JPEG_QUALITY = 95
 _JPEG_END = b"\xff\xd9"
+_KEY = "transparency"
+"""What Pillow calls a PNG's transparent colour."""
 _ORIENTATION_TAG = 0x0112
 _SUBFILE_TAG, _REDUCED = 0x00FE, 1
 _DNG_TAG = 0xC612
@@ -345,16 +347,22 @@ def _get_ready() -> None:
 
 def _decoded_by_ffmpeg(image: ImageFile.ImageFile) -> Image.Image | None:
     """The pixels, as stored, of a kind with more than 8 bits per colour that Pillow gets wrong; None of any other."""
-    if not (_is_deep_jpeg2000(image) or _is_odd_deep_tiff(image)):
+    keyed = _is_keyed_deep_png(image)
+    if not (keyed or _is_deep_jpeg2000(image) or _is_odd_deep_tiff(image)):
         return None
     assert image.fp is not None, "it is not loaded yet"
     image.fp.seek(0)
     with av.open(io.BytesIO(image.fp.read()), "r") as container:  # which would close the file, and its tags are in it
         frame = next(container.decode(video=0))
-        kept = "gbrap" if image.mode in ("RGBA", "LA") else "rgb24"
+        kept = "gbrap" if keyed or image.mode in ("RGBA", "LA") else "rgb24"
         decoded = Image.fromarray(frame.to_ndarray(format=kept).astype(np.uint8, copy=False))
-    decoded.info = image.info
+    decoded.info = {name: value for name, value in image.info.items() if not (keyed and name == _KEY)}
     return decoded
+
+
+def _is_keyed_deep_png(image: ImageFile.ImageFile) -> bool:
+    """Whether it is one of 16 bits with a colour that is transparent: Pillow looks for that among its 8 bits."""
+    return image.format == "PNG" and _KEY in image.info and any("16" in str(tile.args) for tile in image.tile)
 
 
 def _is_deep_jpeg2000(image: ImageFile.ImageFile) -> bool:

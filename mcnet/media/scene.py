@@ -26,6 +26,8 @@ _STRONGEST_BLUR = 0.1
 """Standard deviation, as a share of the side."""
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(?!\\)")  # of two letters or more: C: is a drive
 _LONGEST_LAG_S = 2.0
+_SLIGHTLY = 1e-6
+"""Of a frame, by which a time may be early that is a whole number of frames but for its rounding."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class LoopedVideo:
         Raises:
             MediaError: it cannot be read any more.
         """
-        wanted = int(time_s * self.fps)
+        wanted = int(time_s * self.fps + _SLIGHTLY)
         if wanted - self._index > _LONGEST_LAG_S * self.fps:
             self._index = wanted - 1
         while self._index < wanted:

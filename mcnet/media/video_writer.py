@@ -74,6 +74,7 @@ class VideoWriter:
 
     Attributes:
         frame_count: frames written so far.
+        written: where what was written lies, also after a failure; None while nothing does.
         has_sound: after the end, whether any sound was carried over.
 
     Raises:
@@ -94,6 +95,7 @@ class VideoWriter:
         as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
         self.path = Path(path).absolute()  # FFmpeg takes a relative name with a colon for an address
         self.frame_count = 0
+        self.written: Path | None = None
         self.has_sound = False
         self._suffix = "" if as_folder else self.path.suffix.lower()
         self._fps = Fraction(fps).limit_denominator(1001)
@@ -213,6 +215,7 @@ class VideoWriter:
                 picture.rename(place / picture.name)
         else:
             take_place(self._partial, place)
+        self.written = self.path if place == self._place else place
         self.has_sound = isinstance(self._sink, _VideoSink) and self._sink.has_sound
 
     def _is_taken(self) -> bool:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from assets import ROOT as ASSETS
 from mcnet.__main__ import main
 from mcnet.checkpoint import load_model, save_model
+from mcnet.commands import animate as animating
 from mcnet.commands import credentials
 from mcnet.commands.animate import BATCH_FRAMES
 from mcnet.commands.animate_options import parse_one
@@ -33,6 +34,7 @@ from mcnet.disclosure.manifest import COMPOSITE, GENERATED
 from mcnet.disclosure.words import words_of_animation
 from mcnet.engine import Engine
 from mcnet.generator import Mcnet
+from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
@@ -103,6 +105,45 @@ def test_animates_with_sound_and_a_sheet(tmp_path: Path, capsys: pytest.CaptureF
     assert "Synthetic media" in words_in(output)
     assert "a recording of the person who moved it are shown beside it" in words_in(output)
     assert said_by(sheet) == words_of_animation(beside=True, behind=False)
+
+
+@pytest.mark.parametrize("name", ["out.webm", "out.mp4"])
+def test_what_was_written_is_signed_also_where_something_fails_behind_it(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / name
+    assert animate(output) == 0
+    first = read_credentials(output)
+    assert first is not None
+    assert first.intact
+    capsys.readouterr()
+
+    def fail(*_: object) -> None:
+        raise MediaError("the disk is full")
+
+    monkeypatch.setattr("mcnet.commands.animate.write_sheet", fail)
+    assert animate(output, "--contact-sheet", str(tmp_path / "sheet.png"), frames=2) == 1
+    said = capsys.readouterr().err
+    assert f"{output} holds the 2 frames of before" in said
+    assert "the disk is full" in said
+    assert len(frames_of(output)) == 2
+    found = read_credentials(output)
+    assert found is not None
+    assert found.intact, "it is not the statement of the video that was there"
+    # So is what there is when it fails midway.
+    monkeypatch.undo()
+    real, calls = animating._animated, itertools.count()
+
+    def fail_later(*args: Any) -> Any:
+        return fail() if next(calls) == 1 else real(*args)
+
+    monkeypatch.setattr("mcnet.commands.animate._animated", fail_later)
+    assert animate(output, frames=40) == 1
+    written = len(frames_of(output))
+    assert f"{output} holds the {written} frames of before" in capsys.readouterr().err
+    found = read_credentials(output)
+    assert found is not None
+    assert found.intact
 
 
 @pytest.mark.parametrize("name", ["out.webm", "out.gif", "frames"])

@@ -17,6 +17,7 @@ from mcnet.media.bundled import CLIP
 from mcnet.media.images import read_rgb
 from mcnet.media.motion_track import load_track
 from mcnet.model_file import ModelInfo
+from tests.media.videos import make_video
 
 FRAMES = 3
 EXACT = 2
@@ -93,6 +94,34 @@ def test_a_model_that_detects_plays_its_own_files_alone(
     said = capsys.readouterr().err
     assert "has keypoints of model other, and --absolute needs measured keypoints of model starter" in said
     assert "leave --absolute out, and use --motion space" in said
+
+
+def test_what_a_motion_file_does_not_take_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcnet.media.motion_track.MOST_FRAMES", 2)
+    file = tmp_path / "short.safetensors"
+    assert animate(tmp_path / "out", CLIP, "--max-frames", "3", "--save-motion", str(file)) == 0
+    said = capsys.readouterr()
+    assert f"{file}: the motion of 2 frames" in said.out
+    assert "the motion file has the first 2 of 3 frames: it takes 2 at most" in said.err
+    assert "cut the video into parts" in said.err
+    assert len(load_track(file).faces) == 2
+    assert len(pictures(tmp_path / "out")) == 3
+
+
+def test_no_motion_is_saved_of_a_video_without_a_face(
+    other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told before the video is rendered."""
+    video = make_video(tmp_path / "grey.mp4", [np.full((256, 256, 3), 128, np.uint8)] * 3)
+    more = ["--no-crop", "--model", str(other)]
+    assert animate(tmp_path / "out", video, *more, "--save-motion", str(tmp_path / "m.safetensors")) == 1
+    said = capsys.readouterr().err
+    assert "no face in any of the 3 frames" in said
+    assert "leave --save-motion out" in said
+    assert not (tmp_path / "out").exists()
+    assert animate(tmp_path / "out", video, *more) == 0
 
 
 def test_what_cannot_be_done_is_said(

@@ -172,6 +172,36 @@ def test_every_mode_becomes_rgb(tmp_path: Path) -> None:
     assert _read(tmp_path / "lab.tif").min() > 245
 
 
+def keyed_png(path: Path, colour: tuple[int, ...], key: tuple[int, ...], bits: int) -> Path:
+    """A PNG of one colour, grey or RGB, with a colour that is transparent."""
+    side = 80
+    row = b"\0" + np.tile(np.array(colour, ">u2" if bits == 16 else ">u1"), side).tobytes()
+    header = struct.pack(">IIBBBBB", side, side, bits, 0 if len(colour) == 1 else 2, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"tRNS", np.array(key, ">u2").tobytes()),
+        (b"IDAT", zlib.compress(row * side)),
+        (b"IEND", b""),
+    )
+    told = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(told))
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("bits", "colour", "key", "shown"),
+    [(8, 100, 100, 128), (8, 100, 101, 100), (16, 40000, 40000, 128), (16, 25700, 100, 100), (16, 25700, 25701, 100)],
+)
+def test_a_transparent_colour_is_that_of_all_its_bits(
+    tmp_path: Path, channels: int, bits: int, colour: int, key: int, shown: int
+) -> None:
+    path = keyed_png(tmp_path / "a.png", (colour,) * channels, (key,) * channels, bits)
+    assert np.abs(_read(path) - shown).max() == 0
+
+
 def test_transparency_stays_when_colours_are_converted() -> None:
     image = Image.new("RGBA", (4, 4), (*_in(FROM_P3, SKIN), 0))
     image.paste((*_in(FROM_P3, SKIN), 255), (0, 0, 2, 4))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -363,6 +364,19 @@ def test_the_most_neutral_frame(meshes: list[Array]) -> None:
     assert most_neutral(found) == 4
     with pytest.raises(ValueError, match="no mesh"):
         most_neutral([None, None])
+
+
+def test_the_most_neutral_frame_of_a_long_video_is_found_in_little_memory(meshes: list[Array]) -> None:
+    """The heads of all frames, each several times its mesh, would take gigabytes for an hour."""
+    many = [meshes[0]] * 400
+    most_neutral(many[:2])
+    tracemalloc.start()
+    try:
+        most_neutral(many)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1000 * len(many) + 1_000_000
 
 
 PUPILS = (468, 473)

@@ -128,6 +128,20 @@ def test_a_video_begins_anew_where_it_ends(tmp_path: Path) -> None:
     assert number_of(video.at(1000.0)) == (before + 1) % 5  # who was away for long goes on where he was
 
 
+@pytest.mark.parametrize("fps", [24000 / 1001, 25, 30000 / 1001, 30, 50, 60])
+def test_a_video_of_the_same_rate_moves_with_every_frame(fps: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the rounding of n / fps * fps makes of n."""
+
+    class Counting:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.fps = fps
+
+    monkeypatch.setattr("mcnet.media.scene.open_driving", Counting)
+    monkeypatch.setattr("mcnet.media.scene.looped", lambda _: (np.full((1, 1, 3), n, np.int64) for n in range(5000)))
+    video = LoopedVideo(Path("a.mp4"))
+    assert [int(video.at(index / fps)[0, 0, 0]) for index in range(3000)] == list(range(3000))
+
+
 def test_a_video_of_a_single_picture_is_read_once(tmp_path: Path) -> None:
     """As a GIF that does not move."""
     Image.fromarray(counted(1)[0]).save(tmp_path / "still.gif")

@@ -85,6 +85,38 @@ def test_recorded_pictures_beside_generated_ones_are_a_composite(tmp_path: Path,
     assert "No picture is a camera's" not in found.description
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"models": 5},
+        {"models": ["x"]},
+        {"models": {"name": "x"}},
+        {"models": [{"name": ["x"], "sha256": 5}]},
+        {"actions": "x"},
+        {"actions": [5]},
+        {"actions": [{"description": ["x"], "digitalSourceType": {"x": 1}}]},
+        ["a"],
+        "a",
+        5,
+        None,
+    ],
+)
+def test_a_statement_of_another_shape_says_nothing(data: object) -> None:
+    """Anybody may sign one under any label."""
+    labels = (manifest._OWN_LABEL, "c2pa.actions.v2", "c2pa.actions")
+    told = {
+        "assertions": [{"label": label, "data": data} for label in labels] + [5, {"label": data}],
+        "signature_info": data,
+        "claim_generator_info": data,
+    }
+    found = manifest._credentials(
+        {"active_manifest": "a", "manifests": {"a": told}, "validation_status": data}, beside=False
+    )
+    assert not found.intact
+    assert (found.signer, found.generator, found.source_types, found.description) == ("", "", (), "")
+    assert all(model == ModelUsed("", "") for model in found.models)
+
+
 def test_a_change_afterwards_is_seen(tmp_path: Path, identity: Identity) -> None:
     path = written(tmp_path / "a.mp4")
     disclose(path, SAID, identity)
