@@ -197,14 +197,21 @@ def _scratch_begins(path: Path) -> str:
     return f".{_start_of(path.name, _SCRATCH_BYTES)}.{zlib.crc32(os.fsencode(path.name)):08x}."
 
 
-def remove_left_scratch(path: Path) -> None:
-    """Remove what processes that were killed left of what was to take a file's place (`replacing`). To be called by who
-    knows that nobody is writing it.
+def remove_left_scratch(path: Path, process_id: int | None = None) -> None:
+    """Remove what processes that were killed left of what was to take the place of a file or folder (`scratch_beside`).
+
+    Args:
+        path: of that file or folder.
+        process_id: whose, of one that has ended; None: anybody's, for who knows that nobody is writing it.
     """
     place = real_place(path)
-    for left in place.parent.glob(f"{glob.escape(_scratch_begins(place))}*.partial"):
-        with contextlib.suppress(OSError):
-            left.unlink()
+    whose = "*" if process_id is None else process_id
+    for left in place.parent.glob(f"{glob.escape(_scratch_begins(place))}{whose}-*.partial*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def try_beside(path: Path) -> None:

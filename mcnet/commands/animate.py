@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mcnet.commands import batch, credentials
-from mcnet.commands.animate_options import add_arguments, parse_one
+from mcnet.commands.animate_options import add_arguments, ignored, parse_one
+from mcnet.commands.animated_files import is_picture_name, read_by, written_by
 from mcnet.commands.footage import Performance, find_performance, load_portrait, open_performer, progress, shot_of
 from mcnet.commands.moments import SHEET_MOMENTS, Moment, Moments, write_sheet
 from mcnet.commands.motion_asked import check_motion, make_drive, motion_recorder
@@ -54,6 +55,8 @@ def add_parser(commands: Any) -> None:
         missing = [f"--{name}" for name in ("source", "driving", "output") if getattr(args, name) is None]
         if missing:
             parser.error(f"the following arguments are required: {', '.join(missing)} (or --jobs)")
+        if lone := ignored(args, parser):
+            parser.error(lone)
         return run(args)
 
     parser.set_defaults(run=run_one_or_many)
@@ -126,17 +129,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def perform_words(words: Sequence[str], tell: "Tell | None" = None) -> Animated:
+def perform_words(words: Sequence[str], tell: "Tell | None" = None, replaces: str = "") -> Animated:
     """`perform`, from the words of a command line."""
-    return perform(parse_one(words), tell)
+    return perform(parse_one(words), tell, replaces)
 
 
-def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
+def perform(args: argparse.Namespace, tell: "Tell | None" = None, replaces: str = "") -> Animated:
     """Animate, and write what was asked for.
 
     Args:
         args: of `mcnet animate`.
         tell: told how far it is; None: a bar on a terminal.
+        replaces: as `VideoWriter` takes it.
 
     Raises:
         UserError: it cannot be done.
@@ -154,7 +158,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     path = find_portrait(args.source)
     signer = credentials.signing_files(args)
     background = wanted_background(args)
-    check_places(args, path, background, signer)
+    check_places(args, background, signer, replaces)
     find_model(args.model)  # a misspelt name shall not wait for the face search
     model = open_model(args.model)
     measurable = check_motion(args, model)
@@ -175,7 +179,9 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     around = any(whole.margins)
     words = words_of_animation(beside=args.side_by_side, behind=behind, around=around)
     with StopSignals() as stop:
-        writer = VideoWriter(args.output, driving.fps, size_px, audio_from=sound, alpha=alpha, words=words)
+        writer = VideoWriter(
+            args.output, driving.fps, size_px, audio_from=sound, alpha=alpha, words=words, replaces=replaces
+        )
         sheets: list[Path] = []
 
         def sign() -> str:
@@ -320,7 +326,7 @@ def batch_frames(choice: "DeviceChoice") -> int:
 
 
 def check_places(
-    args: argparse.Namespace, portrait: Path, background: "Background | None", signer: "SigningFiles | None"
+    args: argparse.Namespace, background: "Background | None", signer: "SigningFiles | None", replaces: str
 ) -> None:
     """See that what is to be written can be, and takes the place of nothing that is read, before any work.
 
@@ -333,23 +339,19 @@ def check_places(
     from mcnet.media.video_writer import VideoWriter
     from mcnet.track_name import TRACK_SUFFIX, is_track
 
-    read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model), **credentials.read_by(args)}
-    if background is not None and background.is_file:
-        read["--background"] = background.path
-    output = {"--output": Path(args.output)}
-    sheet = {"--contact-sheet": args.contact_sheet} if args.contact_sheet else {}
-    motion = {"--save-motion": args.save_motion} if args.save_motion else {}
-    check_outputs(sheet | motion, read, {"--contact-sheet": WRITABLE_SUFFIXES, "--save-motion": (TRACK_SUFFIX,)})
-    check_apart(output | sheet | motion, read)
-    credentials.check_statement(signer, output["--output"], read)
-    if motion and is_track(args.driving):
+    read, written = read_by(args), written_by(args)
+    beside = {option: path for option, path in written.items() if option != "--output"}
+    check_outputs(beside, read, {"--contact-sheet": WRITABLE_SUFFIXES, "--save-motion": (TRACK_SUFFIX,)})
+    check_apart(written, read)
+    credentials.check_statement(signer, written["--output"], read)
+    if args.save_motion and is_track(args.driving):
         raise OutputError(f"--save-motion {args.save_motion}: {args.driving} is a motion file already; copy it instead")
-    if sheet and followed(args.driving) == followed(args.contact_sheet).parent:  # it would be the next driving picture
-        raise OutputError(
-            f"--contact-sheet {args.contact_sheet}: it lies in the folder that --driving reads; choose another place"
-        )
+    for option, path in written.items():  # it would be the next driving picture
+        if is_picture_name(path) and followed(args.driving) == followed(path).parent:
+            raise OutputError(f"{option} {path}: it lies in the folder that --driving reads; choose another place")
     alpha = background is not None and background.kind == "alpha"
-    VideoWriter(args.output, fps=25, frame_size_px=(64, 64), alpha=alpha)  # to be made, it looks at its place
+    # To be made, it looks at its place.
+    VideoWriter(args.output, fps=25, frame_size_px=(64, 64), alpha=alpha, replaces=replaces)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """The words of `mcnet animate`, of which `mcnet inspect` has some, too."""
 
 import argparse
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mcnet.commands import batch, credentials
 from mcnet.commands.arguments import PRECISIONS, number, whole_number
+from mcnet.commands.jobs import BATCH_OPTIONS
+from mcnet.files import as_written
 
 
 def parse_one(words: Sequence[str]) -> argparse.Namespace:
@@ -14,6 +16,20 @@ def parse_one(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("mcnet animate", add_help=False)  # nobody reads it there
     add_arguments(parser)
     return parser.parse_args(words)
+
+
+def ignored(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    """Which option of one animation would say nothing, and what it goes with; "" where there is none.
+
+    Not those that ask for what is so in any case, as `--no-adapt-scale` does where motion is in space.
+    """
+    goes_with = {name.replace("-", "_"): "--jobs" for name in BATCH_OPTIONS}
+    if args.background != "blur":
+        goes_with["background_blur"] = "--background blur"
+    for name, other in goes_with.items():
+        if getattr(args, name) != parser.get_default(name):
+            return f"--{name.replace('_', '-')} goes with {other}"
+    return ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,24 +42,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     files.add_argument(
         "--driving",
-        type=Path,
+        type=as_written,
         metavar="VIDEO",
         help="who moves it: a video, a folder of pictures, or a motion file (.safetensors), which has no pictures",
     )
     files.add_argument(
         "--save-motion",
-        type=Path,
+        type=as_written,
         metavar="FILE",
         help="also keep the performer's motion, without pictures, in FILE.safetensors, as --driving plays it",
     )
     files.add_argument(
         "--output",
+        type=os.path.expanduser,  # and a slash at its end, which makes it a folder, stays
         metavar="OUT",
         help="OUT.mp4 (H.264), OUT.webm (VP9), OUT.gif, or an empty or new folder for PNGs (a name without suffix); an "
         "older file is replaced",
     )
     files.add_argument(
-        "--contact-sheet", type=Path, metavar="IMAGE", help="also write one picture (PNG or JPEG) of several moments"
+        "--contact-sheet",
+        type=as_written,
+        metavar="IMAGE",
+        help="also write one picture (PNG or JPEG) of several moments",
     )
     model = parser.add_argument_group("model")
     model.add_argument(

@@ -20,6 +20,7 @@ from mcnet.commands.jobs import (
     Parse,
     Perform,
     do,
+    gone_on,
     known_outcomes,
     outcome_of,
     read_jobs,
@@ -28,7 +29,7 @@ from mcnet.commands.jobs import (
 )
 from mcnet.commands.outputs import check_outputs
 from mcnet.commands.status import INTERRUPTED
-from mcnet.files import claimed
+from mcnet.files import as_written, claimed, remove_left_scratch
 from mcnet.processes import start_process
 from mcnet.signals import StopSignals
 
@@ -43,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     batch = parser.add_argument_group("batches", "in place of --source, --driving and --output")
     batch.add_argument(
         "--jobs",
-        type=Path,
+        type=as_written,
         metavar="CSV",
         help="do all animations of this table: columns source, driving, output, and further options of this command "
         "(motion, max-frames) by name; places are relative to the table's folder. Options beside --jobs hold for every "
@@ -51,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     batch.add_argument(
         "--results",
-        type=Path,
+        type=as_written,
         metavar="CSV",
         help="table of what became of each job; jobs that it says are done are left out (default: the table's name "
         "with .results.csv)",
@@ -90,14 +91,16 @@ def run(args: argparse.Namespace, words: Sequence[str], parse: Parse, perform: P
     check_outputs({"--results": results}, {"--jobs": table})
     with _alone_at({"--jobs": table, "--results": results}):
         jobs = read_jobs(table, shared_arguments(words), parse)
-        outcomes = known_outcomes(jobs, read_results(results))
-        left = [job for job in jobs if job.row not in outcomes]
+        before = read_results(results)
+        outcomes = known_outcomes(jobs, before)
+        left, earlier = gone_on([job for job in jobs if job.row not in outcomes], before)
         if outcomes:
             print(f"{len(outcomes)} of {len(jobs)} jobs are done already, by {results}", file=sys.stderr)
         with StopSignals() as stop:
             for outcome in _outcomes(left, args, perform, stop):
                 outcomes[outcome.row] = outcome
-                write_results(results, [outcomes[row] for row in sorted(outcomes)])
+                told = earlier | outcomes
+                write_results(results, [told[row] for row in sorted(told)])
                 print(f"{len(outcomes)}/{len(jobs)} {line(outcome)}", flush=True)
     failed = sum(outcome.state == "failed" for outcome in outcomes.values())
     done = sum(outcome.state == "done" for outcome in outcomes.values())
@@ -220,12 +223,21 @@ class _Working:
         self.stopping = True
         self.process.terminate()
 
+    def _clear_up(self) -> None:
+        """Remove what the process could not: it would lie in a folder of pictures that is to be empty, for one."""
+        from mcnet.media.numbered import pictures_to_be
+
+        for place in self.job.written:
+            for scratch in (place, pictures_to_be(place)):
+                remove_left_scratch(scratch, self.process.pid)
+
     def hear(self) -> Outcome | None:
         """Take one message; the outcome once there is one."""
         try:
             message = self.pipe.recv()
         except EOFError:
             self.process.join()
+            self._clear_up()
             seconds = time.monotonic() - self._began_s
             if self.stopping:  # before there was anything to write
                 return outcome_of(self.job, "interrupted", seconds=seconds)

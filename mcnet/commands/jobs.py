@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -14,8 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
+from mcnet.commands.animated_files import is_picture_name, read_by, written_by
+from mcnet.commands.outputs import marks_of
 from mcnet.errors import UserError, told
-from mcnet.files import followed, replacing
+from mcnet.files import as_written, followed, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,10 @@ NEEDED = ("source", "driving", "output")
 ANY_GPU = ("auto", "cuda")
 """Values of `--device` that leave it open which GPU."""
 BATCH_OPTIONS = ("jobs", "results", "at-once", "on")
+_PLACES = ("driving", "output", "contact-sheet", "save-motion", "signing-certificates", "signing-key")
+"""Columns of files and folders."""
+_PLACES_OR_NAMES = ("source", "model", "background")
+"""Columns of what may be bundled, or no file, and goes by its name then; a file goes first."""
 
 Tell = Callable[[str, int, int | None], None]
 """Told what is being done, how many frames of it are done, and of how many, if that is known."""
@@ -55,8 +62,9 @@ class Done(Protocol):
     def missing(self) -> str: ...
 
 
-Perform = Callable[[Sequence[str], Tell | None], Done]
-"""Does one animation, in this process; a function of a module, so that another process finds it."""
+Perform = Callable[[Sequence[str], Tell | None, str], Done]
+"""Does one animation, in this process; a function of a module, so that another process finds it. It is told the stamp
+of the pictures in its folder that it may replace (`mcnet.media.numbered`), or ""."""
 
 
 class JobsError(UserError, ValueError):
@@ -74,8 +82,10 @@ class Job:
         driving: the video, likewise.
         output: what is written, likewise.
         device: as `--device` has it.
-        written: every file or folder that it writes.
-        key: changes with the arguments, and with size and time of what is read: a folder's own, not its files'.
+        read: every file or folder that it reads.
+        written: every file or folder that it writes, the output first.
+        key: changes with the arguments, and with size and time of what is read; of a folder, of its pictures.
+        replaces: stamp of the pictures that the batch left in its folder before, which make way for it; "" for none.
     """
 
     row: int
@@ -84,8 +94,10 @@ class Job:
     driving: str
     output: str
     device: str
+    read: tuple[Path, ...]
     written: tuple[Path, ...]
     key: str
+    replaces: str = ""
 
     @property
     def place(self) -> Path:
@@ -107,6 +119,7 @@ class Outcome(NamedTuple):
         seconds: that it took.
         message: why it failed, or what is missing of it.
         key: of the job, as it was then.
+        wrote: stamp of the pictures in its folder, of which none is anybody else's; "" for none.
     """
 
     row: int
@@ -119,6 +132,7 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     message: str = ""
     key: str = ""
+    wrote: str = ""
 
 
 def read_jobs(path: Path, shared: Sequence[str], parse: Parse) -> list[Job]:
@@ -126,10 +140,10 @@ def read_jobs(path: Path, shared: Sequence[str], parse: Parse) -> list[Job]:
 
     `source`, `driving` and `output` have to be there; every further column is an option of `mcnet animate` without its
     dashes (`motion`, `max-frames`, `side-by-side`). An empty cell leaves the option out; one that takes no value is set
-    by `yes`. Relative places are the table's: they start from its folder.
+    by `yes`. Relative places are the table's: they start from its folder; `~` is a home.
 
     Raises:
-        JobsError: it cannot be read, or a row cannot be right; the first one is named.
+        JobsError: it cannot be read, or a row cannot be right, alone or beside the others; the first one is named.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -154,13 +168,44 @@ def read_jobs(path: Path, shared: Sequence[str], parse: Parse) -> list[Job]:
     if not rows:
         raise JobsError(f"--jobs {path}: it has no job, expected a line for each under the header")
     jobs = [_job(number, row, path, shared, parse) for number, row in enumerate(rows, 1)]
-    writers: dict[Path, int] = {}
+    _refuse_clashes(path, jobs)
+    return jobs
+
+
+def _refuse_clashes(table: Path, jobs: Sequence[Job]) -> None:
+    """See that no job writes what another one writes, or what any of them reads.
+
+    What is read may lie in a folder that is written, or may be a folder that a picture is written into.
+
+    Raises:
+        JobsError: one does.
+    """
+    marks = functools.cache(lambda path: tuple(marks_of(path)))
+    writers: dict[object, tuple[Job, Path]] = {}
+    adding: dict[object, tuple[Job, Path]] = {}
     for job in jobs:
         for place in job.written:
-            if (other := writers.setdefault(followed(place), job.row)) != job.row:
-                named = job.output if place == job.place else place
-                raise JobsError(f"--jobs {path}, job {job.row}: job {other} writes {named} too; choose another name")
-    return jobs
+            for mark in marks(place):
+                if (other := writers.setdefault(mark, (job, place))[0]) is not job:
+                    named = _named(job, place)
+                    raise JobsError(
+                        f"--jobs {table}, job {job.row}: job {other.row} writes {named} too; choose another name"
+                    )
+            for mark in marks(followed(place).parent) if is_picture_name(place) else ():
+                adding.setdefault(mark, (job, place))
+    for job in jobs:
+        for path in job.read:
+            over = (writers.get(mark) for place in (path, *followed(path).parents) for mark in marks(place))
+            into = (adding.get(mark) for mark in marks(path))
+            for writer, place in filter(None, (*over, *into)):
+                raise JobsError(
+                    f"--jobs {table}, job {writer.row}: to write {_named(writer, place)} would change {path}, which "
+                    f"job {job.row} reads; choose another name, or do what reads it by a second table, later"
+                )
+
+
+def _named(job: Job, place: Path) -> str:
+    return job.output if place == job.place else str(place)
 
 
 def _job(
@@ -181,14 +226,13 @@ def _job(
     if empty := [name for name in NEEDED if not cells[name]]:
         raise JobsError(f"{where}: {empty[0]} is empty, expected a file's name")
     options = {name: value for name, value in cells.items() if value}
-    folder = table.absolute().parent
-    for name in (*NEEDED, "contact-sheet", "save-motion", "signing-certificates", "signing-key"):
-        if name in cells and cells[name] and not (name == "source" and _is_bundled(cells[name])):
-            slash = os.sep if cells[name].endswith(("/", os.sep)) else ""
-            options[name] = f"{folder / cells[name]}{slash}"
-    for name in ("model", "background"):  # what is bundled, or no file, goes by its name
-        if (named := cells.get(name)) and (folder / named).exists():
-            options[name] = str(folder / named)
+    for name in options.keys() & {*_PLACES, *_PLACES_OR_NAMES}:
+        text = options[name]
+        place = table.absolute().parent / as_written(text)
+        may_be_name = name in _PLACES_OR_NAMES and (name != "source" or _may_be_bundled(text))
+        if not may_be_name or _is_there(place):
+            slash = os.sep if text.endswith(("/", os.sep)) else ""  # it makes a folder of what is written
+            options[name] = f"{place}{slash}"
     arguments = list(shared)
     for name, value in options.items():
         arguments.append(f"--{name}" if value == "yes" else f"--{name}={value}")
@@ -198,6 +242,7 @@ def _job(
             args = parse(arguments)
     except SystemExit as error:
         raise JobsError(f"{where}: {said.getvalue().strip().rpartition('error: ')[2]}") from error
+    read = tuple(read_by(args).values())
     return Job(
         number,
         tuple(arguments),
@@ -205,22 +250,32 @@ def _job(
         cells["driving"],
         cells["output"],
         args.device,
-        tuple(Path(place) for place in (args.output, args.contact_sheet, args.save_motion) if place is not None),
-        _key(arguments, (options["source"], options["driving"], args.model)),
+        read,
+        tuple(written_by(args).values()),
+        _key(arguments, read),
     )
 
 
-def _is_bundled(name: str) -> bool:
-    return not Path(name).suffix and os.sep not in name
+def _may_be_bundled(name: str) -> bool:
+    return not Path(name).suffix and not {"/", os.sep} & {*name}
 
 
-def _key(arguments: Sequence[str], files: Iterable[str]) -> str:
-    stamps = []
-    for name in files:
+def _key(arguments: Sequence[str], read: Iterable[Path]) -> str:
+    stamps: list[tuple[str, int, int]] = []
+    for path in read:
         with contextlib.suppress(OSError):
-            status = Path(name).stat()
-            stamps.append((status.st_size, status.st_mtime_ns))
+            for file in _files_of(path):
+                status = file.stat()
+                stamps.append((file.name, status.st_size, status.st_mtime_ns))
     return hashlib.sha256(json.dumps([list(arguments), stamps]).encode()).hexdigest()[:16]
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    from mcnet.media.images import pictures_in
+
+    return pictures_in(path)
 
 
 def read_results(path: Path) -> list[Outcome]:
@@ -243,6 +298,7 @@ def read_results(path: Path) -> list[Outcome]:
                     seconds=float(row["seconds"]),
                     message=row["message"],
                     key=row["key"],
+                    wrote=row.get("wrote") or "",
                 )
                 for row in csv.DictReader(file)
             ]
@@ -269,13 +325,38 @@ def _text(path: Path, mode: str) -> IO[str]:
 
 
 def known_outcomes(jobs: Iterable[Job], results: Iterable[Outcome]) -> dict[int, Outcome]:
-    """What a run before made of a job, by its row: of those that are as they were then, and whose output is there."""
+    """What a run before made of a job, by its row: of those that are as they were then, and whose files are there."""
     done = {outcome.key: outcome for outcome in results if outcome.state == "done"}
     known = {}
     for job in jobs:
-        if job.key in done and job.place.exists():
+        if job.key in done and all(map(_is_whole, job.written)):
             known[job.row] = done[job.key]._replace(row=job.row)
     return known
+
+
+def _is_whole(place: Path) -> bool:
+    return any(place.iterdir()) if place.is_dir() else _is_there(place)
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:  # too long a name, say
+        return False
+
+
+def gone_on(jobs: Sequence[Job], results: Iterable[Outcome]) -> tuple[list[Job], dict[int, Outcome]]:
+    """Jobs that are to be done, with what a run before left in their folders.
+
+    Returns:
+        The jobs; and by their rows what became of them then, which holds until they are done.
+    """
+    before = {outcome.output: outcome for outcome in results}
+    earlier = {job.row: before[job.output]._replace(row=job.row) for job in jobs if job.output in before}
+    replacing_own = [
+        dataclasses.replace(job, replaces=earlier[job.row].wrote) if job.row in earlier else job for job in jobs
+    ]
+    return replacing_own, earlier
 
 
 def do(job: Job, perform: Perform, gpu: str | None = None, tell: Tell | None = None) -> Outcome:
@@ -287,11 +368,21 @@ def do(job: Job, perform: Perform, gpu: str | None = None, tell: Tell | None = N
         gpu: takes it, where the job leaves open which; as `--device` has it.
         tell: told how far it is.
     """
+    from mcnet.media.numbered import stamp_of_pictures
+
+    before = stamp_of_pictures(job.place)
+    outcome = _do(job, perform, gpu, tell)
+    # Pictures that lay there before and are none of the batch's keep the folder from being written.
+    alone = before == "" or before == job.replaces
+    return outcome._replace(wrote=stamp_of_pictures(job.place) or "") if alone else outcome
+
+
+def _do(job: Job, perform: Perform, gpu: str | None, tell: Tell | None) -> Outcome:
     began_s = time.monotonic()
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # how the model runs, which every job would say
             device = (f"--device={gpu}",) if gpu is not None and job.device in ANY_GPU else ()
-            done = perform((*job.arguments, *device), tell)
+            done = perform((*job.arguments, *device), tell, job.replaces)
     except (UserError, OSError) as error:
         why = told(error) if isinstance(error, OSError) else str(error)
         return outcome_of(job, "failed", seconds=time.monotonic() - began_s, message=why)
@@ -314,7 +405,17 @@ def do(job: Job, perform: Perform, gpu: str | None = None, tell: Tell | None = N
 def outcome_of(
     job: Job, state: str, *, frames: int = 0, held: int = 0, seconds: float = 0.0, message: str = ""
 ) -> Outcome:
-    """A job's outcome."""
+    """A job's outcome; of its folder nothing is known but what was left there before."""
     return Outcome(
-        job.row, state, job.source, job.driving, job.output, frames, held, round(seconds, 2), message, job.key
+        job.row,
+        state,
+        job.source,
+        job.driving,
+        job.output,
+        frames,
+        held,
+        round(seconds, 2),
+        message,
+        job.key,
+        job.replaces,
     )

@@ -1,8 +1,9 @@
 """Whether what a command is to write can be written is known before its work, not after it."""
 
+import contextlib
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mcnet.errors import UserError
@@ -72,6 +73,14 @@ def check_apart(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None
             raise OutputError(f"{option} {path}: {other} is to be written there, too; choose another name")
 
 
+def marks_of(path: Path) -> Iterator[object]:
+    """What tells a file or folder, whatever it is called by: two names are the same one's where any of it is."""
+    yield followed(path)
+    with contextlib.suppress(OSError):  # nothing is there
+        status = path.stat()
+        yield status.st_dev, status.st_ino
+
+
 def _check_place(what: str, path: Path) -> None:
     place = real_place(path.absolute())
     folder = place.parent
@@ -92,6 +101,4 @@ def _check_place(what: str, path: Path) -> None:
 
 
 def _same(path: Path, other: Path) -> bool:
-    if followed(path) == followed(other):
-        return True
-    return path.exists() and other.exists() and path.samefile(other)
+    return not set(marks_of(path)).isdisjoint(marks_of(other))

@@ -28,6 +28,7 @@ from mcnet.files import cause_and_remedy, free_name, real_place, replacing, scra
 from mcnet.media.errors import MediaError
 from mcnet.media.images import encoded
 from mcnet.media.muxer import Muxer
+from mcnet.media.numbered import picture_name, pictures_to_be, stamp_of_pictures
 from mcnet.media.picture_words import with_words
 from mcnet.media.sound import Sound, carry_sound
 from mcnet.media.video import open_container, plays
@@ -56,7 +57,7 @@ class VideoWriter:
 
     Nothing is touched at `path` until the end: a partial file beside it takes its place when the `with` block is left,
     also by an exception or Ctrl-C, then holding the frames written so far. Left before the first frame, it leaves
-    things as they were. An existing folder must be empty.
+    things as they were. An existing folder must be empty, or hold what `replaces` names.
 
     When the disk is full or gone, what can still be played of the frames so far is kept too, but beside an older file,
     under a free name; so is a folder where such pictures came into the empty one meanwhile. Nothing else stays. A link
@@ -71,6 +72,7 @@ class VideoWriter:
         alpha: the frames have a straight alpha channel, which `.webm` (VP9 with alpha) and a folder of PNGs keep.
         words: what the file, or each picture of a folder, says of itself in its metadata; None: nothing. `.mp4` and
             `.webm` have no place for IPTC's term alone: it is in the text.
+        replaces: of a folder, the `stamp_of_pictures` that were written before and make way at the end; "": none do.
 
     Attributes:
         frame_count: frames written so far.
@@ -91,6 +93,7 @@ class VideoWriter:
         *,
         alpha: bool = False,
         words: "Words | None" = None,
+        replaces: str = "",
     ) -> None:
         as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
         self.path = Path(path).absolute()  # FFmpeg takes a relative name with a colon for an address
@@ -102,12 +105,13 @@ class VideoWriter:
         self._frame_size_px = frame_size_px
         self._alpha = alpha
         self._words = words
+        self._replaces = replaces
         self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from).absolute()
         self._sink: _Sink | None = None
         self._place = real_place(self.path)
         # Within a folder that is there: it may be mounted, or somebody may stand in it, so that it has to stay itself.
         within = not self._suffix and self._place.is_dir()
-        self._partial = scratch_beside(self._place / "pictures" if within else self._place, self._suffix)
+        self._partial = scratch_beside(pictures_to_be(self._place) if within else self._place, self._suffix)
         self._check()
 
     def _check(self) -> None:
@@ -135,7 +139,7 @@ class VideoWriter:
         if not self._suffix and self.path.exists():
             if not self.path.is_dir():
                 raise MediaError(f"cannot write the folder {self.path}: got a file of that name; choose another")
-            if any(self.path.iterdir()):
+            if any(self.path.iterdir()) and not self._may_replace():
                 raise MediaError(f"cannot write the folder {self.path}: it is not empty; empty it or choose another")
         if self._audio_from is not None:
             if self._suffix and self.path.exists() and self.path.samefile(self._audio_from):
@@ -209,14 +213,24 @@ class VideoWriter:
 
     def _put_at(self, place: Path) -> None:
         if not self._suffix and place.is_dir():
-            if self._is_taken():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            for picture in sorted(self._partial.iterdir()):
-                picture.rename(place / picture.name)
+            pictures = sorted(self._partial.iterdir())
+            older = {entry.name for entry in place.iterdir()} - {self._partial.name}
+            if not self._may_replace():  # asked after `older` was listed: what comes later is not taken away
+                if self._is_taken():
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                older = set()
+            for picture in pictures:
+                picture.replace(place / picture.name)
+            for name in older - {picture.name for picture in pictures}:
+                (place / name).unlink()
         else:
             take_place(self._partial, place)
         self.written = self.path if place == self._place else place
         self.has_sound = isinstance(self._sink, _VideoSink) and self._sink.has_sound
+
+    def _may_replace(self) -> bool:
+        """Whether the folder holds the pictures that are to make way, as they were left, and nothing else."""
+        return bool(self._replaces) and stamp_of_pictures(self._place, self._partial.name) == self._replaces
 
     def _is_taken(self) -> bool:
         """Whether pictures of the same names came into the folder meanwhile."""
@@ -276,7 +290,7 @@ class _PictureSink:
         folder.mkdir()
 
     def write(self, rgb: NDArray[np.uint8], index: int) -> None:
-        with replacing(self._folder / f"{index:06d}.png") as partial:
+        with replacing(self._folder / picture_name(index)) as partial:
             partial.write_bytes(encoded(rgb, ".png", self._words))
 
     def finish(self) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from mcnet.commands.animate_options import parse_one
 from mcnet.commands.jobs import Tell
 from mcnet.errors import UserError
+from mcnet.media.video_writer import VideoWriter
 from mcnet.signals import StopSignals
 
 
@@ -23,10 +26,12 @@ class StandIn(NamedTuple):
     missing: str = ""
 
 
-def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
+def perform(words: Sequence[str], tell: Tell | None, replaces: str = "") -> StandIn:
     """By the driving file's name: fail, break, die, slow, endless, meet or another; notes on what cores.
 
-    The ones that meet wait until two of them have begun, which those that come one after the other never do.
+    The ones that meet wait until two of them have begun, which those that come one after the other never do. A folder
+    gets pictures instead; there, tear fails after two of them, crash dies, and endless waits to be stopped where it has
+    none to replace.
     """
     args = parse_one(words)
     print("chatter of the model", file=sys.stderr)
@@ -41,6 +46,8 @@ def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
         output = Path(args.output)
         output.with_suffix(".began").touch()
         _wait_for_two(output.parent)
+    if str(args.output).endswith("/"):
+        return _pictures(args.output, how, replaces, tell)
     with StopSignals() as stop:
         for frame in range(5):
             if tell is not None:
@@ -53,6 +60,22 @@ def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     Path(args.output).write_text(f"{time.time()} {args.device} {cores}", encoding="utf-8")
     return StandIn(5, 1, interrupted=False)
+
+
+def _pictures(folder: str, how: str, replaces: str, tell: Tell | None) -> StandIn:
+    waits = how == "endless" and not replaces
+    with StopSignals() as stop, VideoWriter(folder, 25, (64, 64), replaces=replaces) as writer:
+        for _ in range(4 if waits else 2 if how == "tear" else 3):
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+        if how == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "tear":
+            raise UserError("torn")
+        if tell is not None:
+            tell("animating", 0, 4)
+        while waits and not stop.received:
+            time.sleep(0.01)
+    return StandIn(writer.frame_count, 0, interrupted=waits)
 
 
 def _wait_for_two(folder: Path) -> None:

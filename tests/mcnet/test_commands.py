@@ -38,6 +38,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
+from mcnet.model_card import MODEL_FILE
 from mcnet.model_file import ModelInfo
 from mcnet.signals import StopSignals
 from tests.disks import full
@@ -538,14 +539,19 @@ def test_nothing_read_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixt
     folder.mkdir()
     for index, frame in enumerate(frames_of(CLIP)[:2]):
         write_rgb(folder / f"{index:06}.png", frame)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    model = tmp_path / "model" / MODEL_FILE
+    model.parent.mkdir()
+    model.touch()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     out, sheet = tmp_path / "out.mp4", "--contact-sheet"
     cases: list[tuple[Path, tuple[str, ...], str, dict[str, Path]]] = [
         (folder, (), "--output", {"driving": folder}),
         (folder, (), "is not empty", {}),
         (out, (sheet, str(portrait)), "--contact-sheet", {"source": portrait}),
         (out, (sheet, str(folder / "000001.png")), "--contact-sheet", {"driving": folder}),
+        (folder / "x.gif", (), "lies in the folder that --driving reads", {"driving": folder}),
         (out, (sheet, str(tmp_path / "no" / "sheet.png")), "there is no folder", {}),
+        (out, ("--model", str(model.parent), "--save-motion", str(model)), "over what --model reads", {}),
         (out, (sheet, str(tmp_path / "sheet.bmp")), "got suffix '.bmp'", {}),
         (tmp_path / "x.png", (), "got suffix '.png'", {}),
     ]

@@ -10,12 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from mcnet import engine
+from mcnet import engine, model_file
 from mcnet.__main__ import main
 from mcnet.commands import batch
 from mcnet.commands.animate_options import parse_one
 from mcnet.commands.batch import Place, outcomes_here, places_here
-from mcnet.commands.jobs import JobsError, Outcome, do, read_jobs, read_results, write_results
+from mcnet.commands.jobs import (
+    NEEDED,
+    JobsError,
+    Outcome,
+    do,
+    known_outcomes,
+    outcome_of,
+    read_jobs,
+    read_results,
+    write_results,
+)
 from mcnet.commands.outputs import OutputError
 from mcnet.files import Claim
 from mcnet.signals import STOPPING, StopSignals, handled_by
@@ -72,6 +82,96 @@ def test_a_second_run_does_what_is_left_and_what_has_changed(tmp_path: Path) -> 
     (tmp_path / "good.mp4").write_text("another video", encoding="utf-8")
     assert run(tmp_path, *rows) == 0
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") != first["a.txt"], "another video under the same name"
+
+
+def pictures(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_an_interrupted_folder_of_pictures_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    start = batch._Working.hear
+
+    def hear(self: batch._Working) -> Outcome | None:
+        outcome = start(self)
+        begun.set()
+        return outcome
+
+    monkeypatch.setattr(batch._Working, "hear", hear)
+
+    def stop() -> None:
+        begun.wait(60)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert run(tmp_path, "woman_1,endless.mp4,pngs/") == 130
+    thread.join()
+    first = pictures(tmp_path / "pngs")
+    assert len(first) == 4
+    assert run(tmp_path, "woman_1,endless.mp4,pngs/") == 0
+    then = pictures(tmp_path / "pngs")
+    assert list(then) == ["000000.png", "000001.png", "000002.png"], "what the longer one had besides is gone"
+    assert not set(then.values()) & set(first.values())
+    assert run(tmp_path, "woman_1,endless.mp4,pngs/") == 0
+    assert pictures(tmp_path / "pngs") == then, "it was done already"
+
+
+def test_pictures_that_a_batch_left_make_way_once_there_are_others(tmp_path: Path) -> None:
+    """Whether the job was done or torn; and they wait while it fails anew, or is not reached."""
+    assert run(tmp_path, "woman_1,good.mp4,a/", "woman_1,tear.mp4,b/") == 1
+    done, torn = pictures(tmp_path / "a"), pictures(tmp_path / "b")
+    assert (len(done), len(torn)) == (3, 2)
+    assert run(tmp_path, "woman_1,fail.mp4,a/", "woman_1,die.mp4,b/") == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "outcomes_here", lambda jobs, *_, **__: [outcome_of(jobs[0], "interrupted")])
+        assert run(tmp_path, "woman_1,fail.mp4,b/", "woman_1,other.mp4,a/") == 1
+    assert (pictures(tmp_path / "a"), pictures(tmp_path / "b")) == (done, torn)
+    assert run(tmp_path, "woman_1,other.mp4,a/", "woman_1,good.mp4,b/") == 0
+    for folder, before in (("a", done), ("b", torn)):
+        after = pictures(tmp_path / folder)
+        assert len(after) == 3
+        assert not set(after.values()) & set(before.values())
+
+
+def test_what_a_crash_left_of_pictures_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "new"):
+        assert run(tmp_path, f"woman_1,crash.mp4,{folder}/") == 1
+        assert "-9" in read_results(tmp_path / "jobs.results.csv")[0].message
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "jobs.csv", "jobs.results.csv"]
+    assert run(tmp_path, "woman_1,good.mp4,empty/") == 0
+    before = pictures(tmp_path / "empty")
+    assert run(tmp_path, "woman_1,crash.mp4,empty/") == 1
+    assert pictures(tmp_path / "empty") == before
+    assert run(tmp_path, "woman_1,good.mp4,empty/") == 0
+    assert not set(pictures(tmp_path / "empty").values()) & set(before.values())
+
+
+def test_pictures_that_are_not_the_batchs_own_stay(tmp_path: Path) -> None:
+    own, edited, beside = (tmp_path / name for name in ("own", "edited", "beside"))
+    own.mkdir()
+    (own / "000000.png").write_bytes(b"from a camera")
+    rows = ("woman_1,tear.mp4,own/", "woman_1,tear.mp4,edited/", "woman_1,tear.mp4,beside/")
+    assert run(tmp_path, *rows) == 1
+    (edited / "000001.png").write_bytes(b"retouched")
+    (beside / "notes.txt").write_text("mine", encoding="utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
+    assert len(before) == 6
+    for driving in ("tear", "good", "good"):
+        assert run(tmp_path, *(row.replace("tear", driving) for row in rows)) == 1
+        outcomes = read_results(tmp_path / "jobs.results.csv")
+        assert ["is not empty" in outcome.message for outcome in outcomes] == [True] * 3
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == before
+
+
+def test_results_of_an_older_version_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write_results(path, [Outcome(1, "done", "woman_1", "a.mp4", "b.mp4", key="k")])
+    head, line = path.read_text(encoding="utf-8").splitlines()
+    path.write_text(f"{head.removesuffix(',wrote')}\n{line.removesuffix(',')}\n", encoding="utf-8")
+    assert [one.key for one in read_results(path)] == ["k"]
 
 
 @pytest.mark.parametrize(("held", "option"), [("jobs.csv", "--jobs"), ("jobs.results.csv", "--results")])
@@ -222,6 +322,66 @@ def test_a_model_lies_beside_the_table_like_everything_else(tmp_path: Path) -> N
     assert read_jobs(path, (), parse_one)[0].key != first.key
 
 
+def test_a_job_is_done_again_where_anything_that_it_reads_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "frames").mkdir()
+    names = ("me.png", "room.png", "my.pem", "my.key", "frames/1.png", "bundled.safetensors")
+    for name in names:
+        (tmp_path / name).write_text("first", encoding="utf-8")
+    monkeypatch.setattr(model_file, "bundled_models", lambda: {"starter": tmp_path / "bundled.safetensors"})
+    header = "source,driving,output,background,signing-certificates,signing-key"
+    path = table(tmp_path, "me.png,frames,a.mp4,room.png,my.pem,my.key", header=header)
+    keys = {read_jobs(path, (), parse_one)[0].key}
+    for name in names:
+        (tmp_path / name).write_text("another", encoding="utf-8")
+        keys.add(read_jobs(path, (), parse_one)[0].key)
+    assert len(keys) == 1 + len(names)
+    (tmp_path / "frames" / "a.mp4").write_text("what it wrote", encoding="utf-8")
+    assert read_jobs(path, (), parse_one)[0].key in keys
+
+
+def test_a_job_is_done_again_where_anything_that_it_wrote_is_gone(tmp_path: Path) -> None:
+    header = "source,driving,output,contact-sheet,save-motion"
+    path = table(tmp_path, "woman_1,a.mp4,pngs/,sheet.png,motion.safetensors", header=header)
+    (job,) = read_jobs(path, (), parse_one)
+    (tmp_path / "pngs").mkdir()
+    written = [tmp_path / name for name in ("pngs/000000.png", "sheet.png", "motion.safetensors")]
+    for file in written:
+        file.touch()
+    done = [outcome_of(job, "done")]
+    assert known_outcomes([job], done)
+    for file in written:
+        file.unlink()
+        assert not known_outcomes([job], done), file
+        file.touch()
+
+
+def test_places_may_begin_at_home_and_portraits_have_no_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    columns = (*NEEDED, "contact-sheet", "save-motion", "signing-certificates", "signing-key", "model", "background")
+    (home / "model").touch()
+    (home / "background").touch()
+    header = ",".join(columns)
+    (job,) = read_jobs(
+        table(tmp_path, ",".join(f"~/{name}" for name in header.split(",")), header=header), (), parse_one
+    )
+    args = vars(parse_one(job.arguments))
+    assert {name: str(args[name.replace("-", "_")]) for name in columns} == {name: str(home / name) for name in columns}
+    (tmp_path / "portrait").touch()
+    path = table(tmp_path, "portrait,~/a/,~/b/", "woman_1,a,c")
+    first, second = (parse_one(job.arguments) for job in read_jobs(path, (), parse_one))
+    assert first.source == str(tmp_path / "portrait"), "a file goes first"
+    assert first.output == f"{home}/b/", "a folder stays one"
+    assert second.source == "woman_1"
+    said = parse_one(["--driving=~/a", "--output=~/b/", "--contact-sheet=~/c", "--save-motion=~/d", "--jobs=~/e"])
+    assert (said.driving, said.output) == (home / "a", f"{home}/b/")
+    assert (said.contact_sheet, said.save_motion, said.jobs) == (home / "c", home / "d", home / "e")
+
+
 def test_columns_are_options_and_go_before_those_of_the_batch(tmp_path: Path) -> None:
     path = table(
         tmp_path,
@@ -274,6 +434,64 @@ def test_a_table_that_cannot_be_right_is_refused_before_any_work(tmp_path: Path,
     with pytest.raises(JobsError) as told:
         read_jobs(path, (), parse_one)
     assert message in str(told.value)
+
+
+CLASHES = [
+    ("p.png,a.mp4,b.mp4,,,", "p.png,b.mp4,c.mp4,,,", 1, "b.mp4", 2),
+    ("p.png,b.mp4,c.mp4,,,", "p.png,a.mp4,link.mp4,,,", 2, "link.mp4", 1),
+    ("p.png,b.mp4,c.mp4,,,", "p.png,a.mp4,hard.mp4,,,", 2, "hard.mp4", 1),
+    ("p.png,a.mp4,c.mp4,,,", "q.png,a.mp4,d.mp4,p.png,,", 2, "p.png", 1),
+    ("p.png,m.safetensors,c.mp4,,,", "p.png,a.mp4,d.mp4,,m.safetensors,", 2, "m.safetensors", 1),
+    ("p.png,a.mp4,room.mp4,,,", "p.png,a.mp4,d.mp4,,,room.mp4", 1, "room.mp4", 2),
+    ("p.png,a.mp4,frames/,,,", "frames/1.png,a.mp4,d.mp4,,,", 1, "frames/", 2),
+    ("p.png,frames,c.mp4,,,", "p.png,a.mp4,frames/x.gif,,,", 2, "frames/x.gif", 1),
+    ("p.png,a.mp4,c.mp4,,,", "p.png,b.mp4,b.mp4,,,", 2, "b.mp4", 2),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "writer", "written", "reader"), CLASHES)
+def test_no_job_writes_what_any_of_them_reads(
+    tmp_path: Path, first: str, second: str, writer: int, written: str, reader: int
+) -> None:
+    (tmp_path / "frames").mkdir()
+    for name in ("p.png", "q.png", "a.mp4", "b.mp4", "room.mp4", "m.safetensors", "frames/1.png"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    (tmp_path / "link.mp4").symlink_to("b.mp4")
+    (tmp_path / "hard.mp4").hardlink_to(tmp_path / "b.mp4")
+    before = sorted(tmp_path.rglob("*"))
+    header = "source,driving,output,contact-sheet,save-motion,background"
+    with pytest.raises(JobsError) as told:
+        run(tmp_path, first, second, header=header)
+    assert f"job {writer}: to write " in str(told.value)
+    assert f"{written} would change " in str(told.value)
+    assert f", which job {reader} reads; choose another name" in str(told.value)
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "jobs.csv"]), "told before any work"
+
+
+def test_a_job_may_write_beside_what_is_read(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "1.png").touch()
+    rows = ("frames/1.png,frames,frames/out.mp4", "frames/1.png,frames,frames/pngs/")
+    assert [job.row for job in read_jobs(table(tmp_path, *rows), (), parse_one)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--results", "r.csv"), "--results goes with --jobs"),
+        (("--at-once", "2"), "--at-once goes with --jobs"),
+        (("--on", "ray"), "--on goes with --jobs"),
+        (("--background-blur", "0.2"), "--background-blur goes with --background blur"),
+        (("--background-blur", "0.2", "--background", "own"), "--background-blur goes with --background blur"),
+    ],
+)
+def test_an_option_that_would_say_nothing_is_refused(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["animate", "--source", "woman_1", "--driving", "none.mp4", "--output", "a.mp4", *words])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_files_that_are_no_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mcnet.media import muxer
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
+from mcnet.media.numbered import stamp_of_pictures
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
 from tests.disks import mounted
@@ -252,6 +253,47 @@ def test_a_folder_with_anything_in_it_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="is not empty"):
         VideoWriter(tmp_path / "out", 25, (96, 64))
     assert picture.read_bytes() == before
+
+
+@pytest.mark.parametrize("meanwhile", ["", "000002.png", "theirs.png"])
+def test_pictures_of_before_make_way_as_long_as_they_are_alone(tmp_path: Path, meanwhile: str) -> None:
+    folder = tmp_path / "out"
+    write(folder, 4)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    stamp = stamp_of_pictures(folder)
+    assert stamp
+    with pytest.raises(MediaError, match="is not empty"):
+        VideoWriter(folder, 25, (96, 64), replaces=stamp[::-1])
+
+    def again() -> None:
+        with VideoWriter(folder, 25, (96, 64), replaces=stamp) as writer:
+            writer.write(255 - counted(1)[0])
+            assert {path.name: path.read_bytes() for path in folder.glob("0*")} == before, "until there are others"
+            if meanwhile:
+                (folder / meanwhile).write_bytes(b"theirs")
+
+    if not meanwhile:
+        again()
+        assert names(folder) == ["000000.png"]
+        assert (folder / "000000.png").read_bytes() != before["000000.png"]
+        return
+    with pytest.raises(MediaError, match=r"out: File exists; .* is kept as .*out-2$"):
+        again()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**before, meanwhile: b"theirs"}
+    assert names(tmp_path / "out-2") == ["000000.png"]
+
+
+def test_a_stamp_is_of_one_videos_pictures_in_their_place(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert stamp_of_pictures(folder) == ""
+    write(folder)
+    stamp = stamp_of_pictures(folder)
+    assert len(stamp or "") == 32
+    assert stamp_of_pictures(folder / "000000.png") == "", "a file is no folder"
+    folder.rename(tmp_path / "moved")
+    assert stamp_of_pictures(tmp_path / "moved") not in ("", None, stamp)
+    (tmp_path / "moved" / "000001.png").unlink()
+    assert stamp_of_pictures(tmp_path / "moved") is None, "there is a gap"
 
 
 def write(path: Path, count: int = 3) -> None:

@@ -76,11 +76,11 @@ class Source:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What it consists of."""
+        """What it consists of: of a folder the pictures that are read, and nothing that lies beside them."""
         if self.pack is not None:
             return self.pack.pictures
         if self.path.is_dir():
-            return tuple(sorted(entry for entry in self.path.iterdir() if entry.is_file()))
+            return tuple(sorted(pictures_in(self.path)))
         return (self.path,)
 
     @property

@@ -56,6 +56,7 @@ from training.prepare.sources import (
     find_sources,
     read_table_of_identities,
     split_identities,
+    without_copies,
 )
 from training.prepare.tracks import (
     CORE_PER_SIZE,
@@ -933,6 +934,19 @@ def test_links_that_lead_back_are_walked_once(tmp_path: Path) -> None:
     stamp = source.stamp
     (pictures / "out").mkdir()  # where what comes of it may lie
     assert source.stamp == stamp
+
+
+def test_what_file_managers_leave_in_a_folder_of_frames_does_not_count(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_rgb(tmp_path / name / "0.png", np.zeros((64, 96, 3), np.uint8))
+        write_rgb(tmp_path / name / "1.png", np.ones((64, 96, 3), np.uint8))
+    one, other = find_sources([tmp_path], tmp_path / "out")
+    stamp, cost = one.stamp, cost_of(one)
+    for name in (".DS_Store", "Thumbs.db", "._0.png"):
+        (tmp_path / "a" / name).write_bytes(b"of a file manager")
+    assert (one.stamp, cost_of(one)) == (stamp, cost)
+    assert without_copies([one, other], Identities({}, by_folder=False)) == ([one], [(other, one)])
 
 
 def test_a_table_of_identities_is_read_as_it_is_meant(tmp_path: Path) -> None:
