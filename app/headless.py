@@ -21,6 +21,7 @@ from app.pipeline.events import (
     Calibrated,
     CameraDark,
     CameraFailed,
+    CameraLit,
     CameraOpened,
     EngineReady,
     Event,
@@ -496,6 +497,8 @@ class Watch:
             case CameraDark():
                 self._trouble = dark_camera_words(event)
                 print(self._trouble, file=sys.stderr)
+            case CameraLit():
+                self._trouble = ""
             case Undisclosed(file=file, message=message):
                 print(f"{file} is saved, but without Content Credentials: {message}", file=sys.stderr)
             case SinkFailed(sink=sink, message=message):

@@ -192,6 +192,19 @@ class CameraDark:
 
 
 @dataclass(frozen=True)
+class CameraLit:
+    """What `CameraDark` told of a camera is over: its pictures change again.
+
+    Attributes:
+        spec, wish, camera: as of `CameraOpened`.
+    """
+
+    spec: CameraSpec
+    wish: int
+    camera: str
+
+
+@dataclass(frozen=True)
 class CalibrationProgress:
     """The hands-free calibration looks at the performer.
 
@@ -232,6 +245,11 @@ class MotionRefused:
     """
 
     in_the_plane: bool
+
+
+@dataclass(frozen=True)
+class MotionFollowed:
+    """What `MotionRefused` told is over: the motion file moves the avatar."""
 
 
 @dataclass(frozen=True)
@@ -312,10 +330,12 @@ Event = (
     | CameraOpened
     | CameraFailed
     | CameraDark
+    | CameraLit
     | CalibrationProgress
     | Calibrated
     | ReferenceImproved
     | MotionRefused
+    | MotionFollowed
     | StateChanged
     | SinkOpened
     | SinkFailed

@@ -14,12 +14,14 @@ from app.pipeline.events import (
     CalibrationProgress,
     CameraDark,
     CameraFailed,
+    CameraLit,
     CameraOpened,
     EngineReady,
     Event,
     Measured,
     MeasuringProgress,
     ModelRefused,
+    MotionFollowed,
     MotionRefused,
     PersonCutOut,
     ReferenceImproved,
@@ -562,7 +564,7 @@ class Session(QObject):
                 self.presets.bring_back(event.key)
             case SourceFailed() | PersonCutOut():
                 self._portrait.hear(event)
-            case CameraOpened() | CameraFailed() | CameraDark():
+            case CameraOpened() | CameraFailed() | CameraDark() | CameraLit():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self._calibration.hear(event)
@@ -583,6 +585,8 @@ class Session(QObject):
                 self.recordings.hear(event)
             case MotionRefused():
                 self.told.emit(Message("camera", full_sentence(capital(motion_refused_words(event))), tone="warning"))
+            case MotionFollowed():
+                self.cleared.emit("camera")
             case SettingRefused():
                 self._refusals.hear(event)
             case StageFailed():

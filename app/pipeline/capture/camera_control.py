@@ -15,7 +15,7 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera, CameraFormat
 from app.pipeline.capture.camera_frame import CameraFrame, Played
 from app.pipeline.capture.track_camera import TrackCamera
-from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
+from app.pipeline.events import CameraDark, CameraFailed, CameraLit, CameraOpened, Event
 from mcnet.errors import UserError
 from mcnet.phrases import phrase
 
@@ -400,6 +400,9 @@ class CameraControl:
                 seconds=self._times.frozen_s,
             )
         else:
+            if self._dark is active and not frozen:
+                self._dark = None
+                self._emit(CameraLit(active.spec, self._wish_number, active.name))
             return
         if now_s - active.started_s > self._times.healthy_s:
             self._backoff_s = self._times.first_retry_s

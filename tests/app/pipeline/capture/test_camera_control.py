@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
+from app.pipeline.events import CameraDark, CameraFailed, CameraLit, CameraOpened, Event
 from tests.app.fakes import Cameras, FakeCamera, StuckCamera, wait_until
 
 PATIENT = CameraTimes(open_s=60, stall_s=60, frozen_s=60, first_retry_s=0.05, longest_retry_s=0.1, release_s=0.3)
@@ -137,6 +137,30 @@ def test_a_closed_shutter_is_told_once_and_the_camera_goes_on() -> None:
         desk.flowing()
         assert len([event for event in desk.events if isinstance(event, CameraDark)]) == 1
         assert desk.failures() == []
+    finally:
+        desk.close()
+
+
+def test_a_shutter_that_is_opened_is_told_and_closed_again_too() -> None:
+    shut = threading.Event()
+
+    class Shuttered(FakeCamera):
+        def read(self) -> NDArray[np.uint8]:
+            rgb = super().read()
+            return np.zeros_like(rgb) if shut.is_set() else rgb
+
+    desk = Desk(Cameras(Shuttered), replace(PATIENT, frozen_s=0.4))
+    dark, lit = (event(ONE, 1, "camera 1") for event in (CameraDark, CameraLit))
+    try:
+        desk.wish(ONE)
+        desk.flowing()
+        for _ in range(2):
+            shut.set()
+            wait_until(lambda: desk.events[-1] == dark, "the shutter is told")
+            shut.clear()
+            wait_until(lambda: desk.events[-1] == lit, "the light is told")
+        desk.flowing()
+        assert [event for event in desk.events if isinstance(event, CameraDark | CameraLit)] == [dark, lit] * 2
     finally:
         desk.close()
 
