@@ -19,6 +19,7 @@ from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
+    CalibrationMissed,
     CameraDark,
     CameraFailed,
     CameraLit,
@@ -56,7 +57,14 @@ from app.places import (
 from app.presets import Presets, load_presets
 from app.settings import LiveSettings, kept_origins
 from app.space import Obstacle, Space
-from app.words import dark_camera_words, measured_words, motion_refused_words, not_in_space_words, unmet_wishes_words
+from app.words import (
+    dark_camera_words,
+    measured_words,
+    missed_calibration_words,
+    motion_refused_words,
+    not_in_space_words,
+    unmet_wishes_words,
+)
 from mcnet.commands import credentials
 from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
@@ -482,6 +490,8 @@ class Watch:
                 note = f" ({'; '.join(remarks)})" if remarks else ""
                 how = "calibrated as before" if kept else "calibrated"
                 print(f"{how}: the reference scores {score} of 100{note}", file=sys.stderr)
+            case CalibrationMissed():
+                print(missed_calibration_words(), file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
             case CameraFailed(message=message, retry_s=retry_s):

@@ -216,6 +216,11 @@ class CalibrationProgress:
 
 
 @dataclass(frozen=True)
+class CalibrationMissed:
+    """This very moment was to be the reference, and no face was seen in it: nothing was calibrated."""
+
+
+@dataclass(frozen=True)
 class Calibrated:
     """The reference was taken. `score` 0 to 100: how well it serves; `remarks`: what speaks against it. `in_space`: a
     neutral expression was looked for; otherwise the portrait's pose too. `kept`: it was taken in an earlier run, or for
@@ -332,6 +337,7 @@ Event = (
     | CameraDark
     | CameraLit
     | CalibrationProgress
+    | CalibrationMissed
     | Calibrated
     | ReferenceImproved
     | MotionRefused

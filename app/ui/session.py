@@ -11,6 +11,7 @@ from app.control.facts import AppState, PortraitFact, gains_of
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
+    CalibrationMissed,
     CalibrationProgress,
     CameraDark,
     CameraFailed,
@@ -71,7 +72,7 @@ from app.ui.run import Run, RunChanges
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.window_operator import WindowOperator
 from app.ui.worker import Worker
-from app.words import motion_refused_words
+from app.words import missed_calibration_words, motion_refused_words
 from mcnet.disclosure import SigningFiles
 from mcnet.files import as_written
 
@@ -569,8 +570,15 @@ class Session(QObject):
             case CalibrationProgress():
                 self._calibration.hear(event)
                 self._output.why = event.hint
+                self.cleared.emit("calibration")
+            case CalibrationMissed():
+                self._calibration.hear(event)
+                self._output.why = ""
+                text = full_sentence(capital(missed_calibration_words()))
+                self.told.emit(Message("calibration", text, tone="warning"))
             case Calibrated():
                 self._calibration.hear(event)
+                self.cleared.emit("calibration")
                 self._output.why = ""
             case ReferenceImproved():
                 self._calibration.hear(event)

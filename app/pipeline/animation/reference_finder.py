@@ -10,7 +10,7 @@ from app.pipeline.animation.motion import Reference, moves_in_space
 from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, kept_of
 from app.pipeline.animation.seen import Seen
 from app.pipeline.animation.source import Source
-from app.pipeline.events import Calibrated, CalibrationProgress, Event, ReferenceImproved
+from app.pipeline.events import Calibrated, CalibrationMissed, CalibrationProgress, Event, ReferenceImproved
 from app.pipeline.portraits import Portrait
 from app.settings import LiveSettings
 from mcnet.media.expressions import head_turn
@@ -20,6 +20,9 @@ _CLEARLY_BETTER, _BETTER_FRAMES, _STRAIGHT_DEG = 10, 5, 25.0
 """An expression takes the place of the calibrated one once it scores this many points higher, for this many frames in a
 row, with the head turned by no more than this angle."""
 _PROGRESS_STEP = 0.05
+_MOMENT_S = 0.5
+"""Who wants this very moment's face is seen within so long, a frame or two in which it is missed included. A face that
+comes later is not the one that was meant."""
 
 
 class ReferenceFinder:
@@ -46,6 +49,7 @@ class ReferenceFinder:
         self.taken = 0
         self._calibration: Calibration | None = None
         self._told_share, self._told_hint = -1.0, ""
+        self._missed_from_s: float | None = None
         self._kept: tuple[Setup, Kept] | None = None
         self._looked_for: Portrait | None = None
         self._remembers = True
@@ -66,12 +70,13 @@ class ReferenceFinder:
         """Look for the reference pose anew.
 
         Args:
-            duration_s: how long, hands-free; 0 takes the next frame's face.
+            duration_s: how long, hands-free; 0 takes the face of this very moment, if one is seen.
             portrait: whose pose is wanted in the plane; None: a neutral one.
         """
         self._calibration = Calibration(duration_s, None if portrait is None else portrait.landmarks_px)
         self._kept = None  # who asks for a calibration wants another one
         self._told_share, self._told_hint = -1.0, ""
+        self._missed_from_s = None
 
     def begin_anew(self, portrait: Portrait | None) -> None:
         """Begin a calibration that is under way once more, for another portrait or model."""
@@ -137,9 +142,16 @@ class ReferenceFinder:
         self._keep(setup, score, landmarks)
         self._emit(Calibrated(score.score, score.remarks, in_space=setup.in_space))
 
-    def miss(self) -> None:
-        """Take a frame without a face: who is being calibrated is told."""
-        if self._calibration is not None:
+    def miss(self, now_s: float) -> None:
+        """Take a frame without a face, or the lack of one: who is being calibrated is told."""
+        if self._calibration is None:
+            return
+        if self._missed_from_s is None:
+            self._missed_from_s = now_s
+        if self._calibration.duration_s <= 0 and now_s - self._missed_from_s >= _MOMENT_S:
+            self._calibration = None
+            self._emit(CalibrationMissed())
+        else:
             self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
 
     def improve(self, seen: Seen, source: Source) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from app.pipeline.events import (
     Calibrated,
+    CalibrationMissed,
+    CalibrationProgress,
     ReferenceImproved,
     SourceReady,
 )
@@ -27,6 +29,57 @@ def test_recalibrating_while_live_shows_the_avatar_all_along(face: Face, woman: 
         assert output is not None
         assert output.state is State.LIVE
     np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.0, 0.1], atol=1e-6)
+
+
+@pytest.mark.parametrize("camera", [True, False], ids=["a face that is gone", "a camera that is gone"])
+def test_a_face_that_comes_later_is_not_this_very_moments(face: Face, woman: Portrait, camera: bool) -> None:
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    before = stage.animator._references.reference
+    stage.finder.face = None
+    for _ in range(30):
+        stage.step(frame=camera)
+    stage.animator.calibrate(0.0)
+    for _ in range(30):
+        stage.step(frame=camera)
+    stage.finder.face = turned(face, 60)
+    for _ in range(30):
+        stage.step()
+    assert stage.animator._references.reference is before
+    calibrations = [event for event in stage.events if isinstance(event, Calibrated | CalibrationMissed)]
+    assert [type(event) for event in calibrations] == [Calibrated, CalibrationMissed]
+    progress = [event for event in stage.events if isinstance(event, CalibrationProgress)]
+    assert progress[-1].hint == "show your face to the camera"
+
+
+def test_a_face_that_is_missed_for_a_moment_is_this_very_moments(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    before = stage.animator._references.reference
+    stage.finder.face = None
+    stage.animator.calibrate(0.0)
+    for _ in range(3):
+        stage.step()
+    stage.finder.face = face
+    for _ in range(3):
+        stage.step()
+    assert stage.animator._references.reference is not before
+    assert not any(isinstance(event, CalibrationMissed) for event in stage.events)
+
+
+def test_without_a_reference_it_is_found_hands_free_after_all(face: Face, woman: Portrait) -> None:
+    stage = Stage(None, woman, POINTS)
+    stage.step()
+    stage.animator.calibrate(0.0)
+    for _ in range(30):
+        stage.step()
+    stage.finder.face = face
+    stage.until(State.LIVE)
+    assert [type(event) for event in stage.events if isinstance(event, Calibrated | CalibrationMissed)] == [
+        CalibrationMissed,
+        Calibrated,
+    ]
+    assert any(0 < event.share < 1 for event in stage.events if isinstance(event, CalibrationProgress))
 
 
 @pytest.mark.parametrize(
