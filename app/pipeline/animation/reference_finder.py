@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
 from app.pipeline.animation.motion import Reference, moves_in_space
-from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, kept_of
+from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, alike, kept_of, likeness_of
 from app.pipeline.animation.seen import Seen
 from app.pipeline.animation.source import Source
 from app.pipeline.events import Calibrated, CalibrationMissed, CalibrationProgress, Event, ReferenceImproved
@@ -54,6 +54,7 @@ class ReferenceFinder:
         self._looked_for: Portrait | None = None
         self._remembers = True
         self._better = 0
+        self._likeness: NDArray[np.float64] | None = None
         self._of_another_model = False
 
     @property
@@ -155,14 +156,21 @@ class ReferenceFinder:
             self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
 
     def improve(self, seen: Seen, source: Source) -> None:
-        """Take over a more neutral expression than that of the calibration; where the head was then stays."""
+        """Take over a more neutral expression than that of the calibration; where the head was then stays.
+
+        Only the performer's own: that is who looks straight first, as a reference may be turned too far to tell.
+        Somebody else's is no expression of his, and would be kept in its place.
+        """
         assert self.reference is not None
         assert self.reference.head is not None
         head = seen.head
         assert head is not None
         found = score_expression(head.openings)
         straight = head_turn(head.rotation).angle < _STRAIGHT_DEG  # turned far, a mesh measures less well
-        self._better = self._better + 1 if straight and found.score >= self.score + _CLEARLY_BETTER else 0
+        if straight and self._likeness is None:
+            self._likeness = likeness_of(head)
+        own = straight and self._likeness is not None and alike(likeness_of(head), self._likeness)
+        self._better = self._better + 1 if own and found.score >= self.score + _CLEARLY_BETTER else 0
         if self._better < _BETTER_FRAMES:
             return
         self.score, self._better = found.score, 0
@@ -175,7 +183,7 @@ class ReferenceFinder:
         self.reference = reference
         self._of_another_model = of_another_model
         self.score = 0 if reference.head is None else score_expression(reference.head.openings).score
-        self._better = 0
+        self._better, self._likeness = 0, None
         self._calibration = self._kept = None
         self.taken += 1
         self._looked_for = source.portrait
