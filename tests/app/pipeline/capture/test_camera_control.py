@@ -99,6 +99,23 @@ def test_a_switch_keeps_the_old_camera_until_the_new_one_gives_frames(desk: Desk
     wait_until(lambda: desk.cameras.opened[0].closed >= 1, "the old one is let go of")
 
 
+def test_channels_of_one_recorder_are_cameras_of_their_own(desk: Desk) -> None:
+    """They have one name, since what may be a password is left out of it."""
+    of_one, of_two = (
+        CameraSpec("network", address=f"rtsp://me:secret@nvr/cam/realmonitor?channel={channel}") for channel in (1, 2)
+    )
+    assert of_one.name == of_two.name
+    desk.wish(of_one)
+    desk.flowing()
+    first = desk.current()
+    desk.cameras.slow_s = 0.15
+    desk.wish(of_two)
+    desk.flowing()
+    assert desk.current() == first, "it is another device, so that this one is not let go of before"
+    wait_until(lambda: desk.current() != first, "the switch")
+    assert not any("secret" in camera or "channel" in camera for camera in (first, desk.current()))
+
+
 def test_a_switch_that_fails_leaves_the_old_camera(desk: Desk) -> None:
     desk.wish(ONE)
     desk.flowing()
