@@ -146,16 +146,16 @@ def test_a_calibration_without_a_face_is_told_and_the_one_before_stands(
     proven: MainWindow, world: World, qtbot: QtBot
 ) -> None:
     session = proven.session
-    for event in (CalibrationProgress(0.0, "show your face to the camera"), CalibrationMissed()):
-        world.pipeline.tell(event)
+    world.pipeline.tell(CalibrationProgress(0.0, "show your face to the camera"))
+    world.pipeline.tell(CalibrationMissed())
     qtbot.waitUntil(lambda: proven.messages.text.startswith("No face was seen, so that nothing was calibrated"))
     assert session.calibrating is None
     assert session.chain.calibration.text == "92 of 100: close your mouth"
     assert "show your face" not in proven.preview.words.more
     world.pipeline.tell(CalibrationProgress(0.4))
     qtbot.waitUntil(lambda: proven.messages.text == "")
-    for event in (StateChanged(State.CALIBRATING), CalibrationMissed()):
-        world.pipeline.tell(event)
+    world.pipeline.tell(StateChanged(State.CALIBRATING))
+    world.pipeline.tell(CalibrationMissed())
     qtbot.waitUntil(lambda: session.calibrating is None)
     assert not session.chain.calibration.done
 

@@ -249,7 +249,7 @@ def test_a_picture_that_is_being_read_keeps_no_picture_and_no_slate(
     shown = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
 
     def corner(settings: LiveSettings, now_s: float) -> list[int]:
-        return presenter.present(shown, settings, now_s, fault=False).rgb[CORNER].tolist()
+        return [int(value) for value in presenter.present(shown, settings, now_s, fault=False).rgb[CORNER]]
 
     slate = Presenter(OUTPUT, 2.0).present(None, dataclasses.replace(PLAIN, slate=True), 5.0, fault=False).rgb
     try:
