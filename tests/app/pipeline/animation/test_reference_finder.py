@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from app.pipeline.animation.reference_store import alike, likeness_of
 from app.pipeline.events import (
     Calibrated,
     CalibrationMissed,
@@ -16,6 +17,7 @@ from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.media.faces import Face
+from mcnet.media.head_motion import Head
 from tests.app.pipeline.animation.stage import POINTS, SETTINGS, Stage, turned
 
 
@@ -134,6 +136,24 @@ def test_a_more_neutral_expression_takes_the_place_of_the_calibrated_one(face: F
     improved = [event for event in stage.events if isinstance(event, ReferenceImproved)]
     assert improved == [ReferenceImproved(stage.animator._references.score, ())]
     assert improved[0].score > next(event.score for event in stage.events if isinstance(event, Calibrated))
+
+
+def test_a_performer_whose_face_is_measured_otherwise_by_and_by_is_not_another_one(face: Face, woman: Portrait) -> None:
+    speaking = face.landmarks_px.copy()
+    lower = [14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377]
+    speaking[lower, 1] += 0.12 * np.ptp(face.landmarks_px[:, 1])
+    stage = Stage(Face(speaking, 1.0), woman, POINTS)
+    stage.until(State.LIVE)
+    longer = [np.array([1, 1 + 0.02 * step, 1], np.float32) for step in range(12)]
+    for factor in longer:
+        stage.finder.face = Face(speaking * factor, 1.0)
+        stage.step()
+    first, last = (likeness_of(Head.of((speaking * factor).astype(np.float64))) for factor in (longer[0], longer[-1]))
+    assert not alike(first, last)
+    stage.finder.face = Face(face.landmarks_px * longer[-1], 1.0)
+    for _ in range(10):
+        stage.step()
+    assert any(isinstance(event, ReferenceImproved) for event in stage.events)
 
 
 @pytest.mark.parametrize("frames", [1, 30])
