@@ -19,8 +19,10 @@ from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
+    CalibrationMissed,
     CameraDark,
     CameraFailed,
+    CameraLit,
     CameraOpened,
     EngineReady,
     Event,
@@ -55,7 +57,14 @@ from app.places import (
 from app.presets import Presets, load_presets
 from app.settings import LiveSettings, kept_origins
 from app.space import Obstacle, Space
-from app.words import dark_camera_words, measured_words, motion_refused_words, not_in_space_words, unmet_wishes_words
+from app.words import (
+    dark_camera_words,
+    measured_words,
+    missed_calibration_words,
+    motion_refused_words,
+    not_in_space_words,
+    unmet_wishes_words,
+)
 from mcnet.commands import credentials
 from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
@@ -481,6 +490,8 @@ class Watch:
                 note = f" ({'; '.join(remarks)})" if remarks else ""
                 how = "calibrated as before" if kept else "calibrated"
                 print(f"{how}: the reference scores {score} of 100{note}", file=sys.stderr)
+            case CalibrationMissed():
+                print(missed_calibration_words(), file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
             case CameraFailed(message=message, retry_s=retry_s):
@@ -496,6 +507,8 @@ class Watch:
             case CameraDark():
                 self._trouble = dark_camera_words(event)
                 print(self._trouble, file=sys.stderr)
+            case CameraLit():
+                self._trouble = ""
             case Undisclosed(file=file, message=message):
                 print(f"{file} is saved, but without Content Credentials: {message}", file=sys.stderr)
             case SinkFailed(sink=sink, message=message):

@@ -66,6 +66,11 @@ def motion_refused_words(event: MotionRefused) -> str:
     )
 
 
+def missed_calibration_words() -> str:
+    """That no face was there to calibrate by, and what to do; without a full stop."""
+    return phrase("no face was seen, so that nothing was calibrated: look into the camera, and calibrate again")
+
+
 def dark_camera_words(event: CameraDark) -> str:
     """What a camera behind a closed shutter gives, and what to do; without a full stop."""
     return phrase(

@@ -26,6 +26,7 @@ from app.control.protocol import (
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
+    CalibrationMissed,
     CalibrationProgress,
     CameraFailed,
     CameraOpened,
@@ -143,6 +144,8 @@ class PipelineOperator:
                 self._change(camera=event.kept_name)
             case CalibrationProgress():
                 self._change(calibrating=round(event.share, 2))
+            case CalibrationMissed():
+                self._change(calibrating=None)
             case Calibrated() | ReferenceImproved():
                 self._change(calibrating=None, score=event.score)
             case SinkClosed() | SinkFailed():

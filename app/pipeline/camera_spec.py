@@ -1,6 +1,7 @@
 """Which camera is meant, and what a user writes for it: what everybody may name, whoever opens cameras."""
 
 import contextlib
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,7 @@ class CameraSpec:
 
     @property
     def name(self) -> str:
-        """For people; also says whether two specs mean the same device."""
+        """For people. Several may have the same: what may be a password is left out of an address."""
         if self.address:
             return phrase("network camera {address}", address=without_secrets(self.address))
         if self.path is not None:
@@ -81,6 +82,17 @@ class CameraSpec:
             number = VideoDevices().number(Path(self.device))
             return phrase("camera {name}", name=Path(self.device).name if number is None else number)
         return phrase("camera {device}", device=self.device)
+
+    @property
+    def key(self) -> str:
+        """The same where two specs mean the same device. Not to be shown: it is made of the whole address, but for who
+        asks there.
+        """
+        if not self.address:
+            return self.name
+        parts = _readable(self.address)
+        place = self.address if parts is None else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return hashlib.sha256(place.encode()).hexdigest()
 
 
 def parse_camera(text: str) -> CameraSpec:

@@ -192,6 +192,19 @@ class CameraDark:
 
 
 @dataclass(frozen=True)
+class CameraLit:
+    """What `CameraDark` told of a camera is over: its pictures change again.
+
+    Attributes:
+        spec, wish, camera: as of `CameraOpened`.
+    """
+
+    spec: CameraSpec
+    wish: int
+    camera: str
+
+
+@dataclass(frozen=True)
 class CalibrationProgress:
     """The hands-free calibration looks at the performer.
 
@@ -200,6 +213,11 @@ class CalibrationProgress:
 
     share: float
     hint: str = ""
+
+
+@dataclass(frozen=True)
+class CalibrationMissed:
+    """This very moment was to be the reference, and no face was seen in it: nothing was calibrated."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +250,11 @@ class MotionRefused:
     """
 
     in_the_plane: bool
+
+
+@dataclass(frozen=True)
+class MotionFollowed:
+    """What `MotionRefused` told is over: the motion file moves the avatar."""
 
 
 @dataclass(frozen=True)
@@ -312,10 +335,13 @@ Event = (
     | CameraOpened
     | CameraFailed
     | CameraDark
+    | CameraLit
     | CalibrationProgress
+    | CalibrationMissed
     | Calibrated
     | ReferenceImproved
     | MotionRefused
+    | MotionFollowed
     | StateChanged
     | SinkOpened
     | SinkFailed

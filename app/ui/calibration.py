@@ -3,7 +3,14 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.pipeline.events import Calibrated, CalibrationProgress, EngineReady, ReferenceImproved, SourceReady
+from app.pipeline.events import (
+    Calibrated,
+    CalibrationMissed,
+    CalibrationProgress,
+    EngineReady,
+    ReferenceImproved,
+    SourceReady,
+)
 from app.settings import LiveSettings
 from app.space import Space
 from app.ui.chain import Chain, Link
@@ -30,7 +37,7 @@ class Calibration:
     def __init__(self) -> None:
         self.pipeline: Pipeline | None = None
         self.share: float | None = None
-        self.link = Chain().calibration
+        self.link = self._found_link = Chain().calibration
         self.score: int | None = None
         self.space = Space()
 
@@ -52,7 +59,10 @@ class Calibration:
             self.take(now=False)
         return live.relative != before.relative or self.space.moves(live) != in_space
 
-    def hear(self, event: EngineReady | SourceReady | CalibrationProgress | Calibrated | ReferenceImproved) -> None:
+    def hear(
+        self,
+        event: EngineReady | SourceReady | CalibrationProgress | CalibrationMissed | Calibrated | ReferenceImproved,
+    ) -> None:
         """Take a fact about the reference, or about what it is a reference for."""
         match event:
             case EngineReady():
@@ -63,6 +73,8 @@ class Calibration:
             case CalibrationProgress():
                 self.share = event.share
                 self.link = Link(text=phrase("the calibration is under way"))
+            case CalibrationMissed():
+                self.share, self.link = None, self._found_link
             case Calibrated():
                 self.share = None
                 self.space = replace(self.space, reference=event.in_space)
@@ -77,13 +89,14 @@ class Calibration:
 
     def miss(self) -> None:
         """The pipeline has no reference any more, and looks for one."""
+        self._found_link = Chain().calibration
         if self.link.done:
-            self.link = Chain().calibration
+            self.link = self._found_link
 
     def begin_anew(self) -> None:
         """The pipeline is started anew, without a reference."""
         self.share = None
-        self.link = Chain().calibration
+        self.link = self._found_link = Chain().calibration
 
     def forget(self) -> None:
         """Another pipeline is made: likewise, and nothing is known of its model and portrait."""
@@ -91,7 +104,8 @@ class Calibration:
         self.space = Space()
 
     def _found(self, event: Calibrated | ReferenceImproved) -> None:
-        self.link, self.score = Link(True, _score_words(event)), event.score
+        self.link = self._found_link = Link(True, _score_words(event))
+        self.score = event.score
 
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
-from app.pipeline.events import CameraDark, CameraFailed, CameraOpened
+from app.pipeline.events import CameraDark, CameraFailed, CameraLit, CameraOpened
 from app.ui.chain import Chain, Link
 from app.ui.languages import full_sentence, tr
 from app.ui.messages import Message, failure_message
@@ -127,7 +127,7 @@ class CameraDesk(QObject):
         else:
             self._ask_for(spec)
 
-    def hear(self, event: CameraOpened | CameraFailed | CameraDark) -> None:
+    def hear(self, event: CameraOpened | CameraFailed | CameraDark | CameraLit) -> None:
         """Take a fact about a camera. Others' are let pass, and so is what the pipeline told before it heard of the
         last wish: the user has moved on.
         """
@@ -140,6 +140,8 @@ class CameraDesk(QObject):
             self.cleared.emit("camera")
         elif isinstance(event, CameraFailed):
             self._take_failed(event)
+        elif isinstance(event, CameraLit):
+            self.cleared.emit("camera")
         else:
             text = dark_camera_words(event)
             self.told.emit(Message("camera", full_sentence(text), action=tr("Refresh cameras"), act=self.refresh))

@@ -11,15 +11,18 @@ from app.control.facts import AppState, PortraitFact, gains_of
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
+    CalibrationMissed,
     CalibrationProgress,
     CameraDark,
     CameraFailed,
+    CameraLit,
     CameraOpened,
     EngineReady,
     Event,
     Measured,
     MeasuringProgress,
     ModelRefused,
+    MotionFollowed,
     MotionRefused,
     PersonCutOut,
     ReferenceImproved,
@@ -69,7 +72,7 @@ from app.ui.run import Run, RunChanges
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.window_operator import WindowOperator
 from app.ui.worker import Worker
-from app.words import motion_refused_words
+from app.words import missed_calibration_words, motion_refused_words
 from mcnet.disclosure import SigningFiles
 from mcnet.files import as_written
 
@@ -562,13 +565,20 @@ class Session(QObject):
                 self.presets.bring_back(event.key)
             case SourceFailed() | PersonCutOut():
                 self._portrait.hear(event)
-            case CameraOpened() | CameraFailed() | CameraDark():
+            case CameraOpened() | CameraFailed() | CameraDark() | CameraLit():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self._calibration.hear(event)
                 self._output.why = event.hint
+                self.cleared.emit("calibration")
+            case CalibrationMissed():
+                self._calibration.hear(event)
+                self._output.why = ""
+                text = full_sentence(capital(missed_calibration_words()))
+                self.told.emit(Message("calibration", text, tone="warning"))
             case Calibrated():
                 self._calibration.hear(event)
+                self.cleared.emit("calibration")
                 self._output.why = ""
             case ReferenceImproved():
                 self._calibration.hear(event)
@@ -583,6 +593,8 @@ class Session(QObject):
                 self.recordings.hear(event)
             case MotionRefused():
                 self.told.emit(Message("camera", full_sentence(capital(motion_refused_words(event))), tone="warning"))
+            case MotionFollowed():
+                self.cleared.emit("camera")
             case SettingRefused():
                 self._refusals.hear(event)
             case StageFailed():

@@ -13,6 +13,7 @@ from app.errors import CameraError, SinkError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import CameraFormat
 from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.picture_reading import PictureReading
 from app.pipeline.output.sinks import OutputFormat, Sink
 from app.pipeline.portraits import Portrait
 from app.settings import LiveSettings
@@ -327,6 +328,14 @@ class StillPipeline:
 
     def remove_sink(self, name: str) -> None:
         self.sinks.pop(name, None)
+
+
+def pictures_are_read() -> None:
+    """Wait for the pictures of the user's that are being read, as backgrounds and for the slate."""
+    for thread in threading.enumerate():
+        if isinstance(thread, PictureReading):
+            thread.join(60.0)
+            assert not thread.is_alive()
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:

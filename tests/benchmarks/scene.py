@@ -95,6 +95,9 @@ def main() -> None:
         }
         compositors = {name: (Compositor(OutputFormat()), Compositor(OutputFormat())) for name in ways}
         for name, settings in ways.items():  # each keeps its background
+            for compositor in compositors[name]:
+                while compositor.reads_background(settings):
+                    time.sleep(0.01)
             compositors[name][0].compose(avatar, settings, person)
             compositors[name][1].compose(around, settings, around_person, margins=margins)
         for _ in range(args.rounds):

@@ -205,7 +205,7 @@ class Animator:
             self._pictures.renew()
 
     def calibrate(self, duration_s: float) -> None:
-        """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
+        """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes this moment's face."""
         self._performer.choose()
         self._references.calibrate(duration_s, self._portrait)
 
@@ -241,6 +241,7 @@ class Animator:
         measured = self._measures(settings)
         seen = self._performer.see(frame, settings, measured=measured, recording=self.recording)
         if seen.refused:
+            self._references.miss(now_s)
             return Step(self._slate(State.NO_FACE), seen.view)
         if not seen.moves:
             return Step(self._without_face(now_s, settings, camera=True), seen.view)
@@ -326,8 +327,8 @@ class Animator:
         if self._source is None:
             return self._slate(State.STARTING)
         self._performer.lose()
+        self._references.miss(now_s)
         if settings.relative and self._references.reference is None:
-            self._references.miss()
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
         posture = self._posing.wait(self._source, now_s, settings, camera=camera)
         if posture.state is not State.HOLD:

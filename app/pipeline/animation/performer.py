@@ -15,7 +15,7 @@ from app.pipeline.animation.reference_finder import ReferenceFinder
 from app.pipeline.animation.seen import Seen
 from app.pipeline.animation.stopwatch import Stopwatch
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.events import Event, MotionRefused
+from app.pipeline.events import Event, MotionFollowed, MotionRefused
 from app.settings import LiveSettings
 from mcnet.engine import EngineError
 from mcnet.media.crop import SquareBox, crop
@@ -58,7 +58,7 @@ class Performer:
         self._camera = ""
         self._shape: tuple[int, ...] = ()
         self._captured_s = self._dt_s = 0.0
-        self._told_refusal = False
+        self._told: MotionRefused | None = None
 
     def close(self) -> None:
         """Free the face finder; harmless when called again."""
@@ -95,7 +95,7 @@ class Performer:
         """
         other = frame.camera != self._camera
         if other:
-            self._camera, self._told_refusal = frame.camera, False
+            self._camera, self._told = frame.camera, None
             self._begin_anew()
         if frame.rgb.shape != self._shape:
             self._shape = frame.rgb.shape
@@ -118,6 +118,16 @@ class Performer:
         Raises:
             EngineError: the model gave NaN.
         """
+        seen = self._read(frame, settings, measured=measured, recording=recording)
+        if seen.refused:
+            self._tell(MotionRefused(in_the_plane=seen.head is not None))
+        elif seen.moves:
+            self._tell(None)
+        return seen
+
+    def _read(
+        self, frame: CameraFrame, settings: LiveSettings, *, measured: bool, recording: MotionRecording | None
+    ) -> Seen:
         searched = measured or self._searches_first or frame.played is not None or recording is not None
         if searched:
             self._look(frame)
@@ -191,16 +201,18 @@ class Performer:
         return seen._replace(view=dataclasses.replace(seen.view, keypoints=places.astype(np.float32)))
 
     def _played(self, seen: Seen, box: SquareBox, settings: LiveSettings) -> Seen:
-        """A motion file's frame, in which nothing can be detected: of what would need that it is told once."""
+        """A motion file's frame, in which nothing can be detected: what would need that is refused."""
         if seen.head is None or not moves_in_space(settings):
-            if not self._told_refusal:
-                self._told_refusal = True
-                self._emit(MotionRefused(in_the_plane=seen.head is not None))
             return seen._replace(refused=True)
-        self._told_refusal = False
         # For the calibration. It is no reference in the plane, which a motion file does not move.
         places = self._places_of(seen.head)
         return self._located(seen._replace(pose=Pose(places, np.tile(np.eye(2), (len(places), 1, 1)))), box)
+
+    def _tell(self, refusal: MotionRefused | None) -> None:
+        """Tell once why a motion file moves nothing, and once that it does again."""
+        if refusal != self._told:
+            self._told = refusal
+            self._emit(MotionFollowed() if refusal is None else refusal)
 
     def _detected(self, seen: Seen, box: SquareBox, settings: LiveSettings) -> Seen:
         """A frame whose keypoints the model detects."""

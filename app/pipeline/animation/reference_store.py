@@ -80,8 +80,7 @@ class Kept(NamedTuple):
         told.
         """
         head = Head.of(np.asarray(landmarks, np.float64))
-        away = np.square(_likeness(head) - self.likeness).sum(1).mean() ** 0.5
-        return bool(away < _SAME_PERSON and head_turn(head.rotation).angle < _STRAIGHT_DEG)
+        return alike(likeness_of(head), self.likeness) and head_turn(head.rotation).angle < _STRAIGHT_DEG
 
 
 def kept_of(reference: Reference, landmarks: Mesh, score: int, remarks: tuple[str, ...], fingerprint: str) -> Kept:
@@ -89,11 +88,17 @@ def kept_of(reference: Reference, landmarks: Mesh, score: int, remarks: tuple[st
     another frame of the same performer.
     """
     head = reference.head or Head.of(np.asarray(landmarks, np.float64))
-    return Kept(reference, _likeness(head), score, remarks, fingerprint)
+    return Kept(reference, likeness_of(head), score, remarks, fingerprint)
 
 
-def _likeness(head: Head) -> NDArray[np.float64]:
+def likeness_of(head: Head) -> NDArray[np.float64]:
+    """What tells a performer from others: (20, 3) the rigid points of the head, in face sizes."""
     return head.shape[list(RIGID_POINTS)]
+
+
+def alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether two likenesses, each of a head that looks about straight, are one person's."""
+    return bool(np.square(one - other).sum(1).mean() ** 0.5 < _SAME_PERSON)
 
 
 class ReferenceStore:

@@ -15,7 +15,7 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera, CameraFormat
 from app.pipeline.capture.camera_frame import CameraFrame, Played
 from app.pipeline.capture.track_camera import TrackCamera
-from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
+from app.pipeline.events import CameraDark, CameraFailed, CameraLit, CameraOpened, Event
 from mcnet.errors import UserError
 from mcnet.phrases import phrase
 
@@ -69,7 +69,7 @@ class _Session:
     ) -> None:
         self.spec = spec
         self.format: CameraFormat | None = None
-        self.name = self.device = spec.name
+        self.name, self.device = spec.name, spec.key
         self.started_s = time.monotonic()
         self.last_frame_s: float | None = None
         self.next_s = 0.0
@@ -255,7 +255,7 @@ class CameraControl:
         if now_s < due_s:
             return
         if spec.has_one_user:
-            users = [session for session in self._old if session.device == spec.name]
+            users = [session for session in self._old if session.device == spec.key]
             if any(now_s - (session.told_s or now_s) < self._times.release_s for session in users):
                 return
             if len(users) >= _MOST_HUNG:
@@ -293,7 +293,7 @@ class CameraControl:
             self._worked = None
             self._drop_active()
             return
-        if active is not None and active.device == spec.name:
+        if active is not None and active.device == spec.key:
             # One device cannot be opened twice: let go first, and come back to the old way if the new one fails.
             self._drop_active()
         self._waiting = (time.monotonic(), spec)
@@ -400,6 +400,9 @@ class CameraControl:
                 seconds=self._times.frozen_s,
             )
         else:
+            if self._dark is active and not frozen:
+                self._dark = None
+                self._emit(CameraLit(active.spec, self._wish_number, active.name))
             return
         if now_s - active.started_s > self._times.healthy_s:
             self._backoff_s = self._times.first_retry_s

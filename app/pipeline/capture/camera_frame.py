@@ -29,7 +29,7 @@ class CameraFrame:
         frame_id: counts the frames of one pipeline from 0, over all its cameras.
         captured_s: when it arrived, in seconds of `time.monotonic`.
         rgb: (H, W, 3) uint8 RGB.
-        camera: which one; the same when it comes back after a failure.
+        camera: which one; the same when it comes back after a failure. Never shown.
         identity: likewise, and the same in the next run, as far as can be told; never shown. "": it cannot be told.
         played: of a motion file; None: it is a picture, in which a face may be found.
         next_s: how long the camera takes for the next one, by the last ones; 0: not known yet.

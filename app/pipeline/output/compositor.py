@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from app.errors import AppError
 from app.pipeline.output.backdrop_video import BackdropVideo
 from app.pipeline.output.output_frame import Person, badge_place
+from app.pipeline.output.picture_reading import PictureReading
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Rgb
-from mcnet.errors import sentence
-from mcnet.media.errors import MediaError
-from mcnet.media.images import read_rgb
 from mcnet.media.matte import Cutout
-from mcnet.media.scene import blurred, covering, plain, require_file, rgb_of
+from mcnet.media.scene import blurred, covering, plain, rgb_of
 from mcnet.media.surroundings import NO_MARGINS, Margins
 from mcnet.phrases import phrase
 
@@ -87,6 +85,8 @@ class Compositor:
         self._continued_plate: tuple[Rgb, tuple[_Place, float, bool], Rgb] | None = None
         self._video: BackdropVideo | None = None
         self._ended_videos: list[BackdropVideo] = []
+        self._image: PictureReading | None = None
+        self._slate_reading: PictureReading | None = None
         self._slate_picture: Rgb | None = None
         self._own_slates: dict[str, Rgb] = {}
 
@@ -104,6 +104,16 @@ class Compositor:
         ):
             self._end_video()
         return settings.background == "video"
+
+    def reads_background(self, settings: LiveSettings) -> bool:
+        """Whether the background's picture is still being read, which begins when first asked."""
+        path = settings.background_image
+        if settings.background != "image" or not path:
+            self._image = None
+            return False
+        if self._image is None or self._image.path != path:
+            self._image = PictureReading(path, phrase("the background picture"), (self._width, self._height))
+        return self._image.is_alive()
 
     def _end_video(self) -> None:
         """Have the video end, which the pictures do not wait for."""
@@ -318,17 +328,24 @@ class Compositor:
         return self._own_slate(self._slate_picture, text)
 
     def use_slate_picture(self, path: str) -> None:
-        """Have slates show a picture from now on, but while the avatar gets ready; "": none.
+        """Have slates show a picture as soon as it is read, but while the avatar gets ready; "": none.
 
-        It is read at once, for a slate may be wanted with the next picture.
-
-        Raises:
-            AppError: it cannot be read; slates show none.
+        Until then they are plain: a slate never waits.
         """
         self._slate_picture, self._own_slates = None, {}
-        if path:
-            size_px = (self._width, self._height)
-            self._slate_picture = _covering_picture(path, phrase("the slate's picture"), size_px)
+        what = phrase("the slate's picture")
+        self._slate_reading = PictureReading(path, what, (self._width, self._height)) if path else None
+
+    def take_slate_picture(self) -> None:
+        """Take the picture for slates, if it has been read by now.
+
+        Raises:
+            AppError: it cannot be used, which is told once; slates show none.
+        """
+        reading = self._slate_reading
+        if reading is not None and not reading.is_alive():
+            self._slate_reading = None
+            self._slate_picture = reading.result()
 
     def _own_slate(self, back: Rgb, text: str) -> Rgb:
         """The user's picture; a text of his stands on it, dimmed."""
@@ -369,7 +386,7 @@ class Compositor:
         return cv2.convertScaleAbs(window, alpha=_DIM)
 
     def _backdrop_for(self, settings: LiveSettings) -> Rgb:
-        """The whole background, where it is none of the portrait's; not to be written to."""
+        """The whole background, where it is none of the portrait's; not to be written to. Plain while it is read."""
         if settings.background == "video":
             if self._video is None:
                 self._video = BackdropVideo(settings.background_video, (self._width, self._height), self._fps_hz)
@@ -378,14 +395,22 @@ class Compositor:
                 return picture
         wanted = (settings.background, settings.background_colour, settings.background_image)
         if self._backdrop is None or self._backdrop[0] != wanted:
-            self._backdrop = (wanted, self._draw_backdrop(settings))
+            picture = self._draw_backdrop(settings)
+            if picture is None:
+                return plain(settings.background_colour, (self._width, self._height))
+            self._backdrop = (wanted, picture)
         return self._backdrop[1]
 
-    def _draw_backdrop(self, settings: LiveSettings) -> Rgb:
-        size_px = (self._width, self._height)
-        if settings.background == "image":
-            return _covering_picture(settings.background_image, phrase("the background picture"), size_px)
-        return plain(settings.background_colour, size_px)
+    def _draw_backdrop(self, settings: LiveSettings) -> Rgb | None:
+        """A background that is still; None while its picture is being read."""
+        if settings.background != "image":
+            return plain(settings.background_colour, (self._width, self._height))
+        path = settings.background_image
+        if not path:
+            raise AppError(
+                phrase("the background is to be a picture, but none is chosen: choose a file, or another background")
+            )
+        return self._image.result() if self._image is not None and self._image.path == path else None
 
     def _surround(self, picture: Rgb, before: Rgb, after: Rgb) -> None:
         """Draw the backdrop's strips around the square, whose edges there fade into them."""
@@ -539,19 +564,6 @@ def _sharpened(rgb: Rgb, sharpness: float) -> Rgb:
     amount = sharpness * _SHARPEN_MOST
     smooth = cv2.GaussianBlur(rgb, (5, 5), _SHARPEN_SIGMA_PX)
     return np.asarray(cv2.addWeighted(rgb, 1 + amount, smooth, -amount, 0), np.uint8)
-
-
-def _covering_picture(path: str, what: str, size_px: tuple[int, int]) -> Rgb:
-    if not path:
-        raise AppError(
-            phrase("the background is to be a picture, but none is chosen: choose a file, or another background")
-        )
-    try:
-        return covering(read_rgb(require_file(path)), size_px)
-    except (MediaError, OSError) as error:
-        raise AppError(phrase("{what} cannot be used: {error}", what=what, error=error)) from error
-    except (MemoryError, cv2.error) as error:  # of a picture that is too large, and would be with every tick
-        raise AppError(phrase("{what} cannot be used: {error}", what=what, error=sentence(error))) from error
 
 
 @functools.lru_cache(maxsize=16)

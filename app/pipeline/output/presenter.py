@@ -22,9 +22,10 @@ logger = logging.getLogger(__name__)
 FADE_S = 0.25
 
 _AT_ONCE = (State.SLATE, State.FAULT)
-_SCENE = tuple(
-    setting.name for setting in dataclasses.fields(LiveSettings) if setting.name.startswith(("cut_out", "background"))
+_BACKGROUND = tuple(
+    setting.name for setting in dataclasses.fields(LiveSettings) if setting.name.startswith("background")
 )
+_SCENE = ("cut_out", *_BACKGROUND)
 
 
 class _Layers(NamedTuple):
@@ -88,14 +89,14 @@ class Presenter:
         """
         if frame is not None:
             self._current, self._received_s = frame, now_s
-        if settings.slate_image != self._slate_image:
-            self._take_slate_image(settings.slate_image)
+        self._use_slate_image(settings.slate_image)
+        scene_wished = self._until_read(settings)  # asked for beside a slate, too: it is read by when it is shown
         state = self._state(settings, now_s, fault=fault)
         current = self._current
         shows_avatar = state.shows_avatar and current is not None and current.picture is not None
         if shows_avatar:
             assert current is not None
-            picture = self._composed(current, settings)
+            picture = self._composed(current, scene_wished)
         else:
             picture = _Layers(self._compositor.slate(state, settings.slate_text))
         rgb, alpha = self._faded(picture, now_s, shows_avatar=shows_avatar, at_once=state in _AT_ONCE)
@@ -132,12 +133,22 @@ class Presenter:
             return State.FAULT
         return self._current.state
 
-    def _take_slate_image(self, path: str) -> None:
-        self._slate_image = path
-        try:
+    def _use_slate_image(self, path: str) -> None:
+        if path != self._slate_image:
+            self._slate_image = path
             self._compositor.use_slate_picture(path)
+        try:
+            self._compositor.take_slate_picture()
         except AppError as error:
             self._refuse("slate_image", str(error))
+
+    def _until_read(self, settings: LiveSettings) -> LiveSettings:
+        """The settings with the background of before while the picture that is wished for is being read."""
+        if not self._compositor.reads_background(settings):
+            return settings
+        before = self._scene or dataclasses.replace(settings, background="blur")
+        waiting = dataclasses.replace(settings, **{name: getattr(before, name) for name in _BACKGROUND})
+        return before if waiting == before else waiting
 
     def _composed(self, frame: OutputFrame, settings: LiveSettings) -> _Layers:
         """The avatar's picture, in the scene of before until the person is cut out for the one that is wished for."""

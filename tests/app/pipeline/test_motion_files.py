@@ -24,7 +24,7 @@ from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame, Played
 from app.pipeline.capture.cameras import open_camera, open_performer
 from app.pipeline.capture.track_camera import TrackCamera
-from app.pipeline.events import Calibrated, CameraFailed, Event, MotionRefused, SettingRefused
+from app.pipeline.events import Calibrated, CameraFailed, Event, MotionFollowed, MotionRefused, SettingRefused
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait
@@ -195,7 +195,12 @@ def test_what_would_have_to_be_detected_is_refused_once(
     assert [event for event in stage.events if isinstance(event, MotionRefused)] == [MotionRefused(in_the_plane)]
     assert stage.engine.rendered == []
     if in_the_plane:
-        assert [stage.step(face) for _ in range(10)][-1] is State.LIVE
+        told = [MotionRefused(in_the_plane), MotionFollowed()]
+        for _ in range(2):  # the second time with a reference
+            assert [stage.step(face) for _ in range(10)][-1] is State.LIVE
+            assert [event for event in stage.events if isinstance(event, MotionRefused | MotionFollowed)] == told
+            told = told * 2
+            stage.step(face, settings)
 
 
 def test_its_calibration_is_none_for_the_plane(face: Face, woman: Portrait) -> None:

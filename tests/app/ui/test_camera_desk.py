@@ -6,7 +6,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.camera_spec import CameraSpec
-from app.pipeline.events import CameraDark, CameraFailed, CameraOpened
+from app.pipeline.events import CameraDark, CameraFailed, CameraLit, CameraOpened
 from app.settings import AppSettings
 from app.ui.chain import Link
 from app.ui.main_window import MainWindow
@@ -15,7 +15,7 @@ from tests.app.ui.fakes import World
 
 ZERO, ONE, TWO = (CameraSpec("device", number) for number in range(3))
 
-CameraEvent = CameraOpened | CameraFailed | CameraDark
+CameraEvent = CameraOpened | CameraFailed | CameraDark | CameraLit
 
 OF_CAMERA_0: dict[str, Callable[[int], CameraEvent]] = {
     "opened": lambda wish: CameraOpened(ZERO, wish, "camera 0", 320, 240, 15.0),
@@ -24,6 +24,7 @@ OF_CAMERA_0: dict[str, Callable[[int], CameraEvent]] = {
     "another goes on": lambda wish: CameraFailed(ZERO, wish, "camera 0", "busy", kept=TWO, kept_name="camera 2"),
     "goes on itself": lambda wish: CameraFailed(ZERO, wish, "camera 0", "no such size", kept=ZERO, kept_name="x"),
     "dark": lambda wish: CameraDark(ZERO, wish, "camera 0"),
+    "lit": lambda wish: CameraLit(ZERO, wish, "camera 0"),
 }
 
 
@@ -143,6 +144,9 @@ def test_a_dark_camera_goes_on(proven: MainWindow, world: World, qtbot: QtBot) -
     link = proven.session.chain.camera
     heard(world, proven, CameraDark(ZERO, world.pipeline.wish, "Fake Cam"), qtbot)
     assert proven.messages.text.startswith("Fake Cam gives a picture of one colour: open its shutter")
+    assert proven.session.chain.camera == link
+    heard(world, proven, CameraLit(ZERO, world.pipeline.wish, "Fake Cam"), qtbot)
+    assert proven.messages.text == ""
     assert proven.session.chain.camera == link
 
 

@@ -9,7 +9,7 @@ from PyQt6.QtWidgets import QFileDialog
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.animation.motion_recording import MotionRecording
-from app.pipeline.events import MotionRefused
+from app.pipeline.events import MotionFollowed, MotionRefused
 from app.ui.main_window import MainWindow
 from mcnet.media.faces import Face
 from mcnet.media.motion_track import load_track
@@ -166,3 +166,5 @@ def test_a_motion_file_that_cannot_move_the_avatar_is_told(
     world.pipeline.tell(MotionRefused(in_the_plane))
     qtbot.waitUntil(lambda: said in proven.messages.text)
     assert proven.messages.text.startswith("A motion file")
+    world.pipeline.tell(MotionFollowed())
+    qtbot.waitUntil(lambda: proven.messages.text == "")

@@ -20,6 +20,7 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
+    CalibrationMissed,
     CalibrationProgress,
     ReferenceImproved,
     SettingRefused,
@@ -139,6 +140,24 @@ def test_calibration_is_seen(proven: MainWindow, world: World, qtbot: QtBot) -> 
     assert session.calibrating is None
     world.pipeline.tell(StateChanged(State.CALIBRATING))
     qtbot.waitUntil(lambda: not session.chain.calibration.done)
+
+
+def test_a_calibration_without_a_face_is_told_and_the_one_before_stands(
+    proven: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    session = proven.session
+    world.pipeline.tell(CalibrationProgress(0.0, "show your face to the camera"))
+    world.pipeline.tell(CalibrationMissed())
+    qtbot.waitUntil(lambda: proven.messages.text.startswith("No face was seen, so that nothing was calibrated"))
+    assert session.calibrating is None
+    assert session.chain.calibration.text == "92 of 100: close your mouth"
+    assert "show your face" not in proven.preview.words.more
+    world.pipeline.tell(CalibrationProgress(0.4))
+    qtbot.waitUntil(lambda: proven.messages.text == "")
+    world.pipeline.tell(StateChanged(State.CALIBRATING))
+    world.pipeline.tell(CalibrationMissed())
+    qtbot.waitUntil(lambda: session.calibrating is None)
+    assert not session.chain.calibration.done
 
 
 def test_what_a_calibration_asks_for_follows_the_motion(proven: MainWindow, world: World, qtbot: QtBot) -> None:

@@ -171,6 +171,27 @@ def test_a_better_expression_is_kept_too(tmp_path: Path, face: Face, woman: Port
     assert kept.head.openings.mouth < 0.1
 
 
+def test_a_better_expression_of_somebody_else_is_neither_taken_nor_kept(
+    tmp_path: Path, face: Face, woman: Portrait, man: Portrait
+) -> None:
+    speaking = face.landmarks_px.copy()
+    speaking[[14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377], 1] += 0.12 * np.ptp(speaking[:, 1])
+    run = Run(tmp_path, Face(speaking, 1.0), woman)
+    run.until_live()
+    run.step()
+    (file,) = tmp_path.iterdir()
+    hers, kept = run.animator._references.reference, file.read_bytes()
+    run.finder.face = face_of(man)
+    for _ in range(30):
+        run.step()
+    assert run.animator._references.reference is hers
+    assert file.read_bytes() == kept
+    run.finder.face = face
+    for _ in range(30):
+        run.step()
+    assert any(isinstance(event, ReferenceImproved) for event in run.events), "she is back"
+
+
 def test_switched_off_nothing_is_kept_and_what_was_is_deleted(tmp_path: Path, face: Face, woman: Portrait) -> None:
     Run(tmp_path, face, woman).until_live()
     (file,) = tmp_path.iterdir()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
+from app.pipeline.events import CameraDark, CameraFailed, CameraLit, CameraOpened, Event
 from tests.app.fakes import Cameras, FakeCamera, StuckCamera, wait_until
 
 PATIENT = CameraTimes(open_s=60, stall_s=60, frozen_s=60, first_retry_s=0.05, longest_retry_s=0.1, release_s=0.3)
@@ -99,6 +99,23 @@ def test_a_switch_keeps_the_old_camera_until_the_new_one_gives_frames(desk: Desk
     wait_until(lambda: desk.cameras.opened[0].closed >= 1, "the old one is let go of")
 
 
+def test_channels_of_one_recorder_are_cameras_of_their_own(desk: Desk) -> None:
+    """They have one name, since what may be a password is left out of it."""
+    of_one, of_two = (
+        CameraSpec("network", address=f"rtsp://me:secret@nvr/cam/realmonitor?channel={channel}") for channel in (1, 2)
+    )
+    assert of_one.name == of_two.name
+    desk.wish(of_one)
+    desk.flowing()
+    first = desk.current()
+    desk.cameras.slow_s = 0.15
+    desk.wish(of_two)
+    desk.flowing()
+    assert desk.current() == first, "it is another device, so that this one is not let go of before"
+    wait_until(lambda: desk.current() != first, "the switch")
+    assert not any("secret" in camera or "channel" in camera for camera in (first, desk.current()))
+
+
 def test_a_switch_that_fails_leaves_the_old_camera(desk: Desk) -> None:
     desk.wish(ONE)
     desk.flowing()
@@ -137,6 +154,30 @@ def test_a_closed_shutter_is_told_once_and_the_camera_goes_on() -> None:
         desk.flowing()
         assert len([event for event in desk.events if isinstance(event, CameraDark)]) == 1
         assert desk.failures() == []
+    finally:
+        desk.close()
+
+
+def test_a_shutter_that_is_opened_is_told_and_closed_again_too() -> None:
+    shut = threading.Event()
+
+    class Shuttered(FakeCamera):
+        def read(self) -> NDArray[np.uint8]:
+            rgb = super().read()
+            return np.zeros_like(rgb) if shut.is_set() else rgb
+
+    desk = Desk(Cameras(Shuttered), replace(PATIENT, frozen_s=0.4))
+    dark, lit = (event(ONE, 1, "camera 1") for event in (CameraDark, CameraLit))
+    try:
+        desk.wish(ONE)
+        desk.flowing()
+        for _ in range(2):
+            shut.set()
+            wait_until(lambda: desk.events[-1] == dark, "the shutter is told")
+            shut.clear()
+            wait_until(lambda: desk.events[-1] == lit, "the light is told")
+        desk.flowing()
+        assert [event for event in desk.events if isinstance(event, CameraDark | CameraLit)] == [dark, lit] * 2
     finally:
         desk.close()
 

@@ -83,6 +83,15 @@ class TestParse:
         with pytest.raises(CameraError, match="for size and rate, expected 64 to 8192"):
             parse_camera(text)
 
+    def test_cameras_that_are_shown_alike_have_keys_of_their_own(self) -> None:
+        channels = [parse_camera(f"rtsp://nvr/cam/realmonitor?channel={channel}&subtype=0") for channel in (1, 2)]
+        hidden = [parse_camera(f"http://phone/key={key}/video") for key in (1, 2)]
+        assert channels[0].name == channels[1].name
+        assert hidden[0].name == hidden[1].name
+        assert len({spec.key for spec in (*channels, *hidden)}) == 4
+        assert parse_camera("rtsp://me:secret@nvr/cam/realmonitor?channel=1&subtype=0").key == channels[0].key
+        assert "channel" not in channels[0].key
+
     def test_one_device_has_one_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         machine = LinuxMachine(tmp_path).add(2, "Webcam").link("usb-C920-video-index0", 2)
         monkeypatch.setattr(camera_spec, "VideoDevices", lambda: machine.devices)

@@ -17,6 +17,7 @@ from mcnet.arrays import Rgb
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.matte import Cutout
 from mcnet.media.surroundings import Margins
+from tests.app.fakes import pictures_are_read
 
 PLAIN = LiveSettings(background="colour", background_colour="#102030", badge=False, sharpness=0.0)
 
@@ -97,7 +98,12 @@ def test_a_background_picture_covers_everything(tmp_path: Path) -> None:
     wall = np.full((300, 100, 3), (10, 220, 30), np.uint8)
     write_rgb(path, wall)
     settings = dataclasses.replace(PLAIN, background="image", background_image=str(path))
-    picture = Compositor(OutputFormat(640, 360)).compose(avatar(), settings)
+    compositor = Compositor(OutputFormat(640, 360))
+    assert compositor.compose(avatar(), settings)[5, 5].tolist() == [0x10, 0x20, 0x30]
+    compositor.reads_background(settings)
+    pictures_are_read()
+    assert not compositor.reads_background(settings)
+    picture = compositor.compose(avatar(), settings)
     assert picture[5, 5].tolist() == [10, 220, 30]
     assert picture[355, 635].tolist() == [10, 220, 30]
 
@@ -105,8 +111,11 @@ def test_a_background_picture_covers_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("path", "message"), [("", "none is chosen"), ("missing.png", "there is no file missing.png")])
 def test_a_background_picture_that_is_not_there_is_told(path: str, message: str) -> None:
     settings = dataclasses.replace(PLAIN, background="image", background_image=path)
+    compositor = Compositor(OutputFormat(640, 360))
+    compositor.reads_background(settings)
+    pictures_are_read()
     with pytest.raises(AppError, match=message):
-        Compositor(OutputFormat(640, 360)).compose(avatar(), settings)
+        compositor.compose(avatar(), settings)
 
 
 @pytest.mark.parametrize("size", [(640, 640), (480, 640), (640, 360)])

@@ -9,7 +9,7 @@ from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.media.images import write_rgb
-from tests.app.fakes import AVATAR_RGB
+from tests.app.fakes import AVATAR_RGB, pictures_are_read
 
 OUTPUT = OutputFormat(640, 360)
 SETTINGS = LiveSettings(background="colour", badge=False)
@@ -44,7 +44,10 @@ def test_what_is_around_the_square_is_shown_beside_it_and_told() -> None:
     wide[:, 100:356] = AVATAR_RGB
     shown = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(wide, margins=(100, 0, 100, 0)), fresh=True)
     for settings in (SETTINGS, dataclasses.replace(SETTINGS, background="image", background_image="missing.png")):
-        picture = Presenter(OUTPUT, 2.0).present(shown, settings, 10.0, fault=False)
+        presenter = Presenter(OUTPUT, 2.0)
+        presenter.present(shown, settings, 10.0, fault=False)
+        pictures_are_read()
+        picture = presenter.present(shown, settings, 10.03, fault=False)
         assert (picture.rgb[:, 150:490] == AVATAR_RGB).all()
         assert not picture.rgb[:, 20:130].any()
         assert picture.composite
@@ -76,6 +79,7 @@ def test_the_users_picture_is_the_slate_but_while_the_avatar_gets_ready(tmp_path
     own = dataclasses.replace(SETTINGS, slate_image=str(tmp_path / "own.png"))
     assert presenter.present(live(1, State.CALIBRATING), own, 10.0, fault=False).rgb[5, 5].tolist() != [200, 100, 0]
     panic = dataclasses.replace(own, slate=True)
+    pictures_are_read()
     (tmp_path / "own.png").unlink()  # it was read when it was chosen
     picture = presenter.present(live(2), panic, 10.03, fault=False)
     assert (picture.rgb == (200, 100, 0)).all()
@@ -93,6 +97,7 @@ def test_a_picture_for_the_slate_that_cannot_be_read_is_told_once_and_the_usual_
     broken = dataclasses.replace(SETTINGS, slate=True, slate_image="missing.png")
     for tick in range(3):
         assert presenter.present(None, broken, 10.03 + tick, fault=False).rgb is usual
+        pictures_are_read()
     assert [setting for setting, _ in told] == ["slate_image"]
     assert "missing.png" in told[0][1]
 
@@ -137,6 +142,7 @@ def test_a_setting_that_cannot_be_used_is_told_once_and_replaced() -> None:
     for frame_id in range(3):
         frame = dataclasses.replace(live(frame_id), picture=AvatarPicture(AVATAR.copy()))
         assert presenter.present(frame, broken, 10.0 + frame_id, fault=False).state is State.LIVE
+        pictures_are_read()
     assert len(told) == 1
     assert told[0][0] == "background"
     assert "missing.png" in told[0][1]

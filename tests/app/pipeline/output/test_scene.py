@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from app.errors import AppError
-from app.pipeline.output import backdrop_video
-from app.pipeline.output import compositor as compositing
+from app.pipeline.output import backdrop_video, picture_reading
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.output_frame import AvatarPicture, OutputFrame, Person, badge_place
 from app.pipeline.output.presenter import FADE_S, Presenter
@@ -25,7 +24,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
 from mcnet.media.matte import Cutout
 from mcnet.media.surroundings import NO_MARGINS, Margins
-from tests.app.fakes import wait_until
+from tests.app.fakes import pictures_are_read, wait_until
 from tests.media.videos import counted, make_video, number_of
 
 OUTPUT = OutputFormat(640, 360)
@@ -148,6 +147,8 @@ def test_who_is_not_cut_out_looks_as_ever(compositor: Compositor) -> None:
 def test_a_picture_stands_behind(compositor: Compositor, tmp_path: Path) -> None:
     write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
     settings = dataclasses.replace(PLAIN, background="image", background_image=str(tmp_path / "sea.png"))
+    compositor.reads_background(settings)
+    pictures_are_read()
     assert compositor.compose(avatar(), settings, person())[CORNER].tolist() == [77, 77, 77]
 
 
@@ -198,7 +199,7 @@ def test_what_cannot_stand_behind_is_told_once_and_the_own_background_does(
     def shown() -> Rgb:
         return presenter.present(frame, settings, 10.0, fault=False).rgb
 
-    wait_until(lambda: bool(refused) or not shown().any(), "it is told")
+    wait_until(lambda: shown() is not None and bool(refused), "it is told")
     for _ in range(3):
         assert np.abs(shown()[CORNER].astype(int) - BLUE).max() <= 2
     presenter.close()
@@ -216,7 +217,7 @@ def test_a_picture_that_does_not_fit_the_memory_is_refused_once(
         tries.append(what)
         raise failure
 
-    monkeypatch.setattr(compositing, "covering", full)
+    monkeypatch.setattr(picture_reading, "covering", full)
     refused: list[tuple[str, str]] = []
     presenter = Presenter(OUTPUT, 2.0, lambda *what: refused.append(what))
     sea = str(tmp_path / "sea.png")
@@ -225,8 +226,48 @@ def test_a_picture_that_does_not_fit_the_memory_is_refused_once(
     for tick in range(3):
         frame = OutputFrame(tick, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
         assert presenter.present(frame, settings, 10.0 + tick, fault=False).state is State.LIVE
+        pictures_are_read()
     assert [setting for setting, _ in refused] == ["slate_image", "background"]
     assert len(tries) == 2
+
+
+def test_a_picture_that_is_being_read_keeps_no_picture_and_no_slate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scene of before goes on, and what else is wished takes effect; the slate is there with the next picture."""
+    answers = threading.Event()
+
+    def hanging(path: str) -> Path:
+        assert answers.wait(60)
+        return Path(path)
+
+    monkeypatch.setattr(picture_reading, "require_file", hanging)
+    sea = str(tmp_path / "sea.png")
+    write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
+    presenter = Presenter(OUTPUT, 2.0)
+    wished = dataclasses.replace(PLAIN, background="image", background_image=sea, slate_image=sea)
+    shown = OutputFrame(1, 9.0, State.LIVE, AvatarPicture(avatar(), person()), True)
+
+    def corner(settings: LiveSettings, now_s: float) -> list[int]:
+        return [int(value) for value in presenter.present(shown, settings, now_s, fault=False).rgb[CORNER]]
+
+    slate = Presenter(OUTPUT, 2.0).present(None, dataclasses.replace(PLAIN, slate=True), 5.0, fault=False).rgb
+    try:
+        blurred = presenter.present(shown, dataclasses.replace(wished, mirror_output=True), 10.0, fault=False)
+        assert blurred.rgb[MIDDLE].tolist() == list(RED)
+        assert np.abs(blurred.rgb[CORNER].astype(int) - BLUE).max() <= 2
+        assert corner(PLAIN, 10.1) == [0, 255, 0]
+        assert corner(wished, 10.2) == [0, 255, 0]
+        assert corner(dataclasses.replace(wished, cut_out=False), 10.3) == [90, 90, 90]
+        assert (presenter.present(shown, dataclasses.replace(wished, slate=True), 10.4, fault=False).rgb == slate).all()
+        corner(wished, 10.5)
+        assert corner(wished, 10.6 + FADE_S) == [0, 255, 0]
+    finally:
+        answers.set()
+    pictures_are_read()
+    assert corner(wished, 12.0) == [77, 77, 77]
+    assert (presenter.present(shown, dataclasses.replace(wished, slate=True), 12.1, fault=False).rgb == 77).all()
+    presenter.close()
 
 
 def test_a_change_of_background_does_not_wait_for_the_video_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,6 +456,8 @@ def test_what_shows_pictures_of_the_users_is_told_to_be_composite(tmp_path: Path
         (90, shown, sea_as_slate, True),  # a fade from the slate
         (91, shown, sea_as_slate, False),
     ):
+        presenter.present(frame, settings, float(now_s), fault=False)
+        pictures_are_read()
         assert presenter.present(frame, settings, float(now_s), fault=False).composite is composite, now_s
     presenter.close()
 
