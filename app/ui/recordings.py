@@ -85,6 +85,11 @@ class Recordings(QObject):
         self._saves: list[_MotionSave] = []
 
     @property
+    def under_way(self) -> bool:
+        """Whether something of the output is recorded, or is about to be."""
+        return self.path is not None or self.beginning is not None
+
+    @property
     def motion_path(self) -> Path | None:
         """Of the motion file that is recorded, or None."""
         return None if self._motion is None else self._motion.path

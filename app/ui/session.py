@@ -194,6 +194,7 @@ class Session(QObject):
             calibration=self._calibration,
             virtual_camera=self.virtual_camera,
             call_microphone=self.call_microphone,
+            recordings=self.recordings,
         )
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)

@@ -330,6 +330,36 @@ def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: 
     assert [url.toLocalFile() for url in opened] == [str(path.parent)]
 
 
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("begun", [True, False])
+def test_losing_the_virtual_camera_after_a_stop_shows_a_recording_nobody(
+    live: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, fails: bool, begun: bool
+) -> None:
+    session, recordings, answers = live.session, live.session.recordings, threading.Event()
+
+    def unused(path: Path) -> Path:
+        assert answers.wait(20)
+        return path
+
+    monkeypatch.setattr("app.ui.recordings.unused", unused)
+    recordings.toggle()
+    if begun:
+        answers.set()
+        qtbot.waitUntil(lambda: recordings.path is not None)
+    session.stop()
+    if fails:
+        world.pipeline.tell(SinkFailed("virtualcam", "the device is gone"))
+    else:
+        session.virtual_camera.switch(False)
+    qtbot.waitUntil(lambda: not session.virtual_camera.wanted)
+    assert world.pipeline.slated(), "and so it is silent"
+    answers.set()
+    qtbot.waitUntil(lambda: recordings.path is not None)
+    session.go_live()
+    assert not world.pipeline.slated(), "the performer decides"
+    recordings.finish()
+
+
 def test_what_is_written_is_signed_unless_it_is_switched_off(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     switch = proven.controls.run.credentials_switch
     assert switch.isChecked()
