@@ -13,9 +13,9 @@ from PyQt6.QtGui import QDesktopServices
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
 from app.places import dated_file, make_folder, new_file, taken, unused
+from app.ui.folders import Folders
 from app.ui.languages import clause, tr
 from app.ui.messages import Message, failure_message
-from app.ui.worker import Worker
 from mcnet.track_name import TRACK_SUFFIX
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 class Recordings(QObject):
-    """Writes what the output shows to files. Lives on the GUI thread; slow work goes to the worker.
+    """Writes what the output shows to files. Lives on the GUI thread; slow work is done elsewhere.
 
     Args:
-        worker: makes the sinks.
+        folders: have the work done in them.
         make_recorder: a sink that writes that file, with that sound or silent, and has it signed by that at its end.
         find_folder: where files go.
         find_sound: the microphone that the next recording has, or None.
@@ -60,7 +60,7 @@ class Recordings(QObject):
 
     def __init__(
         self,
-        worker: Worker,
+        folders: Folders,
         make_recorder: "Callable[[Path, SoundFeed | None, Disclose], FileSink]",
         find_folder: Callable[[], Path],
         find_sound: "Callable[[], SoundFeed | None]",
@@ -74,7 +74,7 @@ class Recordings(QObject):
         self.ending = False
         self.began_s = 0.0
         self.last: Composed | None = None
-        self._worker = worker
+        self._folders = folders
         self._make_recorder = make_recorder
         self._find_folder = find_folder
         self._find_sound = find_sound
@@ -122,7 +122,7 @@ class Recordings(QObject):
             self.cleared.emit("recording")
             self.changed.emit()
             # What is wrong is told now rather than at its end; a folder in a network may not answer for a while.
-            self._worker.run(look, lambda _: None, failed)
+            self._folders.run(recording.path.parent, look, lambda _: None, failed)
 
     def watch_motion(self) -> None:
         """End a motion's recording that takes no more."""
@@ -138,7 +138,7 @@ class Recordings(QObject):
             self.changed.emit()
             save = _MotionSave(recording)
             self._saves = [one for one in self._saves if not one.done] + [save]
-            self._worker.run(save, self._saved, self._failed, keeps=True)
+            self._folders.run(recording.path.parent, save, self._saved, self._failed, keeps=True)
 
     def finish_motion_at_last(self) -> None:
         """Likewise before the window's end, and wait for it, and for those before that are not written yet."""
@@ -185,7 +185,7 @@ class Recordings(QObject):
             self._failed(error)
 
         self.beginning = path
-        self._worker.run(make, lambda made: self._add(path, *made), failed)
+        self._folders.run(path.parent, make, lambda made: self._add(path, *made), failed)
         return path
 
     def _end(self) -> None:
@@ -219,7 +219,7 @@ class Recordings(QObject):
             disclose(free, picture.composite)
             return free
 
-        self._worker.run(write, self._saved, self._failed)
+        self._folders.run(folder, write, self._saved, self._failed)
 
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed | Undisclosed) -> None:
         """Take a fact about a file or a sink; those of others' sinks are let pass."""

@@ -47,6 +47,7 @@ from app.ui.call_microphone import CallMicrophone
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain
 from app.ui.cleanup import Cleanup
+from app.ui.folders import Folders
 from app.ui.going_live import GoingLive
 from app.ui.insight import Insight
 from app.ui.kept_settings import KeptSettings
@@ -135,6 +136,8 @@ class Session(QObject):
         self._bridge = Bridge(self._hear, self.woken.emit)
         self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
+        self._folders = Folders()  # for files that are written; one that does not answer holds up nothing else
+        self._cleanup.add("folders", self._folders.stop)
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
         self._cleanup.add("portrait worker", self._portrait_worker.stop)
         self._model_worker = Worker("model worker")  # its looks at a run that learns are nobody's business
@@ -165,7 +168,7 @@ class Session(QObject):
         self._cleanup.add("virtual camera", self.virtual_camera.close)
         self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
-            self._worker,
+            self._folders,
             parts.make_recorder,
             self._videos_folder,
             lambda: self.microphone.feed if self.microphone.wanted else None,
@@ -232,7 +235,16 @@ class Session(QObject):
             self.models,
             self.remote,
         )
-        for part in (self._kept, self._output, self._refusals, self.desk, self.presets, self.panic_key, *parts):
+        for part in (
+            self._kept,
+            self._output,
+            self._refusals,
+            self.desk,
+            self.presets,
+            self.panic_key,
+            self._folders,
+            *parts,
+        ):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
@@ -263,7 +275,7 @@ class Session(QObject):
         self.camera_desk.interrupted.connect(self._calibration.interrupt)
         self.virtual_camera.chosen.connect(lambda kind: self._kept.keep(replace(self.settings, virtual_camera=kind)))
         self._going_live.changed.connect(self.changed)
-        for worker in (self._worker, self._portrait_worker):
+        for worker in (self._worker, self._portrait_worker, self._folders):
             worker.busy_changed.connect(self._tell_busy)
 
     # Starting and ending
@@ -420,7 +432,7 @@ class Session(QObject):
     @property
     def busy(self) -> bool:
         """Whether something is under way in the background."""
-        return self._worker.busy + self._portrait_worker.busy + self._model_worker.busy > 0
+        return self._worker.busy + self._portrait_worker.busy + self._model_worker.busy + self._folders.busy > 0
 
     def stats(self) -> Stats:
         """How the pipeline does."""
@@ -618,7 +630,7 @@ class Session(QObject):
             reading = tr("reading the portrait…") if self._portrait_worker.busy else ""
             if self._portrait.cutting_out and not reading:
                 reading = tr("cutting the person out; the scene stays until then…")
-            self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
+            self.busy_changed.emit(reading or (tr("working…") if self._worker.busy + self._folders.busy else ""))
 
     def _show_remote(self) -> None:
         portrait = PortraitFact(self.animated, self.desk.name_of(self.animated)) if self.animated else None

@@ -51,7 +51,7 @@ def test_two_that_began_within_one_second_are_both_kept(
     proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, face: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their files are not there before they are whole, so that both were given the same name."""
-    monkeypatch.setattr("app.ui.recordings.new_file", lambda folder, suffix, what: folder / f"{what}{suffix}")
+    monkeypatch.setattr("app.ui.recordings.dated_file", lambda folder, suffix, what: folder / f"{what}{suffix}")
     for frames in (2, 3):
         click(proven.action_bar.motion_button)
         recording = world.pipeline.motion
@@ -113,8 +113,8 @@ def test_one_that_was_just_stopped_is_not_lost_either(
 
     monkeypatch.setattr(MotionRecording, "save", slowly)
     if when == "waits":
-        for _ in range(2):  # as many as the worker has threads
-            proven.session._worker.run(lambda: saved.wait(10), lambda _: None, lambda _: None)
+        folder = proven.session.recordings_folder
+        proven.session._folders.run(folder, lambda: saved.wait(10), lambda _: None, lambda _: None)
     click(proven.action_bar.motion_button)
     assert world.pipeline.motion is not None
     world.pipeline.motion.take(0.0, face, (640, 480))

@@ -487,6 +487,41 @@ def test_a_folder_that_does_not_answer_holds_up_no_window_for_a_recording(
     recordings.finish()
 
 
+def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
+    proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, answers = tmp_path / "away", threading.Event()
+    monkeypatch.setattr("app.ui.folders._SILENT_MS", 50)
+    monkeypatch.setattr("app.ui.recordings.make_folder", lambda folder: folder != away or answers.wait(30))
+    session, recordings = proven.session, proven.session.recordings
+    session.set_recordings_folder(away)
+    recordings.last = Composed(0, 0.0, State.LIVE, plain(), fresh=True)
+    for _ in range(3):
+        recordings.snapshot()
+        recordings.toggle()
+        recordings.toggle()
+    qtbot.waitUntil(lambda: proven.messages.text.startswith(f"The folder {away} does not answer"))
+
+    listed, starts = world.listed, world.pipeline.starts
+    session.camera_desk.refresh()
+    session.virtual_camera.switch(True)
+    session._run.restart()
+    qtbot.waitUntil(lambda: world.listed > listed and world.pipeline.starts > starts)
+    qtbot.waitUntil(lambda: "virtualcam" in world.pipeline.sinks)
+    session.set_recordings_folder(tmp_path)
+    recordings.toggle()
+    qtbot.waitUntil(lambda: recordings.path is not None)
+    assert recordings.path is not None
+    assert recordings.path.parent == tmp_path
+    assert proven.messages.text.startswith(f"The folder {away} does not answer"), "until it does"
+    away.mkdir()
+    answers.set()
+    qtbot.waitUntil(lambda: not session.busy)
+    assert len(list(away.iterdir())) == 3
+    assert "does not answer" not in proven.messages.text
+    recordings.finish()
+
+
 def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
     (tmp_path / "videos").write_text("in the way", encoding="utf-8")
     world.pipeline.show()
