@@ -13,6 +13,7 @@ from app.ui.worker import Worker
 T = TypeVar("T")
 
 _SILENT_MS = 3000
+_MOMENT_MS = 500
 
 
 class Folders(QObject):
@@ -74,6 +75,20 @@ class Folders(QObject):
         if not timer.isActive():
             timer.start()
 
+    def ask(self, folder: Path, then: Callable[[bool], None]) -> None:
+        """Tell `then` whether a folder answers: at once where it does, and in a moment where it does not."""
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.timeout.connect(lambda: then(False))
+
+        def conclude(answers: bool) -> None:
+            if timer.isActive():  # nobody was told
+                timer.stop()
+                then(answers)
+
+        timer.start(_MOMENT_MS)
+        self.run(folder, folder.is_dir, lambda _: conclude(True), lambda _: conclude(False))
+
     def stop(self) -> bool:
         """Take no more work, and wait for what keeps something; harmless when called again.
 
@@ -81,7 +96,7 @@ class Folders(QObject):
             Whether all threads have ended.
         """
         self._closed = True
-        for _, timer in self._workers.values():
+        for timer in self.findChildren(QTimer):
             timer.stop()
         stopped = [worker.stop() for worker, _ in self._workers.values()]
         return all(stopped)

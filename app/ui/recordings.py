@@ -1,7 +1,6 @@
 """Recordings and snapshots of the output, and of the performer's motion."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -136,19 +135,27 @@ class Recordings(QObject):
         recording = self._take_motion()
         if recording is not None:
             self.changed.emit()
-            save = _MotionSave(recording)
-            self._saves = [one for one in self._saves if not one.done] + [save]
-            self._folders.run(recording.path.parent, save, self._saved, self._failed, keeps=True)
+            self._save(recording)
 
     def finish_motion_at_last(self) -> None:
-        """Likewise before the window's end, and wait for it, and for those before that are not written yet."""
+        """Likewise before the window's end. The folders' work is waited for when they are stopped."""
         recording = self._take_motion()
-        saves = [one for one in self._saves if not one.done] + ([] if recording is None else [_MotionSave(recording)])
-        for save in saves:
-            try:
-                save()
-            except AppError as error:
-                logger.warning("%s", error)
+        self._saves = [one for one in self._saves if not one.done]  # what failed before was told
+        if recording is not None:
+            self._save(recording)
+
+    def log_what_is_lost(self) -> None:
+        """Say which motions were not written by the window's end, once the folders are stopped."""
+        for save in self._saves:
+            if save.trouble:
+                logger.warning("%s", save.trouble)
+            elif not save.done:
+                logger.warning("the recording of motion %s is lost: its folder did not answer in time", save.path)
+
+    def _save(self, recording: "MotionRecording") -> None:
+        save = _MotionSave(recording)
+        self._saves = [one for one in self._saves if not one.done] + [save]
+        self._folders.run(recording.path.parent, save, self._saved, self._failed, keeps=True)
 
     def _take_motion(self) -> "MotionRecording | None":
         recording, self._motion = self._motion, None
@@ -271,24 +278,32 @@ class Recordings(QObject):
 
 
 class _MotionSave:
-    """Writes a motion's recording once, on the thread that comes first; another one waits for that."""
+    """Writes a motion's recording.
+
+    Attributes:
+        path: the file.
+        done: whether it was written, or failed to be.
+        trouble: why it failed, or "".
+    """
 
     def __init__(self, recording: "MotionRecording") -> None:
+        self.path = recording.path
         self.done = False
+        self.trouble = ""
         self._recording = recording
-        self._lock = threading.Lock()
 
     def __call__(self) -> Path:
-        with self._lock:
-            if not self.done:
-                try:
-                    make_folder(self._recording.path.parent)
-                    with taken(self._recording.path) as free:
-                        self._recording.path = free
-                        self._recording.save()
-                finally:
-                    self.done = True  # one that failed is not tried again: it was told
-        return self._recording.path
+        try:
+            make_folder(self.path.parent)
+            with taken(self.path) as free:
+                self.path = self._recording.path = free
+                self._recording.save()
+        except AppError as error:
+            self.trouble = str(error)
+            raise
+        finally:
+            self.done = True
+        return self.path
 
 
 def _show_folder(folder: QUrl) -> None:

@@ -1,6 +1,7 @@
 """One run of the app behind the window: the pipeline, the settings, and what is proven so far."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
@@ -137,7 +138,7 @@ class Session(QObject):
         self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
         self._folders = Folders()  # for files that are written; one that does not answer holds up nothing else
-        self._cleanup.add("folders", self._folders.stop)
+        self._cleanup.add("folders", self._stop_folders)  # what waits for one comes after the settings are kept
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
         self._cleanup.add("portrait worker", self._portrait_worker.stop)
         self._model_worker = Worker("model worker")  # its looks at a run that learns are nobody's business
@@ -304,6 +305,11 @@ class Session(QObject):
         """
         self._closed = True
         return self._cleanup.run()
+
+    def _stop_folders(self) -> bool:
+        stopped = self._folders.stop()
+        self.recordings.log_what_is_lost()
+        return stopped
 
     def _make_pipeline(self, settings: AppSettings) -> "Pipeline":
         self.models.expect(settings.model)
@@ -525,6 +531,11 @@ class Session(QObject):
     def recordings_folder(self) -> Path:
         """Where recordings and snapshots go."""
         return self._videos_folder()
+
+    def where_recordings_are(self, then: Callable[[Path | None], None]) -> None:
+        """Tell `then` where recordings and snapshots go, or None where that folder does not answer."""
+        folder = self.recordings_folder
+        self._folders.ask(folder, lambda answers: then(folder if answers else None))
 
     def set_recordings_folder(self, folder: Path) -> None:
         """Put recordings and snapshots there from now on."""
