@@ -326,6 +326,7 @@ class Session(QObject):
         self.changed.emit()
 
     def _await_model(self) -> None:
+        self._output.end_fault()
         self._model.stop()
         self._changed()
 
