@@ -615,8 +615,11 @@ class Session(QObject):
                     self._output.fail(event)
                     self._model.fail(self._output.fault)
             case StageRecovered():
-                if self._model.recover():
-                    self._output.end_fault()
+                self._output.recover(event.stage)
+                if self._output.fault:
+                    self._model.fail(self._output.fault)
+                else:
+                    self._model.recover()
             case _:
                 assert_never(event)
         self._changed()
