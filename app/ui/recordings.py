@@ -201,6 +201,10 @@ class Recordings(QObject):
             self.ending = True
             self.pipeline.remove_sink(self._sink.name)
 
+    def leave_folder(self) -> None:
+        """Another folder is used from now on: a recording that waits for the one before to answer is not wanted."""
+        self.beginning = None
+
     def finish(self) -> None:
         """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
         self._end()

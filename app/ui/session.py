@@ -539,7 +539,9 @@ class Session(QObject):
         self._folders.ask(folder, lambda answers: then(folder if answers else None))
 
     def set_recordings_folder(self, folder: Path) -> None:
-        """Put recordings and snapshots there from now on."""
+        """Put recordings and snapshots there from now on, and what has not begun elsewhere nowhere."""
+        if folder != self.recordings_folder:
+            self.recordings.leave_folder()
         self._kept.keep(replace(self.settings, recordings=str(folder)))
 
     def set_content_credentials(self, wanted: bool) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PyQt6.QtGui import QDesktopServices
 from PyQt6.QtWidgets import QFileDialog
 from pytestqt.qtbot import QtBot
 
@@ -143,6 +144,12 @@ def test_another_folder_is_chosen_also_while_the_one_in_use_does_not_answer(
     dialog = proven.findChild(QFileDialog)
     assert dialog is not None
     assert Path(dialog.directory().absolutePath()) == (videos if answers else home)
+    opened: list[Path] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
+    run.open_button.click()
+    qtbot.waitUntil(lambda: bool(opened) is answers)
+    qtbot.wait(20)
+    assert opened == [videos] * answers, "nothing is looked for on this thread"
     gate.set()
     qtbot.waitUntil(lambda: not proven.session.busy)
     assert len(proven.findChildren(QFileDialog)) == 1

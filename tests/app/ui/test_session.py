@@ -499,7 +499,6 @@ def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
     for _ in range(3):
         recordings.snapshot()
         recordings.toggle()
-        recordings.toggle()
     qtbot.waitUntil(lambda: proven.messages.text.startswith(f"The folder {away} does not answer"))
 
     listed, starts = world.listed, world.pipeline.starts
@@ -508,6 +507,8 @@ def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
     session._run.restart()
     qtbot.waitUntil(lambda: world.listed > listed and world.pipeline.starts > starts)
     qtbot.waitUntil(lambda: "virtualcam" in world.pipeline.sinks)
+    recordings.toggle()
+    assert recordings.beginning is not None
     session.set_recordings_folder(tmp_path)
     recordings.toggle()
     qtbot.waitUntil(lambda: recordings.path is not None)
