@@ -11,6 +11,7 @@ from app.ui.chain import Chain
 from app.ui.kept_settings import KeptSettings
 from app.ui.model_in_use import ModelInUse
 from app.ui.portrait_in_use import PortraitInUse
+from app.ui.recordings import Recordings
 from app.ui.run import Run
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 
@@ -26,6 +27,7 @@ class GoingLive(QObject):
         kept: has the slate's switch.
         model, camera, portrait, calibration, virtual_camera: the chain's links.
         call_microphone: is heard again with the avatar.
+        recordings: see and hear what a call does.
 
     Signals:
         changed: a call may see something else now.
@@ -44,6 +46,7 @@ class GoingLive(QObject):
         calibration: Calibration,
         virtual_camera: VirtualCameraSwitch,
         call_microphone: CallMicrophone,
+        recordings: Recordings,
     ) -> None:
         super().__init__()
         self._run = run
@@ -54,6 +57,7 @@ class GoingLive(QObject):
         self._calibration = calibration
         self._virtual_camera = virtual_camera
         self._call_microphone = call_microphone
+        self._recordings = recordings
         self._panicked = False
         virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         virtual_camera.gone.connect(self._follow_gone)
@@ -108,6 +112,6 @@ class GoingLive(QObject):
         self._kept.set_live(replace(self._kept.live, slate=slate))
 
     def _follow_gone(self) -> None:
-        # Nobody watches any more: the preview goes on. But a call may hear, or hear again, who has said stop.
-        if not self._panicked and not self._call_microphone.wanted:
+        # Nobody watches any more: the preview goes on. But a call may hear, and a recording see, who has said stop.
+        if not self._panicked and not self._call_microphone.wanted and not self._recordings.under_way:
             self._set_slate(False)

@@ -307,10 +307,12 @@ class MainWindow(QMainWindow):
         self._pick_motion_file(tr("A motion file for the avatar that idles"), self.controls.set_idle_motion)
 
     def _pick_motion_file(self, title: str, then: Callable[[str], object]) -> None:
-        dialog = self._file_dialog(title, tr("Motion files (*.safetensors);;All files (*)"))
-        dialog.setDirectory(str(self.session.recordings_folder))
-        dialog.fileSelected.connect(then)
-        dialog.show()
+        def show(folder: Path | None) -> None:
+            dialog = self._file_dialog(title, tr("Motion files (*.safetensors);;All files (*)"), folder or Path.home())
+            dialog.fileSelected.connect(then)
+            dialog.show()
+
+        self.session.where_recordings_are(show)
 
     def _ask_for_address(self) -> None:
         """Let the user give a network camera's address; neither modal nor lost if it cannot be read."""
@@ -380,19 +382,22 @@ class MainWindow(QMainWindow):
         dialog.show()
 
     def _pick_folder(self) -> None:
-        dialog = self._file_dialog(tr("A folder for recordings"), "")
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setDirectory(str(self.session.recordings_folder))
-        dialog.fileSelected.connect(lambda path: self.controls.run.set_folder(Path(path)))
-        dialog.show()
+        def show(folder: Path | None) -> None:
+            dialog = self._file_dialog(tr("A folder for recordings"), "", folder or Path.home())
+            dialog.setFileMode(QFileDialog.FileMode.Directory)
+            dialog.fileSelected.connect(lambda path: self.controls.run.set_folder(Path(path)))
+            dialog.show()
 
-    def _file_dialog(self, title: str, kinds: str) -> QFileDialog:
+        self.session.where_recordings_are(show)
+
+    def _file_dialog(self, title: str, kinds: str, folder: Path | None = None) -> QFileDialog:
         """A dialog for a file that exists.
 
         While it is active, the window's own keys are dead, the plain 0 too: it belongs to the text field. Ctrl+0 slates
-        from here as well, for which the dialog must be neither modal nor the system's own.
+        from here as well, for which the dialog must be neither modal nor the system's own. It begins with a folder,
+        None being that of the dialog before, and looks into it on this thread.
         """
-        dialog = QFileDialog(self, title, "", kinds)
+        dialog = QFileDialog(self, title, "" if folder is None else str(folder), kinds)
         dialog.setOption(QFileDialog.Option.DontUseNativeDialog)
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)

@@ -30,6 +30,7 @@ class Message:
         tone: `info` goes away by itself, later where it has an action, and for other such news where it has none.
         action: text of a button, or "".
         act: what the button does.
+        stays: it is put behind the others rather than away, as long as it is true: there is no other way to act.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Message:
     tone: Literal["error", "warning", "info"] = "error"
     action: str = ""
     act: Callable[[], None] | None = None
+    stays: bool = False
 
 
 def failure_message(key: str, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> Message:
@@ -142,8 +144,8 @@ class MessageBar(QFrame):
         self._show_first()
 
     def dismiss(self) -> None:
-        """Put the shown message away."""
-        self.messages = self.messages[1:]
+        """Put the shown message away, or behind those that wait if it stays."""
+        self.messages = self.messages[1:] + [one for one in self.messages[:1] if one.stays]
         self._show_first()
 
     def refresh_theme(self) -> None:
@@ -169,6 +171,7 @@ class MessageBar(QFrame):
         waiting = len(self.messages) - 1
         self._more.setText(tr("{number} more", number=waiting) if waiting else "")
         self._more.setVisible(bool(waiting))
+        self.close_button.setVisible(bool(waiting) or not first.stays)
         self.action_button.setVisible(bool(first.action))
         self.action_button.setText(action)
         self.action_button.setAccessibleName(action)

@@ -169,12 +169,10 @@ class ModelInUse(QObject):
         """Nothing is animated, whichever stage's fault it is."""
         self._link = Link(text=why, failed=True)
 
-    def recover(self) -> bool:
-        """What has failed goes on by itself; returns whether anything had."""
-        if not self._link.failed:
-            return False
-        self._link = Link(True, self.engine) if self.engine else Chain().model
-        return True
+    def recover(self) -> None:
+        """What has failed goes on by itself."""
+        if self._link.failed:
+            self._link = Link(True, self.engine) if self.engine else Chain().model
 
     def stop(self) -> None:
         """The pipeline is stopped: it has no engine any more."""

@@ -23,8 +23,6 @@ class OutputState(QObject):
     Attributes:
         state: what the output shows.
         why: the pipeline's reason for it, or "".
-        fault: what has failed and what to do, while it has; or "".
-
     Signals:
         told: a message to show.
         cleared: the key of a message that is not true any more.
@@ -37,22 +35,19 @@ class OutputState(QObject):
         super().__init__()
         self.state = State.STARTING
         self.why = ""
-        self.fault = ""
+        self._faults: dict[str, str] = {}  # by stage, the last one last
         self._restart = restart
+
+    @property
+    def fault(self) -> str:
+        """What has failed and what to do, while it has; or ""."""
+        return next(reversed(self._faults.values()), "")
 
     def change(self, state: State, why: str = "") -> None:
         """The output shows this from now on."""
         before, self.state, self.why = self.state, state, why
-        # A fault may come of pictures that fail to come, of which no stage has told; it goes with them.
-        if state is State.FAULT and before is not State.FAULT and not self.fault:
-            self._tell(
-                tr(
-                    "The model has given no picture for a while, so the output shows the slate. It goes on by itself "
-                    "once there is one; if it stays so, start again."
-                )
-            )
-        elif before is State.FAULT and state is not State.FAULT and not self.fault:
-            self.cleared.emit("stage")
+        if (state is State.FAULT) is not (before is State.FAULT) and not self._faults:
+            self._tell_fault()
 
     def begin_anew(self) -> None:
         """The pipeline is started anew: what has failed is over."""
@@ -64,17 +59,23 @@ class OutputState(QObject):
         # A phrase has no full stop, and stays one.
         reason = event.message if isinstance(event.message, Phrase) else event.message.rstrip(".")
         if event.stage == "model":
-            self.fault = phrase("the model cannot be loaded: {reason}", reason=reason)
+            fault = phrase("the model cannot be loaded: {reason}", reason=reason)
         elif event.stage == "sinks":
-            self.fault = phrase("the output has failed: {reason}", reason=reason)
+            fault = phrase("the output has failed: {reason}", reason=reason)
         else:
-            self.fault = phrase("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
-        so = tr("No picture goes out any more.") if event.stage == "sinks" else tr("The output shows the slate.")
-        self._tell(f"{full_sentence(capital(self.fault))} {so}")
+            fault = phrase("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
+        self._faults.pop(event.stage, None)
+        self._faults[event.stage] = fault
+        self._tell_fault()
+
+    def recover(self, stage: str) -> None:
+        """A stage goes on by itself; what else has failed stays so."""
+        if self._faults.pop(stage, ""):
+            self._tell_fault()
 
     def end_fault(self) -> None:
-        """What has failed works again."""
-        self.fault = ""
+        """All that has failed is over."""
+        self._faults.clear()
         self.cleared.emit("stage")
 
     def reason(self, missing: str) -> str:
@@ -89,5 +90,17 @@ class OutputState(QObject):
             return self.why or missing
         return self.why
 
-    def _tell(self, text: str) -> None:
-        self.told.emit(Message("stage", text, action=tr("Start again"), act=self._restart))
+    def _tell_fault(self) -> None:
+        if self._faults:
+            stage, fault = next(reversed(self._faults.items()))
+            so = tr("No picture goes out any more.") if stage == "sinks" else tr("The output shows the slate.")
+            text = f"{full_sentence(capital(fault))} {so}"
+        elif self.state is State.FAULT:  # of pictures that fail to come, of which no stage has told; it goes with them
+            text = tr(
+                "The model has given no picture for a while, so the output shows the slate. It goes on by itself "
+                "once there is one; if it stays so, start again."
+            )
+        else:
+            self.cleared.emit("stage")
+            return
+        self.told.emit(Message("stage", text, action=tr("Start again"), act=self._restart, stays=True))

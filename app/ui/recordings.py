@@ -1,7 +1,6 @@
 """Recordings and snapshots of the output, and of the performer's motion."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,9 @@ from PyQt6.QtGui import QDesktopServices
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
 from app.places import dated_file, make_folder, new_file, taken, unused
+from app.ui.folders import Folders
 from app.ui.languages import clause, tr
 from app.ui.messages import Message, failure_message
-from app.ui.worker import Worker
 from mcnet.track_name import TRACK_SUFFIX
 
 if TYPE_CHECKING:
@@ -30,10 +29,10 @@ logger = logging.getLogger(__name__)
 
 
 class Recordings(QObject):
-    """Writes what the output shows to files. Lives on the GUI thread; slow work goes to the worker.
+    """Writes what the output shows to files. Lives on the GUI thread; slow work is done elsewhere.
 
     Args:
-        worker: makes the sinks.
+        folders: have the work done in them.
         make_recorder: a sink that writes that file, with that sound or silent, and has it signed by that at its end.
         find_folder: where files go.
         find_sound: the microphone that the next recording has, or None.
@@ -60,7 +59,7 @@ class Recordings(QObject):
 
     def __init__(
         self,
-        worker: Worker,
+        folders: Folders,
         make_recorder: "Callable[[Path, SoundFeed | None, Disclose], FileSink]",
         find_folder: Callable[[], Path],
         find_sound: "Callable[[], SoundFeed | None]",
@@ -74,7 +73,7 @@ class Recordings(QObject):
         self.ending = False
         self.began_s = 0.0
         self.last: Composed | None = None
-        self._worker = worker
+        self._folders = folders
         self._make_recorder = make_recorder
         self._find_folder = find_folder
         self._find_sound = find_sound
@@ -83,6 +82,11 @@ class Recordings(QObject):
         self._sink: FileSink | None = None
         self._motion: MotionRecording | None = None
         self._saves: list[_MotionSave] = []
+
+    @property
+    def under_way(self) -> bool:
+        """Whether something of the output is recorded, or is about to be."""
+        return self.path is not None or self.beginning is not None
 
     @property
     def motion_path(self) -> Path | None:
@@ -117,7 +121,7 @@ class Recordings(QObject):
             self.cleared.emit("recording")
             self.changed.emit()
             # What is wrong is told now rather than at its end; a folder in a network may not answer for a while.
-            self._worker.run(look, lambda _: None, failed)
+            self._folders.run(recording.path.parent, look, lambda _: None, failed)
 
     def watch_motion(self) -> None:
         """End a motion's recording that takes no more."""
@@ -131,19 +135,27 @@ class Recordings(QObject):
         recording = self._take_motion()
         if recording is not None:
             self.changed.emit()
-            save = _MotionSave(recording)
-            self._saves = [one for one in self._saves if not one.done] + [save]
-            self._worker.run(save, self._saved, self._failed, keeps=True)
+            self._save(recording)
 
     def finish_motion_at_last(self) -> None:
-        """Likewise before the window's end, and wait for it, and for those before that are not written yet."""
+        """Likewise before the window's end. The folders' work is waited for when they are stopped."""
         recording = self._take_motion()
-        saves = [one for one in self._saves if not one.done] + ([] if recording is None else [_MotionSave(recording)])
-        for save in saves:
-            try:
-                save()
-            except AppError as error:
-                logger.warning("%s", error)
+        self._saves = [one for one in self._saves if not one.done]  # what failed before was told
+        if recording is not None:
+            self._save(recording)
+
+    def log_what_is_lost(self) -> None:
+        """Say which motions were not written by the window's end, once the folders are stopped."""
+        for save in self._saves:
+            if save.trouble:
+                logger.warning("%s", save.trouble)
+            elif not save.done:
+                logger.warning("the recording of motion %s is lost: its folder did not answer in time", save.path)
+
+    def _save(self, recording: "MotionRecording") -> None:
+        save = _MotionSave(recording)
+        self._saves = [one for one in self._saves if not one.done] + [save]
+        self._folders.run(recording.path.parent, save, self._saved, self._failed, keeps=True)
 
     def _take_motion(self) -> "MotionRecording | None":
         recording, self._motion = self._motion, None
@@ -180,7 +192,7 @@ class Recordings(QObject):
             self._failed(error)
 
         self.beginning = path
-        self._worker.run(make, lambda made: self._add(path, *made), failed)
+        self._folders.run(path.parent, make, lambda made: self._add(path, *made), failed)
         return path
 
     def _end(self) -> None:
@@ -188,6 +200,10 @@ class Recordings(QObject):
         if self.pipeline is not None and self._sink is not None:
             self.ending = True
             self.pipeline.remove_sink(self._sink.name)
+
+    def leave_folder(self) -> None:
+        """Another folder is used from now on: a recording that waits for the one before to answer is not wanted."""
+        self.beginning = None
 
     def finish(self) -> None:
         """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
@@ -214,7 +230,7 @@ class Recordings(QObject):
             disclose(free, picture.composite)
             return free
 
-        self._worker.run(write, self._saved, self._failed)
+        self._folders.run(folder, write, self._saved, self._failed)
 
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed | Undisclosed) -> None:
         """Take a fact about a file or a sink; those of others' sinks are let pass."""
@@ -266,24 +282,32 @@ class Recordings(QObject):
 
 
 class _MotionSave:
-    """Writes a motion's recording once, on the thread that comes first; another one waits for that."""
+    """Writes a motion's recording.
+
+    Attributes:
+        path: the file.
+        done: whether it was written, or failed to be.
+        trouble: why it failed, or "".
+    """
 
     def __init__(self, recording: "MotionRecording") -> None:
+        self.path = recording.path
         self.done = False
+        self.trouble = ""
         self._recording = recording
-        self._lock = threading.Lock()
 
     def __call__(self) -> Path:
-        with self._lock:
-            if not self.done:
-                try:
-                    make_folder(self._recording.path.parent)
-                    with taken(self._recording.path) as free:
-                        self._recording.path = free
-                        self._recording.save()
-                finally:
-                    self.done = True  # one that failed is not tried again: it was told
-        return self._recording.path
+        try:
+            make_folder(self.path.parent)
+            with taken(self.path) as free:
+                self.path = self._recording.path = free
+                self._recording.save()
+        except AppError as error:
+            self.trouble = str(error)
+            raise
+        finally:
+            self.done = True
+        return self.path
 
 
 def _show_folder(folder: QUrl) -> None:

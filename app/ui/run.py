@@ -82,7 +82,7 @@ class Run(QObject):
     Signals:
         given: the pipeline, before it is started; None when it is taken away.
         begun: a pipeline that was made has been started.
-        stopping: it is stopped in the background, to be started again.
+        stopping: it is stopped in the background, to be started again: what has failed is over.
         stopped: it is about to be started again.
         renewing: it was taken away, and another one is made in the background.
         changed: it has been started again.
@@ -143,7 +143,7 @@ class Run(QObject):
 
     def restart(self) -> None:
         """Stop the pipeline and start it again."""
-        if (pipeline := self.pipeline) is None:
+        if (pipeline := self.pipeline) is None or self._measuring.under_way:  # which starts it at its end
             return
         self._recordings.finish()
         self.stopping.emit()
@@ -178,6 +178,7 @@ class Run(QObject):
         if self.pipeline is None or self._measuring.under_way or self._virtual_camera.on_air:
             return
         self._recordings.finish()
+        self.stopping.emit()
         self._measuring.start(self.pipeline, self.settings)
 
     def stats(self, state: State) -> Stats:
@@ -195,7 +196,8 @@ class Run(QObject):
         self.begun.emit()
 
     def _start_again(self) -> None:
-        assert self.pipeline is not None
+        if self.pipeline is None or self.pipeline.running or self._measuring.under_way:
+            return  # somebody was quicker, and what was proven since then holds
         self.stopped.emit()
         self.pipeline.start()
         self.changed.emit()

@@ -193,7 +193,11 @@ class RunSettings(QWidget):
             self.set_model(model)
 
     def _open_folder(self) -> None:
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._session.recordings_folder)))
+        def show(folder: Path | None) -> None:
+            if folder is not None:  # of one that does not answer a message tells
+                QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
+
+        self._session.where_recordings_are(show)
 
 
 def _with(choices: Sequence[_Choice], used: _Choice) -> list[_Choice]:

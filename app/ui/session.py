@@ -1,6 +1,7 @@
 """One run of the app behind the window: the pipeline, the settings, and what is proven so far."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
@@ -50,6 +51,7 @@ from app.ui.call_microphone import CallMicrophone
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain
 from app.ui.cleanup import Cleanup
+from app.ui.folders import Folders
 from app.ui.going_live import GoingLive
 from app.ui.insight import Insight
 from app.ui.kept_settings import KeptSettings
@@ -138,6 +140,8 @@ class Session(QObject):
         self._bridge = Bridge(self._hear, self.woken.emit)
         self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
+        self._folders = Folders()  # for files that are written; one that does not answer holds up nothing else
+        self._cleanup.add("folders", self._stop_folders)  # what waits for one comes after the settings are kept
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
         self._cleanup.add("portrait worker", self._portrait_worker.stop)
         self._model_worker = Worker("model worker")  # its looks at a run that learns are nobody's business
@@ -168,7 +172,7 @@ class Session(QObject):
         self._cleanup.add("virtual camera", self.virtual_camera.close)
         self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
-            self._worker,
+            self._folders,
             parts.make_recorder,
             self._videos_folder,
             lambda: self.microphone.feed if self.microphone.wanted else None,
@@ -197,6 +201,7 @@ class Session(QObject):
             calibration=self._calibration,
             virtual_camera=self.virtual_camera,
             call_microphone=self.call_microphone,
+            recordings=self.recordings,
         )
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
@@ -234,7 +239,16 @@ class Session(QObject):
             self.models,
             self.remote,
         )
-        for part in (self._kept, self._output, self._refusals, self.desk, self.presets, self.panic_key, *parts):
+        for part in (
+            self._kept,
+            self._output,
+            self._refusals,
+            self.desk,
+            self.presets,
+            self.panic_key,
+            self._folders,
+            *parts,
+        ):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
@@ -265,7 +279,7 @@ class Session(QObject):
         self.camera_desk.interrupted.connect(self._calibration.interrupt)
         self.virtual_camera.chosen.connect(lambda kind: self._kept.keep(replace(self.settings, virtual_camera=kind)))
         self._going_live.changed.connect(self.changed)
-        for worker in (self._worker, self._portrait_worker):
+        for worker in (self._worker, self._portrait_worker, self._folders):
             worker.busy_changed.connect(self._tell_busy)
 
     # Starting and ending
@@ -295,6 +309,11 @@ class Session(QObject):
         self._closed = True
         return self._cleanup.run()
 
+    def _stop_folders(self) -> bool:
+        stopped = self._folders.stop()
+        self.recordings.log_what_is_lost()
+        return stopped
+
     def _make_pipeline(self, settings: AppSettings) -> "Pipeline":
         self.models.expect(settings.model)
         return self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
@@ -310,6 +329,7 @@ class Session(QObject):
         self.changed.emit()
 
     def _await_model(self) -> None:
+        self._output.end_fault()
         self._model.stop()
         self._changed()
 
@@ -422,7 +442,7 @@ class Session(QObject):
     @property
     def busy(self) -> bool:
         """Whether something is under way in the background."""
-        return self._worker.busy + self._portrait_worker.busy + self._model_worker.busy > 0
+        return self._worker.busy + self._portrait_worker.busy + self._model_worker.busy + self._folders.busy > 0
 
     def stats(self) -> Stats:
         """How the pipeline does."""
@@ -516,8 +536,15 @@ class Session(QObject):
         """Where recordings and snapshots go."""
         return self._videos_folder()
 
+    def where_recordings_are(self, then: Callable[[Path | None], None]) -> None:
+        """Tell `then` where recordings and snapshots go, or None where that folder does not answer."""
+        folder = self.recordings_folder
+        self._folders.ask(folder, lambda answers: then(folder if answers else None))
+
     def set_recordings_folder(self, folder: Path) -> None:
-        """Put recordings and snapshots there from now on."""
+        """Put recordings and snapshots there from now on, and what has not begun elsewhere nowhere."""
+        if folder != self.recordings_folder:
+            self.recordings.leave_folder()
         self._kept.keep(replace(self.settings, recordings=str(folder)))
 
     def set_content_credentials(self, wanted: bool) -> None:
@@ -602,8 +629,11 @@ class Session(QObject):
                     self._output.fail(event)
                     self._model.fail(self._output.fault)
             case StageRecovered():
-                if self._model.recover():
-                    self._output.end_fault()
+                self._output.recover(event.stage)
+                if self._output.fault:
+                    self._model.fail(self._output.fault)
+                else:
+                    self._model.recover()
             case _:
                 assert_never(event)
         self._changed()
@@ -629,7 +659,7 @@ class Session(QObject):
             reading = tr("reading the portrait…") if self._portrait_worker.busy else ""
             if self._portrait.cutting_out and not reading:
                 reading = tr("cutting the person out; the scene stays until then…")
-            self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
+            self.busy_changed.emit(reading or (tr("working…") if self._worker.busy + self._folders.busy else ""))
 
     def _show_remote(self) -> None:
         portrait = PortraitFact(self.animated, self.desk.name_of(self.animated)) if self.animated else None

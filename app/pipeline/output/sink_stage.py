@@ -90,6 +90,7 @@ class SinkStage:
         self._requests: queue.SimpleQueue[Sink | str] = queue.SimpleQueue()
         self._sinks: dict[str, Sink] = {}
         self._ending: list[tuple[Sink, bool]] = []
+        self._left: dict[str, str] = {}  # details of the sinks that the end closed, by name
         self._broken = False
         self.state = State.STARTING
 
@@ -115,12 +116,12 @@ class SinkStage:
                 self._show(frame, settings(), fault=faulty())
                 ticker.went(time.monotonic())
         finally:
-            for name in reversed(list(self._sinks)):
-                self._close(name, asked=False)
+            self._close_all()
             deadline_s = time.monotonic() + _LONGEST_ENDING_S
             while self._ending and time.monotonic() < deadline_s:
                 self._tend()
                 time.sleep(_ENDING_POLL_S)
+            self._give_up_endings()
             self.give_up_requests()
             self._presenter.close()
 
@@ -133,6 +134,8 @@ class SinkStage:
                 wished[request.name] = request
             elif (sink := wished.pop(request, None)) is not None:
                 self._emit(SinkClosed(request, sink.detail))
+            elif request in self._left:  # of it was told that the next start opens it again
+                self._emit(SinkClosed(request, self._left.pop(request)))
 
     def _wait(self, ticker: Ticker) -> OutputFrame | None:
         """Sleep until the next picture is due; a frame that comes meanwhile may shorten the wait."""
@@ -228,6 +231,30 @@ class SinkStage:
         else:
             self._ending.append((sink, asked))
             self._tend()
+
+    def _close_all(self) -> None:
+        late: list[Sink | str] = []
+        while not self._requests.empty():
+            request = self._requests.get()
+            if isinstance(request, str) and request in self._sinks:
+                self._close(request)
+            else:
+                late.append(request)
+        for request in late:
+            self._requests.put(request)
+        self._left = {name: sink.detail for name, sink in self._sinks.items()}
+        for name in reversed(list(self._sinks)):
+            self._close(name, asked=False)
+
+    def _give_up_endings(self) -> None:
+        for sink, _ in self._ending:
+            text = phrase(
+                "{file} was not finished within {seconds:g} s: leave its disk connected, and see later if it plays",
+                file=sink.detail or sink.name,
+                seconds=_LONGEST_ENDING_S,
+            )
+            self._emit(SinkFailed(sink.name, text))
+        self._ending.clear()
 
     def _tend(self) -> None:
         """Tell of the sinks that have come to their end."""

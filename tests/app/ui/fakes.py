@@ -120,11 +120,14 @@ class FakePipeline(StillPipeline):
         self.figures = Stats(State.STARTING)
 
     def start(self) -> None:
-        self.starts += 1
+        """As the real one: harmless while running."""
+        self.starts += not self.running
 
     def stop(self, timeout_s: float = 0.5) -> bool:
-        """As the real one: its sinks are closed, and opened again at the next start."""
+        """As the real one: its sinks are closed, and opened again at the next start; harmless when called again."""
         del timeout_s
+        if not self.running:
+            return True
         self.stops += 1
         for sink in self.sinks.values():
             self.tell(SinkClosed(sink.name, sink.detail, asked=False))

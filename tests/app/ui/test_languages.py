@@ -19,6 +19,7 @@ from app.errors import CameraError
 from app.pipeline.events import Undisclosed
 from app.pipeline.state import State
 from app.settings import AppSettings, ControlSettings, Language, kept_language, load_settings
+from app.ui.folders import Folders
 from app.ui.languages import CONTEXT, LANGUAGES, chosen_language, clause, full_sentence, speak, spoken, tr
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message
@@ -125,7 +126,7 @@ def test_a_phrase_outlives_a_file() -> None:
 def test_why_something_failed_is_said_in_the_users_language(qtbot: QtBot) -> None:
     worker = Worker("test")
     told: list[Message] = []
-    recordings = Recordings(worker, None, None, None, None, lambda: False)  # type: ignore[arg-type]
+    recordings = Recordings(Folders(), None, None, None, None, lambda: False)  # type: ignore[arg-type]
     recordings.told.connect(told.append)
     recordings.hear(Undisclosed("a.mp4", phrase("plug one in")))
     assert "schließen Sie eine an." in told[0].text

@@ -5,9 +5,11 @@ from dataclasses import replace
 from pytestqt.qtbot import QtBot
 
 from app.errors import SinkError
+from app.pipeline.events import StageFailed
 from app.settings import AppSettings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
+from app.ui.run import RunChanges
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import STATS, World, measured
 
@@ -40,6 +42,38 @@ def test_closing_while_measuring(proven: MainWindow, world: World, qtbot: QtBot)
     world.gate.set()
     proven.close()
     assert world.pipeline.starts == 1
+
+
+def test_nothing_is_started_beside_it(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    session = proven.session
+    world.pipeline.tell(StageFailed("inference", "out of memory"))
+    qtbot.waitUntil(lambda: proven.messages.action_button.text() == "Start again")
+    session._run.restart()
+    session.measure()
+    qtbot.waitUntil(lambda: session.measuring.share == 0.5)
+    assert proven.messages.text == "", "there is nothing to start again"
+    session._run.restart()
+    qtbot.wait(100)
+    assert world.pipeline.starts == 1
+    world.gate.set()
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: session.chain.model.done)
+
+
+def test_what_was_started_already_is_not_started_again(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    for _ in range(2):
+        proven.session._run.restart()
+    qtbot.waitUntil(lambda: not proven.session.busy)
+    assert world.pipeline.running
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: proven.session.chain.model.done)
+    proven.session._run._start_again()
+    assert proven.session.chain.model.done, "it goes on"
+    proven.session._run.restart()
+    proven.session.set_run(RunChanges(fps_hz=25.0))
+    qtbot.waitUntil(lambda: len(world.pipelines) == 2 and not proven.session.busy)
+    assert world.pipelines[-1].starts == 1
 
 
 def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from pytestqt.qtbot import QtBot
 
 from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.events import MotionFollowed, MotionRefused
+from app.settings import load_settings
+from app.ui.folders import Folders
 from app.ui.main_window import MainWindow
+from app.ui.parts import WindowOptions
 from mcnet.media.faces import Face
 from mcnet.media.motion_track import load_track
 from tests.app.ui.fakes import World
@@ -24,6 +28,18 @@ def files(tmp_path: Path) -> list[Path]:
 def is_kept(tmp_path: Path) -> bool:
     """A name is taken before there is anything under it."""
     return any(file.stat().st_size for file in files(tmp_path))
+
+
+def shown_dialog(window: MainWindow, qtbot: QtBot) -> QFileDialog:
+    """The one for files, once it is known whether the folder that it begins with answers."""
+    shown: list[QFileDialog] = []
+
+    def is_shown() -> bool:
+        shown[:] = [one for one in window.findChildren(QFileDialog) if one.isVisible()]
+        return bool(shown)
+
+    qtbot.waitUntil(is_shown)
+    return shown[0]
 
 
 def test_the_performers_motion_is_recorded(
@@ -51,7 +67,7 @@ def test_two_that_began_within_one_second_are_both_kept(
     proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, face: Face, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their files are not there before they are whole, so that both were given the same name."""
-    monkeypatch.setattr("app.ui.recordings.new_file", lambda folder, suffix, what: folder / f"{what}{suffix}")
+    monkeypatch.setattr("app.ui.recordings.dated_file", lambda folder, suffix, what: folder / f"{what}{suffix}")
     for frames in (2, 3):
         click(proven.action_bar.motion_button)
         recording = world.pipeline.motion
@@ -113,8 +129,8 @@ def test_one_that_was_just_stopped_is_not_lost_either(
 
     monkeypatch.setattr(MotionRecording, "save", slowly)
     if when == "waits":
-        for _ in range(2):  # as many as the worker has threads
-            proven.session._worker.run(lambda: saved.wait(10), lambda _: None, lambda _: None)
+        folder = proven.session.recordings_folder
+        proven.session._folders.run(folder, lambda: saved.wait(10), lambda _: None, lambda _: None)
     click(proven.action_bar.motion_button)
     assert world.pipeline.motion is not None
     world.pipeline.motion.take(0.0, face, (640, 480))
@@ -125,10 +141,54 @@ def test_one_that_was_just_stopped_is_not_lost_either(
     assert not list((tmp_path / "videos").glob(".*"))
 
 
-def test_a_motion_file_stands_in_for_a_camera(window: MainWindow, world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_end_waits_for_a_folder_only_so_long_and_keeps_the_settings_before(
+    proven: MainWindow,
+    world: World,
+    options: WindowOptions,
+    qtbot: QtBot,
+    tmp_path: Path,
+    face: Face,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    answers: bool,
+) -> None:
+    late, given_up = threading.Event(), threading.Event()
+
+    def make_folder(folder: Path) -> None:
+        for _ in range(600):  # it answers once the settings are kept, or never
+            if given_up.wait(0.05) or (answers and late.is_set()):
+                break
+        folder.mkdir(exist_ok=True)
+
+    def is_late(folders: Folders) -> bool:
+        if "zoom = 1.5" in options.settings_path.read_text(encoding="utf-8"):
+            late.set()
+        return stop(folders)
+
+    stop = Folders.stop
+    monkeypatch.setattr(Folders, "stop", is_late)
+    monkeypatch.setattr("app.ui.recordings.make_folder", make_folder)
+    monkeypatch.setattr("app.ui.worker._KEEPING_S", 5.0 if answers else 0.5)
+    click(proven.action_bar.motion_button)
+    assert world.pipeline.motion is not None
+    world.pipeline.motion.take(0.0, face, (640, 480))
+    proven.session.set_live(replace(proven.session.settings.live, zoom=1.5))
+    began_s = time.monotonic()
+    proven.close()
+    assert time.monotonic() - began_s < 20.0
+    assert load_settings(options.settings_path)[0].live.zoom == 1.5
+    assert late.is_set()
+    assert len(files(tmp_path)) == answers
+    assert ("is lost: its folder did not answer in time" in caplog.text) == (not answers)
+    given_up.set()
+    qtbot.waitUntil(lambda: not [thread for thread in threading.enumerate() if "worker" in thread.name])
+
+
+def test_a_motion_file_stands_in_for_a_camera(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
     (tmp_path / "wave.safetensors").touch()
     click(window.controls.motion_button)
-    dialog = next(one for one in window.findChildren(QFileDialog) if one.isVisible())
+    dialog = shown_dialog(window, qtbot)
     assert not dialog.isModal(), "Ctrl+0 reaches the slate"
     dialog.fileSelected.emit(str(tmp_path / "wave.safetensors"))
     dialog.close()
@@ -138,7 +198,9 @@ def test_a_motion_file_stands_in_for_a_camera(window: MainWindow, world: World, 
     assert window.session.settings.camera == str(tmp_path / "wave.safetensors")
 
 
-def test_what_the_avatar_does_meanwhile_is_chosen(window: MainWindow, world: World, tmp_path: Path) -> None:
+def test_what_the_avatar_does_meanwhile_is_chosen(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
+) -> None:
     choice = window.controls.idle
 
     def choose(text: str) -> None:
@@ -150,7 +212,7 @@ def test_what_the_avatar_does_meanwhile_is_chosen(window: MainWindow, world: Wor
     assert world.pipeline.settings.idle_motion == "gentle"
     choose("A motion file…")
     assert choice.currentText() == "Moves gently", "nothing is changed before a file is picked"
-    dialog = next(one for one in window.findChildren(QFileDialog) if one.isVisible())
+    dialog = shown_dialog(window, qtbot)
     dialog.fileSelected.emit(str(tmp_path / "wave.safetensors"))
     dialog.close()
     assert world.pipeline.settings.idle_motion == str(tmp_path / "wave.safetensors")

@@ -4,14 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PyQt6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
 from app.errors import SinkError
 from app.pipeline.events import SettingRefused, StageFailed, StageRecovered, StateChanged
 from app.pipeline.state import State
 from app.ui.main_window import MainWindow
+from app.ui.messages import Message
 from app.ui.session import Session
 from tests.app.ui.fakes import World
+from tests.app.ui.hand import click, press_key
 
 
 def keys(window: MainWindow) -> list[str]:
@@ -122,6 +125,44 @@ def test_a_fault_says_what_has_failed_also_when_its_notice_is_put_away(
     assert notices.preview.words.more == said
     assert notices.chain_row.sentence == f"{said.capitalize()}."
     qtbot.waitUntil(lambda: notices.status.text.startswith(f"FAULT: {said} | "))
+
+
+def test_a_fault_can_be_started_again_as_long_as_it_stands(notices: MainWindow, world: World, qtbot: QtBot) -> None:
+    bar = notices.messages
+    world.pipeline.tell(StageFailed("presenting", "it met a bug"))
+    world.pipeline.tell(StateChanged(State.FAULT))
+    qtbot.waitUntil(lambda: keys(notices) == ["stage"])
+    assert not bar.close_button.isVisible()
+    press_key(notices, Qt.Key.Key_Escape)
+    assert bar.action_button.isVisible()
+    bar.show_message(Message("recording", "The disk is full."))
+    click(bar.close_button)
+    assert keys(notices) == ["stage"]
+    bar.show_message(Message("saved", "Saved: a.mp4", tone="info"))
+    assert keys(notices) == ["stage", "saved"]
+    click(bar.close_button)
+    assert keys(notices) == ["saved", "stage"], "it comes back after what waits"
+    press_key(notices, Qt.Key.Key_Escape)
+    assert keys(notices) == ["stage"]
+
+    world.pipeline.tell(StageFailed("inference", "out of memory"))
+    qtbot.waitUntil(lambda: "out of memory" in bar.text)
+    world.pipeline.tell(StageRecovered("inference"))
+    qtbot.waitUntil(lambda: "it met a bug" in bar.text)
+    assert notices.session.reason == "the presenting has failed: it met a bug"
+    assert notices.session.chain.model.failed
+    world.pipeline.tell(StageRecovered("presenting"))
+    qtbot.waitUntil(lambda: "no picture for a while" in bar.text)
+    assert bar.action_button.isVisible()
+    world.pipeline.tell(StateChanged(State.LIVE))
+    qtbot.waitUntil(lambda: keys(notices) == [])
+    assert notices.session.chain.model.done
+
+    world.pipeline.tell(StageFailed("presenting", "it met a bug"))
+    qtbot.waitUntil(lambda: keys(notices) == ["stage"])
+    click(bar.action_button)
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+    assert keys(notices) == []
 
 
 def test_a_fault_of_which_no_stage_has_told_has_a_notice_too(notices: MainWindow, world: World, qtbot: QtBot) -> None:

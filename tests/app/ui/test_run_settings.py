@@ -1,9 +1,11 @@
 """The output, the model, the device and the recordings' folder are chosen in the window."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PyQt6.QtGui import QDesktopServices
 from PyQt6.QtWidgets import QFileDialog
 from pytestqt.qtbot import QtBot
 
@@ -127,11 +129,39 @@ def test_a_call_keeps_what_it_began_with(live: MainWindow, world: World, qtbot: 
     assert run.size_choice.toolTip() == "Of the picture that calls and recordings get, in pixels."
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_another_folder_is_chosen_also_while_the_one_in_use_does_not_answer(
+    proven: MainWindow, run: RunSettings, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    gate, home, videos = threading.Event(), tmp_path / "home", tmp_path / "videos"
+    home.mkdir()
+    videos.mkdir()
+    monkeypatch.setattr(Path, "home", lambda: home)
+    if not answers:
+        proven.session._folders.run(videos, lambda: gate.wait(20), lambda _: None, lambda _: None)
+    run.folder_button.click()
+    qtbot.waitUntil(lambda: proven.findChild(QFileDialog) is not None)
+    dialog = proven.findChild(QFileDialog)
+    assert dialog is not None
+    assert Path(dialog.directory().absolutePath()) == (videos if answers else home)
+    opened: list[Path] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
+    run.open_button.click()
+    qtbot.waitUntil(lambda: bool(opened) is answers)
+    qtbot.wait(20)
+    assert opened == [videos] * answers, "nothing is looked for on this thread"
+    gate.set()
+    qtbot.waitUntil(lambda: not proven.session.busy)
+    assert len(proven.findChildren(QFileDialog)) == 1
+    dialog.close()
+
+
 def test_recordings_go_where_they_are_wanted(
     proven: MainWindow, run: RunSettings, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     run.folder_button.click()
+    qtbot.waitUntil(lambda: proven.findChild(QFileDialog) is not None)
     dialog = proven.findChild(QFileDialog)
     assert dialog is not None
     assert dialog.fileMode() is QFileDialog.FileMode.Directory

@@ -349,6 +349,36 @@ def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: 
     assert [url.toLocalFile() for url in opened] == [str(path.parent)]
 
 
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize("begun", [True, False])
+def test_losing_the_virtual_camera_after_a_stop_shows_a_recording_nobody(
+    live: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, fails: bool, begun: bool
+) -> None:
+    session, recordings, answers = live.session, live.session.recordings, threading.Event()
+
+    def unused(path: Path) -> Path:
+        assert answers.wait(20)
+        return path
+
+    monkeypatch.setattr("app.ui.recordings.unused", unused)
+    recordings.toggle()
+    if begun:
+        answers.set()
+        qtbot.waitUntil(lambda: recordings.path is not None)
+    session.stop()
+    if fails:
+        world.pipeline.tell(SinkFailed("virtualcam", "the device is gone"))
+    else:
+        session.virtual_camera.switch(False)
+    qtbot.waitUntil(lambda: not session.virtual_camera.wanted)
+    assert world.pipeline.slated(), "and so it is silent"
+    answers.set()
+    qtbot.waitUntil(lambda: recordings.path is not None)
+    session.go_live()
+    assert not world.pipeline.slated(), "the performer decides"
+    recordings.finish()
+
+
 def test_what_is_written_is_signed_unless_it_is_switched_off(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     switch = proven.controls.run.credentials_switch
     assert switch.isChecked()
@@ -473,6 +503,42 @@ def test_a_folder_that_does_not_answer_holds_up_no_window_for_a_recording(
     qtbot.waitUntil(lambda: recordings.path is not None)
     assert [recordings.path] == world.recordings == [Path(asked).with_name(f"other-{Path(asked).name}")]
     assert recordings.motion_path is not None
+    recordings.finish()
+
+
+def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
+    proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, answers = tmp_path / "away", threading.Event()
+    monkeypatch.setattr("app.ui.folders._SILENT_MS", 50)
+    monkeypatch.setattr("app.ui.recordings.make_folder", lambda folder: folder != away or answers.wait(30))
+    session, recordings = proven.session, proven.session.recordings
+    session.set_recordings_folder(away)
+    recordings.last = Composed(0, 0.0, State.LIVE, plain(), fresh=True)
+    for _ in range(3):
+        recordings.snapshot()
+        recordings.toggle()
+    qtbot.waitUntil(lambda: proven.messages.text.startswith(f"The folder {away} does not answer"))
+
+    listed, starts = world.listed, world.pipeline.starts
+    session.camera_desk.refresh()
+    session.virtual_camera.switch(True)
+    session._run.restart()
+    qtbot.waitUntil(lambda: world.listed > listed and world.pipeline.starts > starts)
+    qtbot.waitUntil(lambda: "virtualcam" in world.pipeline.sinks)
+    recordings.toggle()
+    assert recordings.beginning is not None
+    session.set_recordings_folder(tmp_path)
+    recordings.toggle()
+    qtbot.waitUntil(lambda: recordings.path is not None)
+    assert recordings.path is not None
+    assert recordings.path.parent == tmp_path
+    assert proven.messages.text.startswith(f"The folder {away} does not answer"), "until it does"
+    away.mkdir()
+    answers.set()
+    qtbot.waitUntil(lambda: not session.busy)
+    assert len(list(away.iterdir())) == 3
+    assert "does not answer" not in proven.messages.text
     recordings.finish()
 
 

@@ -271,3 +271,55 @@ def test_a_sink_that_was_wished_away_before_it_was_opened_is_answered_at_the_end
     bench.stage.remove("never there")
     bench.stage.give_up_requests()
     assert [event for event in bench.events if isinstance(event, SinkClosed)] == [SinkClosed("late", "in memory")]
+
+
+def test_a_file_that_is_not_finished_in_time_is_told_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(FakeSink):
+        def finished(self) -> bool:
+            return False
+
+    monkeypatch.setattr("app.pipeline.output.sink_stage._LONGEST_ENDING_S", 0.2)
+    slow = Slow("slow")
+    bench.stage.add(slow)
+    wait_until(lambda: len(slow.pictures) > 2, "pictures")
+    bench.stage.remove("slow")
+    wait_until(lambda: slow.closed == 1, "it is closed")
+    bench.stop()
+    told = [event for event in bench.events if isinstance(event, SinkClosed | SinkFailed)]
+    said = "in memory was not finished within 0.2 s: leave its disk connected, and see later if it plays"
+    assert told == [SinkFailed("slow", said)]
+
+
+def test_a_sink_that_is_wished_away_just_before_the_end_is_not_to_come_again(bench: Bench) -> None:
+    sending, go_on = threading.Event(), threading.Event()
+
+    class Holds(FakeSink):
+        def send(self, picture: Composed) -> None:
+            sending.set()
+            go_on.wait(5.0)
+
+    bench.stage.add(Holds("holds"))
+    bench.stage.add(FakeSink("other"))
+    assert sending.wait(5.0)
+    bench.stage.remove("holds")
+    bench.stopped.set()
+    go_on.set()
+    bench.stop()
+    told = [event for event in bench.events if isinstance(event, SinkClosed)]
+    assert told == [SinkClosed("holds", "in memory"), SinkClosed("other", "in memory", asked=False)]
+
+
+def test_a_sink_that_is_wished_away_once_the_stage_ends_is_answered(bench: Bench) -> None:
+    class Late(FakeSink):
+        def close(self) -> None:
+            super().close()
+            bench.stage.remove("late")  # once nothing is served any more
+
+    late = Late("late")
+    bench.stage.add(late)
+    wait_until(lambda: len(late.pictures) > 2, "pictures")
+    bench.stop()
+    bench.stage.remove("late")
+    bench.stage.give_up_requests()
+    told = [event for event in bench.events if isinstance(event, SinkClosed)]
+    assert told == [SinkClosed("late", "in memory", asked=False), SinkClosed("late", "in memory")], "once"
