@@ -1781,6 +1781,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Die ersten neun Porträts</translation>
         </message>
         <message>
+            <source>The folder {folder} does not answer: what goes there waits for it. Choose another folder under “Output and computer” if it stays so.</source>
+            <translation>Der Ordner {folder} antwortet nicht: Was dorthin soll, wartet auf ihn. Wählen Sie unter „Ausgabe und Computer“ einen anderen Ordner, wenn es so bleibt.</translation>
+        </message>
+        <message>
             <source>The head leant towards a shoulder.</source>
             <translation>Der Kopf zur Schulter geneigt.</translation>
         </message>
@@ -3023,6 +3027,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>während die Bewegung aufgenommen wurde, war kein Gesicht zu sehen: Es gibt keine Datei {path}</translation>
         </message>
         <message>
+            <source>no face was seen, so that nothing was calibrated: look into the camera, and calibrate again</source>
+            <translation>es war kein Gesicht zu sehen, deshalb wurde nichts kalibriert: Schauen Sie in die Kamera, und kalibrieren Sie noch einmal</translation>
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>kein Gesicht: Der Avatar ruht</translation>
         </message>
@@ -3937,6 +3945,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{error}; until it can be had again, it is asked for from time to time</source>
             <translation>{error}; bis es wieder möglich ist, wird von Zeit zu Zeit gefragt</translation>
+        </message>
+        <message>
+            <source>{file} was not finished within {seconds:g} s: leave its disk connected, and see later if it plays</source>
+            <translation>{file} wurde nicht innerhalb von {seconds:g} s fertig: Lassen Sie den Datenträger angeschlossen, und sehen Sie später nach, ob sich die Datei abspielen lässt</translation>
         </message>
         <message>
             <source>{first} and {then}</source>

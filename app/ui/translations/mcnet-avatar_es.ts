@@ -1781,6 +1781,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>Los primeros nueve retratos</translation>
         </message>
         <message>
+            <source>The folder {folder} does not answer: what goes there waits for it. Choose another folder under “Output and computer” if it stays so.</source>
+            <translation>La carpeta {folder} no responde: lo que va allí la espera. Elija otra carpeta en «Salida y ordenador» si sigue así.</translation>
+        </message>
+        <message>
             <source>The head leant towards a shoulder.</source>
             <translation>La cabeza inclinada hacia un hombro.</translation>
         </message>
@@ -3023,6 +3027,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>no se vio ninguna cara mientras se grababa el movimiento: no hay archivo {path}</translation>
         </message>
         <message>
+            <source>no face was seen, so that nothing was calibrated: look into the camera, and calibrate again</source>
+            <translation>no se vio ninguna cara, así que no se calibró nada: mire a la cámara y vuelva a calibrar</translation>
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>sin cara: el avatar descansa</translation>
         </message>
@@ -3937,6 +3945,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{error}; until it can be had again, it is asked for from time to time</source>
             <translation>{error}; se volverá a pedir de vez en cuando hasta que sea posible</translation>
+        </message>
+        <message>
+            <source>{file} was not finished within {seconds:g} s: leave its disk connected, and see later if it plays</source>
+            <translation>{file} no se terminó en {seconds:g} s: deje su disco conectado y compruebe más tarde si se reproduce</translation>
         </message>
         <message>
             <source>{first} and {then}</source>

@@ -1781,6 +1781,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Les neuf premiers portraits</translation>
         </message>
         <message>
+            <source>The folder {folder} does not answer: what goes there waits for it. Choose another folder under “Output and computer” if it stays so.</source>
+            <translation>Le dossier {folder} ne répond pas : ce qui doit y aller l'attend. Choisissez un autre dossier sous « Sortie et ordinateur » si cela dure.</translation>
+        </message>
+        <message>
             <source>The head leant towards a shoulder.</source>
             <translation>La tête penchée vers une épaule.</translation>
         </message>
@@ -3023,6 +3027,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>aucun visage n'a été vu pendant l'enregistrement du mouvement : il n'y a pas de fichier {path}</translation>
         </message>
         <message>
+            <source>no face was seen, so that nothing was calibrated: look into the camera, and calibrate again</source>
+            <translation>aucun visage n'a été vu, rien n'a donc été calibré : regardez la caméra et calibrez de nouveau</translation>
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>pas de visage : l'avatar se repose</translation>
         </message>
@@ -3937,6 +3945,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{error}; until it can be had again, it is asked for from time to time</source>
             <translation>{error} ; nouvelle demande de temps en temps, jusqu'à ce que ce soit possible</translation>
+        </message>
+        <message>
+            <source>{file} was not finished within {seconds:g} s: leave its disk connected, and see later if it plays</source>
+            <translation>{file} n'a pas été terminé en {seconds:g} s : laissez son disque connecté, et voyez plus tard s'il se lit</translation>
         </message>
         <message>
             <source>{first} and {then}</source>

@@ -1780,6 +1780,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>最初の 9 個のポートレート</translation>
         </message>
         <message>
+            <source>The folder {folder} does not answer: what goes there waits for it. Choose another folder under “Output and computer” if it stays so.</source>
+            <translation>フォルダー {folder} が応答しません：そこに保存するものは待機しています。この状態が続く場合は、「出力とコンピューター」で別のフォルダーを選んでください。</translation>
+        </message>
+        <message>
             <source>The head leant towards a shoulder.</source>
             <translation>頭を肩の方へ傾ける動き。</translation>
         </message>
@@ -3022,6 +3026,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>動きの記録中に顔が見えませんでした：ファイル {path} はありません</translation>
         </message>
         <message>
+            <source>no face was seen, so that nothing was calibrated: look into the camera, and calibrate again</source>
+            <translation>顔が見えなかったため、何もキャリブレーションされませんでした：カメラを見て、もう一度キャリブレーションしてください</translation>
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>顔なし：アバターは休んでいます</translation>
         </message>
@@ -3936,6 +3944,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{error}; until it can be had again, it is asked for from time to time</source>
             <translation>{error}。可能になるまで、ときどき求めます</translation>
+        </message>
+        <message>
+            <source>{file} was not finished within {seconds:g} s: leave its disk connected, and see later if it plays</source>
+            <translation>{file} は {seconds:g} 秒以内に完成しませんでした：ディスクを接続したままにし、後で再生できるか確認してください</translation>
         </message>
         <message>
             <source>{first} and {then}</source>

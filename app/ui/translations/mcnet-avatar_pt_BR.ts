@@ -1781,6 +1781,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>Os nove primeiros retratos</translation>
         </message>
         <message>
+            <source>The folder {folder} does not answer: what goes there waits for it. Choose another folder under “Output and computer” if it stays so.</source>
+            <translation>A pasta {folder} não responde: o que vai para lá espera por ela. Escolha outra pasta em “Saída e computador” se continuar assim.</translation>
+        </message>
+        <message>
             <source>The head leant towards a shoulder.</source>
             <translation>A cabeça inclinada para um ombro.</translation>
         </message>
@@ -3023,6 +3027,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>nenhum rosto foi visto enquanto o movimento era gravado: não há arquivo {path}</translation>
         </message>
         <message>
+            <source>no face was seen, so that nothing was calibrated: look into the camera, and calibrate again</source>
+            <translation>nenhum rosto foi visto, então nada foi calibrado: olhe para a câmera e calibre de novo</translation>
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>sem rosto: o avatar repousa</translation>
         </message>
@@ -3937,6 +3945,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{error}; until it can be had again, it is asked for from time to time</source>
             <translation>{error}; será pedida de novo de tempos em tempos, até que seja possível</translation>
+        </message>
+        <message>
+            <source>{file} was not finished within {seconds:g} s: leave its disk connected, and see later if it plays</source>
+            <translation>{file} não foi concluído em {seconds:g} s: deixe o disco conectado e veja mais tarde se ele pode ser reproduzido</translation>
         </message>
         <message>
             <source>{first} and {then}</source>

@@ -1780,6 +1780,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>前九个肖像</translation>
         </message>
         <message>
+            <source>The folder {folder} does not answer: what goes there waits for it. Choose another folder under “Output and computer” if it stays so.</source>
+            <translation>文件夹 {folder} 没有响应：要保存到那里的内容正在等待。如果一直如此，请在“输出和计算机”中选择另一个文件夹。</translation>
+        </message>
+        <message>
             <source>The head leant towards a shoulder.</source>
             <translation>头部向肩膀倾斜。</translation>
         </message>
@@ -3022,6 +3026,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>录制动作期间没有看到人脸：没有文件 {path}</translation>
         </message>
         <message>
+            <source>no face was seen, so that nothing was calibrated: look into the camera, and calibrate again</source>
+            <translation>没有看到人脸，因此没有进行任何校准：请看向摄像头，然后重新校准</translation>
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>无人脸：虚拟形象处于静息</translation>
         </message>
@@ -3936,6 +3944,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{error}; until it can be had again, it is asked for from time to time</source>
             <translation>{error}；在恢复之前会不时再次请求</translation>
+        </message>
+        <message>
+            <source>{file} was not finished within {seconds:g} s: leave its disk connected, and see later if it plays</source>
+            <translation>{file} 未能在 {seconds:g} 秒内完成：请保持磁盘连接，稍后再看它能否播放</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
