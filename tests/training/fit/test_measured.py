@@ -214,9 +214,9 @@ def test_the_dense_motion_gets_them_and_the_detector_no_gradient_by_them(
     given: list[Keypoints] = []
     original = training.fit.objective._move
 
-    def move(dense_motion: Any, small: Tensor, one: Keypoints, other: Keypoints, autocast: Any) -> Any:
+    def move(dense_motion: Any, small: Tensor, one: Keypoints, other: Keypoints, *more: Any) -> Any:
         given.extend((one, other))
-        return original(dense_motion, small, one, other, autocast)
+        return original(dense_motion, small, one, other, *more)
 
     monkeypatch.setattr(training.fit.objective, "_move", move)
     compute = training.fit.objective.motion_outputs if stage == "motion" else training.fit.objective.full_outputs
