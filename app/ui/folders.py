@@ -8,7 +8,7 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.ui.languages import tr
 from app.ui.messages import Message
-from app.ui.worker import Worker
+from app.ui.worker import Worker, stop_together
 
 T = TypeVar("T")
 
@@ -98,8 +98,7 @@ class Folders(QObject):
         self._closed = True
         for timer in self.findChildren(QTimer):
             timer.stop()
-        stopped = [worker.stop() for worker, _ in self._workers.values()]
-        return all(stopped)
+        return stop_together([worker for worker, _ in self._workers.values()])
 
     def _begin(self, folder: Path) -> tuple[Worker, QTimer]:
         worker, timer = Worker(f"folder worker {len(self._workers)}"), QTimer(self)
