@@ -511,6 +511,7 @@ def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
 ) -> None:
     away, answers = tmp_path / "away", threading.Event()
     monkeypatch.setattr("app.ui.folders._SILENT_MS", 50)
+    monkeypatch.setattr("app.ui.folders._is_folder", lambda folder: folder != away or answers.wait(30))
     monkeypatch.setattr("app.ui.recordings.make_folder", lambda folder: folder != away or answers.wait(30))
     session, recordings = proven.session, proven.session.recordings
     session.set_recordings_folder(away)
@@ -538,7 +539,7 @@ def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
     answers.set()
     qtbot.waitUntil(lambda: not session.busy)
     assert len(list(away.iterdir())) == 3
-    assert "does not answer" not in proven.messages.text
+    qtbot.waitUntil(lambda: not any("does not answer" in message.text for message in proven.messages.messages))
     recordings.finish()
 
 
