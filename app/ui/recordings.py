@@ -48,7 +48,7 @@ class Recordings(QObject):
         last: the newest picture of the output, or None.
 
     Signals:
-        changed: a recording has begun or ended.
+        changed: a recording is to begin, has begun, or has ended.
         told: a message to show.
         cleared: the key of a message that is not true any more.
     """
@@ -189,21 +189,27 @@ class Recordings(QObject):
         def failed(error: Exception) -> None:
             if self.beginning == path:
                 self.beginning = None
+                self.changed.emit()
             self._failed(error)
 
         self.beginning = path
+        self.changed.emit()
         self._folders.run(path.parent, make, lambda made: self._add(path, *made), failed)
         return path
 
     def _end(self) -> None:
-        self.beginning = None  # its sink is dropped once it is made; there is no file yet
+        if self.beginning is not None:
+            self.beginning = None  # its sink is dropped once it is made; there is no file yet
+            self.changed.emit()
         if self.pipeline is not None and self._sink is not None:
             self.ending = True
             self.pipeline.remove_sink(self._sink.name)
 
     def leave_folder(self) -> None:
         """Another folder is used from now on: a recording that waits for the one before to answer is not wanted."""
-        self.beginning = None
+        if self.beginning is not None:
+            self._end()
+            self.told.emit(Message("recording", tr("The recording had not begun: there is no file."), tone="info"))
 
     def finish(self) -> None:
         """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
