@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from PyQt6.QtCore import QObject, QUrl, pyqtSignal
 from PyQt6.QtGui import QDesktopServices
 
-from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
 from app.places import dated_file, make_folder, new_file, taken, unused
 from app.ui.folders import Folders
 from app.ui.languages import clause, tr
 from app.ui.messages import Message, failure_message
+from mcnet.errors import UserError
 from mcnet.track_name import TRACK_SUFFIX
 
 if TYPE_CHECKING:
@@ -140,12 +140,11 @@ class Recordings(QObject):
     def finish_motion_at_last(self) -> None:
         """Likewise before the window's end. The folders' work is waited for when they are stopped."""
         recording = self._take_motion()
-        self._saves = [one for one in self._saves if not one.done]  # what failed before was told
         if recording is not None:
             self._save(recording)
 
     def log_what_is_lost(self) -> None:
-        """Say which motions were not written by the window's end, once the folders are stopped."""
+        """Say which motions were not written by the window's end, once the folders are stopped, unless it was told."""
         for save in self._saves:
             if save.trouble:
                 logger.warning("%s", save.trouble)
@@ -154,8 +153,17 @@ class Recordings(QObject):
 
     def _save(self, recording: "MotionRecording") -> None:
         save = _MotionSave(recording)
-        self._saves = [one for one in self._saves if not one.done] + [save]
-        self._folders.run(recording.path.parent, save, self._saved, self._failed, keeps=True)
+
+        def saved(path: Path) -> None:
+            self._saves.remove(save)  # what was told is not logged at the end
+            self._saved(path)
+
+        def failed(error: Exception) -> None:
+            self._saves.remove(save)
+            self._failed(error)
+
+        self._saves.append(save)
+        self._folders.run(recording.path.parent, save, saved, failed, keeps=True)
 
     def _take_motion(self) -> "MotionRecording | None":
         recording, self._motion = self._motion, None
@@ -308,8 +316,9 @@ class _MotionSave:
             with taken(self.path) as free:
                 self.path = self._recording.path = free
                 self._recording.save()
-        except AppError as error:
-            self.trouble = str(error)
+        except Exception as error:
+            known = isinstance(error, UserError)
+            self.trouble = str(error) if known else f"the recording of motion {self.path} is lost: {error!r}"
             raise
         finally:
             self.done = True
