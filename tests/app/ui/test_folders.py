@@ -28,6 +28,12 @@ class Bench:
         self.looks += 1
         return path == Path("elsewhere") or self.answers.wait(60)
 
+    def go_on(self, path: Path, qtbot: QtBot) -> None:
+        """So much time goes by as a look may take; one that has an answer has it by then."""
+        folder = self.folders._folder(path)
+        qtbot.waitUntil(lambda: not folder._looking or not self.answers.is_set())
+        folder._look_after_it()
+
     def work(self, path: Path, gate: threading.Event) -> None:
         self.folders.run(path, lambda: gate.wait(60), lambda _: None, lambda _: None)
 
@@ -36,7 +42,7 @@ class Bench:
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench()
     monkeypatch.setattr("app.ui.folders._is_folder", made.is_folder)
-    monkeypatch.setattr("app.ui.folders._SILENT_MS", 50)
+    monkeypatch.setattr("app.ui.folders._SILENT_MS", 60_000)
     yield made
     made.answers.set()
     made.folders.stop()
@@ -45,16 +51,21 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 def test_work_that_takes_long_is_no_silence_and_holds_up_no_other(bench: Bench, qtbot: QtBot, tmp_path: Path) -> None:
     gate, done = threading.Event(), list[bool]()
     bench.work(tmp_path, gate)
-    qtbot.waitUntil(lambda: bench.looks > 3)
+    for looks in range(1, 4):
+        qtbot.waitUntil(lambda: not bench.folders._folder(tmp_path)._looking)
+        assert bench.looks == looks
+        bench.go_on(tmp_path, qtbot)
     bench.folders.run(tmp_path, lambda: True, done.append, lambda _: None)
     qtbot.waitUntil(lambda: done == [True])
     assert bench.told == []
     gate.set()
-    qtbot.waitUntil(lambda: not bench.folders.busy)
-    qtbot.wait(200)
+    qtbot.waitUntil(lambda: not bench.folders.busy and not bench.folders._folder(tmp_path)._looking)
     looks = bench.looks
-    qtbot.wait(200)
-    assert bench.looks == looks, "nothing waits for it any more"
+    for _ in range(3):
+        bench.go_on(tmp_path, qtbot)
+    assert not bench.folders._folder(tmp_path)._patience.isActive(), "nothing waits for it any more"
+    assert bench.looks == looks
+    assert bench.told == []
 
 
 def test_one_that_falls_silent_during_the_work_is_told_until_it_answers(
@@ -62,10 +73,11 @@ def test_one_that_falls_silent_during_the_work_is_told_until_it_answers(
 ) -> None:
     gate, elsewhere = threading.Event(), Path("elsewhere")
     bench.work(tmp_path, gate)
-    qtbot.waitUntil(lambda: bench.looks > 1)
+    bench.go_on(tmp_path, qtbot)
+    qtbot.waitUntil(lambda: not bench.folders._folder(tmp_path)._looking)
     bench.answers.clear()
-    qtbot.waitUntil(lambda: bool(bench.told))
-    qtbot.wait(200)
+    for _ in range(4):
+        bench.go_on(tmp_path, qtbot)
     assert [message.text.startswith(f"The folder {tmp_path} does not answer") for message in bench.told] == [True]
     bench.work(tmp_path, gate)
     assert len(bench.told) == 2, "at once: it is known"

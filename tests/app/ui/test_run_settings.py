@@ -140,7 +140,7 @@ def test_another_folder_is_chosen_whatever_the_one_in_use_does(
     monkeypatch.setattr(Path, "home", lambda: home)
     silent = f"The folder {videos} does not answer"
     monkeypatch.setattr("app.ui.folders._MOMENT_MS", 50 if folder == "silent" else 60_000)
-    monkeypatch.setattr("app.ui.folders._SILENT_MS", 50 if folder == "busy" else 60_000)
+    monkeypatch.setattr("app.ui.folders._SILENT_MS", 60_000)
     opened: list[Path] = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
     if folder == "busy":
@@ -164,7 +164,9 @@ def test_another_folder_is_chosen_whatever_the_one_in_use_does(
     elif folder == "missing":
         assert proven.messages.text.startswith(f"There is no folder {videos} to open yet")
     elif folder == "busy":
-        qtbot.wait(200)  # as long as is told where nothing answers
+        busy = proven.session._folders._folder(videos)
+        qtbot.waitUntil(lambda: not busy._looking)
+        busy._look_after_it()  # when it would be told of
         assert proven.messages.text == ""
     gate.set()
     qtbot.waitUntil(lambda: not proven.session.busy and silent not in proven.messages.text)

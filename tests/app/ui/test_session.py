@@ -533,10 +533,12 @@ def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
     assert recordings.beginning is not None
     assert (button.isChecked(), button.text(), button.accessibleName()) == (True, "Begins…", "Stop recording")
     button.click()
-    assert (recordings.beginning, button.isChecked(), button.text()) == (None, False, "Record")
+    assert not recordings.under_way
+    assert (button.isChecked(), button.text()) == (False, "Record")
     button.click()
     session.set_recordings_folder(tmp_path)
-    assert (recordings.beginning, button.isChecked(), button.text()) == (None, False, "Record")
+    assert not recordings.under_way
+    assert (button.isChecked(), button.text()) == (False, "Record")
     assert "The recording had not begun: there is no file." in [message.text for message in proven.messages.messages]
     recordings.toggle()
     qtbot.waitUntil(lambda: recordings.path is not None)
