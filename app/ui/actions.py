@@ -110,13 +110,14 @@ class ActionBar(QWidget):
         self.motion_button.setEnabled(session.ready)
 
     def show_recording(self) -> None:
-        """Show for how long it has been recorded."""
+        """Show for how long it has been recorded, or that a recording is about to begin."""
         recordings = self._session.recordings
         recording = recordings.path is not None
         seconds = int(time.monotonic() - recordings.began_s)
-        self._words[self.record_button] = f"{seconds // 60}:{seconds % 60:02}" if recording else tr("Record")
-        self.record_button.setChecked(recording)
-        self.record_button.setAccessibleName(tr("Stop recording") if recording else tr("Record"))
+        begins = tr("Begins…") if recordings.under_way else tr("Record")
+        self._words[self.record_button] = f"{seconds // 60}:{seconds % 60:02}" if recording else begins
+        self.record_button.setChecked(recordings.under_way)
+        self.record_button.setAccessibleName(tr("Stop recording") if recordings.under_way else tr("Record"))
         restyle(self.record_button, "kind", "recording" if recording else "plain")
         recordings.watch_motion()
         of_motion = recordings.motion_path is not None

@@ -307,8 +307,9 @@ class MainWindow(QMainWindow):
         self._pick_motion_file(tr("A motion file for the avatar that idles"), self.controls.set_idle_motion)
 
     def _pick_motion_file(self, title: str, then: Callable[[str], object]) -> None:
-        def show(folder: Path | None) -> None:
-            dialog = self._file_dialog(title, tr("Motion files (*.safetensors);;All files (*)"), folder or Path.home())
+        def show(folder: Path, there: bool | None) -> None:
+            begin = folder if there else Path.home()
+            dialog = self._file_dialog(title, tr("Motion files (*.safetensors);;All files (*)"), begin)
             dialog.fileSelected.connect(then)
             dialog.show()
 
@@ -382,8 +383,8 @@ class MainWindow(QMainWindow):
         dialog.show()
 
     def _pick_folder(self) -> None:
-        def show(folder: Path | None) -> None:
-            dialog = self._file_dialog(tr("A folder for recordings"), "", folder or Path.home())
+        def show(folder: Path, there: bool | None) -> None:
+            dialog = self._file_dialog(tr("A folder for recordings"), "", folder if there else Path.home())
             dialog.setFileMode(QFileDialog.FileMode.Directory)
             dialog.fileSelected.connect(lambda path: self.controls.run.set_folder(Path(path)))
             dialog.show()
@@ -395,7 +396,8 @@ class MainWindow(QMainWindow):
 
         While it is active, the window's own keys are dead, the plain 0 too: it belongs to the text field. Ctrl+0 slates
         from here as well, for which the dialog must be neither modal nor the system's own. It begins with a folder,
-        None being that of the dialog before, and looks into it on this thread.
+        None being that of the dialog before, and looks into it on this thread. A folder that is not there would be
+        taken for the name of what was chosen.
         """
         dialog = QFileDialog(self, title, "" if folder is None else str(folder), kinds)
         dialog.setOption(QFileDialog.Option.DontUseNativeDialog)

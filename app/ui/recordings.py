@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from PyQt6.QtCore import QObject, QUrl, pyqtSignal
 from PyQt6.QtGui import QDesktopServices
 
-from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
 from app.places import dated_file, make_folder, new_file, taken, unused
 from app.ui.folders import Folders
 from app.ui.languages import clause, tr
 from app.ui.messages import Message, failure_message
+from mcnet.errors import UserError
 from mcnet.track_name import TRACK_SUFFIX
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Recordings(QObject):
         last: the newest picture of the output, or None.
 
     Signals:
-        changed: a recording has begun or ended.
+        changed: a recording is to begin, has begun, or has ended.
         told: a message to show.
         cleared: the key of a message that is not true any more.
     """
@@ -140,12 +140,11 @@ class Recordings(QObject):
     def finish_motion_at_last(self) -> None:
         """Likewise before the window's end. The folders' work is waited for when they are stopped."""
         recording = self._take_motion()
-        self._saves = [one for one in self._saves if not one.done]  # what failed before was told
         if recording is not None:
             self._save(recording)
 
     def log_what_is_lost(self) -> None:
-        """Say which motions were not written by the window's end, once the folders are stopped."""
+        """Say which motions were not written by the window's end, once the folders are stopped, unless it was told."""
         for save in self._saves:
             if save.trouble:
                 logger.warning("%s", save.trouble)
@@ -154,8 +153,17 @@ class Recordings(QObject):
 
     def _save(self, recording: "MotionRecording") -> None:
         save = _MotionSave(recording)
-        self._saves = [one for one in self._saves if not one.done] + [save]
-        self._folders.run(recording.path.parent, save, self._saved, self._failed, keeps=True)
+
+        def saved(path: Path) -> None:
+            self._saves.remove(save)  # what was told is not logged at the end
+            self._saved(path)
+
+        def failed(error: Exception) -> None:
+            self._saves.remove(save)
+            self._failed(error)
+
+        self._saves.append(save)
+        self._folders.run(recording.path.parent, save, saved, failed, keeps=True)
 
     def _take_motion(self) -> "MotionRecording | None":
         recording, self._motion = self._motion, None
@@ -189,21 +197,27 @@ class Recordings(QObject):
         def failed(error: Exception) -> None:
             if self.beginning == path:
                 self.beginning = None
+                self.changed.emit()
             self._failed(error)
 
         self.beginning = path
+        self.changed.emit()
         self._folders.run(path.parent, make, lambda made: self._add(path, *made), failed)
         return path
 
     def _end(self) -> None:
-        self.beginning = None  # its sink is dropped once it is made; there is no file yet
+        if self.beginning is not None:
+            self.beginning = None  # its sink is dropped once it is made; there is no file yet
+            self.changed.emit()
         if self.pipeline is not None and self._sink is not None:
             self.ending = True
             self.pipeline.remove_sink(self._sink.name)
 
     def leave_folder(self) -> None:
         """Another folder is used from now on: a recording that waits for the one before to answer is not wanted."""
-        self.beginning = None
+        if self.beginning is not None:
+            self._end()
+            self.told.emit(Message("recording", tr("The recording had not begun: there is no file."), tone="info"))
 
     def finish(self) -> None:
         """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
@@ -302,8 +316,9 @@ class _MotionSave:
             with taken(self.path) as free:
                 self.path = self._recording.path = free
                 self._recording.save()
-        except AppError as error:
-            self.trouble = str(error)
+        except Exception as error:
+            known = isinstance(error, UserError)
+            self.trouble = str(error) if known else f"the recording of motion {self.path} is lost: {error!r}"
             raise
         finally:
             self.done = True

@@ -11,6 +11,7 @@ from PyQt6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from app.places import from_home
 from app.ui.flow import FlowLayout
 from app.ui.languages import spoken, tr
+from app.ui.messages import Message
 from app.ui.model_desk import BUNDLED, label_of
 from app.ui.run import RunChanges
 from app.ui.session import Session
@@ -193,9 +194,15 @@ class RunSettings(QWidget):
             self.set_model(model)
 
     def _open_folder(self) -> None:
-        def show(folder: Path | None) -> None:
-            if folder is not None:  # of one that does not answer a message tells
+        def show(folder: Path, there: bool | None) -> None:
+            if there:
                 QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
+            elif there is not None:
+                text = tr(
+                    "There is no folder {folder} to open yet: it is made with the first recording or snapshot.",
+                    folder=folder,
+                )
+                self._session.told.emit(Message("recording", text, tone="info"))
 
         self._session.where_recordings_are(show)
 

@@ -536,10 +536,12 @@ class Session(QObject):
         """Where recordings and snapshots go."""
         return self._videos_folder()
 
-    def where_recordings_are(self, then: Callable[[Path | None], None]) -> None:
-        """Tell `then` where recordings and snapshots go, or None where that folder does not answer."""
+    def where_recordings_are(self, then: Callable[[Path, bool | None], None]) -> None:
+        """Tell `then` where recordings and snapshots go, and whether that folder is there, None where it does not
+        answer, of which a message tells.
+        """
         folder = self.recordings_folder
-        self._folders.ask(folder, lambda answers: then(folder if answers else None))
+        self._folders.ask(folder, lambda there: then(folder, there))
 
     def set_recordings_folder(self, folder: Path) -> None:
         """Put recordings and snapshots there from now on, and what has not begun elsewhere nowhere."""

@@ -123,6 +123,7 @@ class WindowOperator:
         return {"portrait": {"id": key, "name": names[key]}}
 
     def _record(self, command: Record) -> str:
+        """Begin or end one, and answer its name as it is wished: the state has the file's own once it is written."""
         path = None if self._recordings.ending else self._recordings.path or self._recordings.beginning
         if switched(command.to, path is not None) == (path is not None):
             return "" if path is None else str(path)

@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from PyQt6.QtCore import Qt, pyqtSignal
@@ -94,6 +94,9 @@ class Worker(FromThreads):
         Returns:
             Whether all threads have ended. One that has not will end with the program.
         """
+        return stop_together([self], timeout_s)
+
+    def _end(self) -> None:
         self._carry_no_more()
         if self._keeping:  # what is under way may take long
             last = threading.Thread(target=self._work, name=f"{self._name} last", daemon=True)
@@ -101,9 +104,12 @@ class Worker(FromThreads):
             last.start()
         for _ in self._threads:
             self._jobs.put(None)
+
+    def _await_keeping(self, deadline_s: float) -> None:
         with self._kept:
-            self._kept.wait_for(lambda: not self._keeping, _KEEPING_S)
-        deadline_s = time.monotonic() + timeout_s
+            self._kept.wait_for(lambda: not self._keeping, max(0.0, deadline_s - time.monotonic()))
+
+    def _await_end(self, deadline_s: float) -> bool:
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
@@ -130,3 +136,18 @@ class Worker(FromThreads):
     def _count(self, change: int) -> None:
         self._busy += change
         self.busy_changed.emit(self._busy)
+
+
+def stop_together(workers: Sequence[Worker], timeout_s: float = 0.5) -> bool:
+    """Stop each, as `Worker.stop`; several that hang are not waited for any longer than one.
+
+    Returns:
+        Whether all threads of all have ended.
+    """
+    for worker in workers:
+        worker._end()
+    deadline_s = time.monotonic() + _KEEPING_S
+    for worker in workers:
+        worker._await_keeping(deadline_s)
+    deadline_s = time.monotonic() + timeout_s
+    return all(worker._await_end(deadline_s) for worker in workers)

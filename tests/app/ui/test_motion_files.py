@@ -17,6 +17,7 @@ from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from mcnet.media.faces import Face
 from mcnet.media.motion_track import load_track
+from tests.app.fakes import wait_until
 from tests.app.ui.fakes import World
 from tests.app.ui.hand import click
 
@@ -130,7 +131,8 @@ def test_one_that_was_just_stopped_is_not_lost_either(
     monkeypatch.setattr(MotionRecording, "save", slowly)
     if when == "waits":
         folder = proven.session.recordings_folder
-        proven.session._folders.run(folder, lambda: saved.wait(10), lambda _: None, lambda _: None)
+        for _ in range(2):
+            proven.session._folders.run(folder, lambda: saved.wait(10), lambda _: None, lambda _: None)
     click(proven.action_bar.motion_button)
     assert world.pipeline.motion is not None
     world.pipeline.motion.take(0.0, face, (640, 480))
@@ -183,6 +185,39 @@ def test_the_end_waits_for_a_folder_only_so_long_and_keeps_the_settings_before(
     assert ("is lost: its folder did not answer in time" in caplog.text) == (not answers)
     given_up.set()
     qtbot.waitUntil(lambda: not [thread for thread in threading.enumerate() if "worker" in thread.name])
+
+
+@pytest.mark.parametrize("when", ["before", "at the end", "told"])
+def test_what_fails_as_the_window_closes_is_logged_whatever_it_is(
+    proven: MainWindow,
+    world: World,
+    qtbot: QtBot,
+    face: Face,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    when: str,
+) -> None:
+    failing = threading.Event()
+
+    def save(_: MotionRecording) -> None:
+        failing.set()
+        raise ValueError("odd")
+
+    monkeypatch.setattr(MotionRecording, "save", save)
+    click(proven.action_bar.motion_button)
+    assert world.pipeline.motion is not None
+    world.pipeline.motion.take(0.0, face, (640, 480))
+    if when != "at the end":
+        click(proven.action_bar.motion_button)
+        assert failing.wait(60)
+    if when == "before":
+        (under_way,) = proven.session.recordings._saves
+        wait_until(lambda: under_way.done, "its answer is queued")
+    elif when == "told":
+        qtbot.waitUntil(lambda: "ValueError('odd')" in proven.messages.text)
+    proven.close()
+    lost = [record.message for record in caplog.records if "is lost" in record.message]
+    assert [message.endswith("is lost: ValueError('odd')") for message in lost] == [True] * (when != "told")
 
 
 def test_a_motion_file_stands_in_for_a_camera(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:

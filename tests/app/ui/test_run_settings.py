@@ -129,29 +129,49 @@ def test_a_call_keeps_what_it_began_with(live: MainWindow, world: World, qtbot: 
     assert run.size_choice.toolTip() == "Of the picture that calls and recordings get, in pixels."
 
 
-@pytest.mark.parametrize("answers", [True, False])
-def test_another_folder_is_chosen_also_while_the_one_in_use_does_not_answer(
-    proven: MainWindow, run: RunSettings, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
+@pytest.mark.parametrize("folder", ["there", "busy", "missing", "silent"])
+def test_another_folder_is_chosen_whatever_the_one_in_use_does(
+    proven: MainWindow, run: RunSettings, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     gate, home, videos = threading.Event(), tmp_path / "home", tmp_path / "videos"
     home.mkdir()
-    videos.mkdir()
+    if folder != "missing":
+        videos.mkdir()
     monkeypatch.setattr(Path, "home", lambda: home)
-    if not answers:
-        proven.session._folders.run(videos, lambda: gate.wait(20), lambda _: None, lambda _: None)
+    silent = f"The folder {videos} does not answer"
+    monkeypatch.setattr("app.ui.folders._MOMENT_MS", 50 if folder == "silent" else 60_000)
+    monkeypatch.setattr("app.ui.folders._SILENT_MS", 60_000)
+    opened: list[Path] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
+    if folder == "busy":
+        for _ in range(2):
+            proven.session._folders.run(videos, lambda: gate.wait(60), lambda _: None, lambda _: None)
+    elif folder == "silent":
+        monkeypatch.setattr("app.ui.folders._is_folder", lambda path: path != videos or gate.wait(60))
     run.folder_button.click()
     qtbot.waitUntil(lambda: proven.findChild(QFileDialog) is not None)
     dialog = proven.findChild(QFileDialog)
     assert dialog is not None
-    assert Path(dialog.directory().absolutePath()) == (videos if answers else home)
-    opened: list[Path] = []
-    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
+    assert Path(dialog.directory().absolutePath()) == (videos if folder in ("there", "busy") else home)
+    assert [Path(path) for path in dialog.selectedFiles()] in ([], [Path(dialog.directory().absolutePath())])
+    assert proven.messages.text.startswith(silent) is (folder == "silent")
+    proven.messages.dismiss()
     run.open_button.click()
-    qtbot.waitUntil(lambda: bool(opened) is answers)
-    qtbot.wait(20)
-    assert opened == [videos] * answers, "nothing is looked for on this thread"
+    qtbot.waitUntil(lambda: bool(opened or proven.messages.text))
+    if folder == "silent":
+        assert proven.messages.text.startswith(silent)
+        qtbot.waitUntil(lambda: not proven.session._folders._folder(videos)._asked)  # its moment is over
+    elif folder == "missing":
+        assert proven.messages.text.startswith(f"There is no folder {videos} to open yet")
+    elif folder == "busy":
+        busy = proven.session._folders._folder(videos)
+        qtbot.waitUntil(lambda: not busy._looking)
+        busy._look_after_it()  # when it would be told of
+        assert proven.messages.text == ""
     gate.set()
-    qtbot.waitUntil(lambda: not proven.session.busy)
+    qtbot.waitUntil(lambda: not proven.session.busy and silent not in proven.messages.text)
+    qtbot.wait(20)
+    assert opened == [videos] * (folder in ("there", "busy")), "what was not opened at once stays so"
     assert len(proven.findChildren(QFileDialog)) == 1
     dialog.close()
 

@@ -420,6 +420,7 @@ def test_a_folder_that_cannot_be_looked_into_is_told(
     for begin in (session.recordings.toggle, session.recordings.toggle_motion, session.recordings.snapshot, on_request):
         begin()
         qtbot.waitUntil(lambda: "cannot use the folder" in proven.messages.text)
+        assert not proven.action_bar.record_button.isChecked()
         proven.messages.dismiss()
     assert (session.recordings.beginning, session.recordings.motion_path, world.recordings) == (None, None, [])
 
@@ -511,6 +512,7 @@ def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
 ) -> None:
     away, answers = tmp_path / "away", threading.Event()
     monkeypatch.setattr("app.ui.folders._SILENT_MS", 50)
+    monkeypatch.setattr("app.ui.folders._is_folder", lambda folder: folder != away or answers.wait(30))
     monkeypatch.setattr("app.ui.recordings.make_folder", lambda folder: folder != away or answers.wait(30))
     session, recordings = proven.session, proven.session.recordings
     session.set_recordings_folder(away)
@@ -526,9 +528,18 @@ def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
     session._run.restart()
     qtbot.waitUntil(lambda: world.listed > listed and world.pipeline.starts > starts)
     qtbot.waitUntil(lambda: "virtualcam" in world.pipeline.sinks)
-    recordings.toggle()
+    button = proven.action_bar.record_button
+    button.click()
     assert recordings.beginning is not None
+    assert (button.isChecked(), button.text(), button.accessibleName()) == (True, "Begins…", "Stop recording")
+    button.click()
+    assert not recordings.under_way
+    assert (button.isChecked(), button.text()) == (False, "Record")
+    button.click()
     session.set_recordings_folder(tmp_path)
+    assert not recordings.under_way
+    assert (button.isChecked(), button.text()) == (False, "Record")
+    assert "The recording had not begun: there is no file." in [message.text for message in proven.messages.messages]
     recordings.toggle()
     qtbot.waitUntil(lambda: recordings.path is not None)
     assert recordings.path is not None
@@ -538,7 +549,7 @@ def test_a_folder_that_does_not_answer_is_told_and_holds_up_nothing_else(
     answers.set()
     qtbot.waitUntil(lambda: not session.busy)
     assert len(list(away.iterdir())) == 3
-    assert "does not answer" not in proven.messages.text
+    qtbot.waitUntil(lambda: not any("does not answer" in message.text for message in proven.messages.messages))
     recordings.finish()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.ui.worker import Worker
+from app.ui.worker import Worker, stop_together
 
 
 @pytest.fixture
@@ -78,3 +78,15 @@ def test_stop_drops_what_waits_and_delivers_nothing_more(qtbot: QtBot) -> None:
     qtbot.wait(20)
     assert not done
     assert len(kept) == 1
+
+
+def test_several_that_hang_are_waited_for_no_longer_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.ui.worker._KEEPING_S", 2.0)
+    workers, gate = [Worker(f"ui-worker {n}") for n in range(8)], threading.Event()
+    for worker in workers:
+        worker.run(gate.wait, lambda _: None, fail, keeps=True)
+    began_s = time.monotonic()
+    assert not stop_together(workers)
+    assert 2.0 <= time.monotonic() - began_s < 10.0
+    gate.set()
+    assert stop_together(workers, 5.0)

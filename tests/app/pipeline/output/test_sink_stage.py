@@ -296,11 +296,13 @@ def test_a_sink_that_is_wished_away_just_before_the_end_is_not_to_come_again(ben
     class Holds(FakeSink):
         def send(self, picture: Composed) -> None:
             sending.set()
-            go_on.wait(5.0)
+            go_on.wait(60.0)
 
+    other = FakeSink("other")
+    bench.stage.add(other)
+    wait_until(lambda: bool(other.pictures), "it is opened before the stage is held up")
     bench.stage.add(Holds("holds"))
-    bench.stage.add(FakeSink("other"))
-    assert sending.wait(5.0)
+    assert sending.wait(60.0)
     bench.stage.remove("holds")
     bench.stopped.set()
     go_on.set()
