@@ -140,6 +140,7 @@ class Session(QObject):
         self._bridge = Bridge(self._hear, self.woken.emit)
         self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
+        self._cleanup.add("output state", self._output.end_fault)
         self._folders = Folders()  # for files that are written; one that does not answer holds up nothing else
         self._cleanup.add("folders", self._stop_folders)  # what waits for one comes after the settings are kept
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
