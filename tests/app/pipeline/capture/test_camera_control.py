@@ -184,7 +184,8 @@ def test_a_shutter_that_is_opened_is_told_and_closed_again_too() -> None:
             rgb = super().read()
             return np.zeros_like(rgb) if shut.is_set() else rgb
 
-    desk = Desk(Cameras(Shuttered), replace(PATIENT, frozen_s=0.4))
+    # While it is open a thread that is not run for so long counts as a frozen camera.
+    desk = Desk(Cameras(Shuttered), replace(PATIENT, frozen_s=2.0))
     dark, lit = (event(ONE, 1, "camera 1") for event in (CameraDark, CameraLit))
     try:
         desk.wish(ONE)
