@@ -337,6 +337,7 @@ class Session(QObject):
     def _begin_anew(self) -> None:
         """After a stop: everything has to be proven anew."""
         self._output.begin_anew()
+        self._clear_of_run()
         self._calibration.begin_anew()
         self._portrait.begin_anew()
         self._model.begin_anew()
@@ -346,10 +347,15 @@ class Session(QObject):
     def _forget_run(self) -> None:
         """Everything has to be proven anew."""
         self._output.begin_anew()
+        self._clear_of_run()
         self._calibration.forget()
         self._portrait.forget()
         self._model.forget()
         self._changed()
+
+    def _clear_of_run(self) -> None:
+        """What a run told until it should tell that it is over: it ends without."""
+        self.cleared.emit("motion refused")
 
     def _take_devices(self, devices: tuple[tuple[str, str], ...]) -> None:
         self.devices = devices
@@ -620,9 +626,12 @@ class Session(QObject):
             case Undisclosed():
                 self.recordings.hear(event)
             case MotionRefused():
-                self.told.emit(Message("camera", full_sentence(capital(motion_refused_words(event))), tone="warning"))
+                self._calibration.hear(event)
+                self._output.why = ""
+                text = full_sentence(capital(motion_refused_words(event)))
+                self.told.emit(Message("motion refused", text, tone="warning"))
             case MotionFollowed():
-                self.cleared.emit("camera")
+                self.cleared.emit("motion refused")
             case SettingRefused():
                 self._refusals.hear(event)
             case StageFailed():

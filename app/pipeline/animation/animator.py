@@ -241,7 +241,7 @@ class Animator:
         measured = self._measures(settings)
         seen = self._performer.see(frame, settings, measured=measured, recording=self.recording)
         if seen.refused:
-            self._references.miss(now_s)
+            self._references.refuse()
             return Step(self._slate(State.NO_FACE), seen.view)
         if not seen.moves:
             return Step(self._without_face(now_s, settings, camera=True), seen.view)

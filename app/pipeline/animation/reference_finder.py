@@ -157,6 +157,15 @@ class ReferenceFinder:
         else:
             self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
 
+    def refuse(self) -> None:
+        """Take a motion file's frame that may not move the avatar, about which the performer can do nothing.
+
+        A calibration by this very moment's face ends; a hands-free one waits for one that may.
+        """
+        self._own = 0
+        if self._calibration is not None and self._calibration.duration_s <= 0:
+            self._calibration = None
+
     def improve(self, seen: Seen, source: Source) -> None:
         """Take over a more neutral expression than that of the calibration; where the head was then stays.
 
