@@ -355,6 +355,7 @@ class Session(QObject):
 
     def _clear_of_run(self) -> None:
         """What a run told until it should tell that it is over: it ends without."""
+        self.cleared.emit("calibration")
         self.cleared.emit("motion refused")
 
     def _take_devices(self, devices: tuple[tuple[str, str], ...]) -> None:
@@ -521,6 +522,8 @@ class Session(QObject):
         if self._run.pipeline is not None:
             self._run.pipeline.update(live)
         self._refusals.follow(before, live)
+        if before.relative and not live.relative:
+            self.cleared.emit("calibration")
         if self._calibration.follow(before, live):
             self._changed()
         self.presets.note()

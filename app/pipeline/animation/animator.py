@@ -327,7 +327,7 @@ class Animator:
         if self._source is None:
             return self._slate(State.STARTING)
         self._performer.lose()
-        self._references.miss(now_s)
+        self._references.miss(now_s, self._source, settings)
         if settings.relative and self._references.reference is None:
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
         posture = self._posing.wait(self._source, now_s, settings, camera=camera)
