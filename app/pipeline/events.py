@@ -245,8 +245,9 @@ class ReferenceImproved:
 
 @dataclass(frozen=True)
 class MotionRefused:
-    """A motion file cannot move the avatar; the output shows the slate. `in_the_plane`: motion in space could be had,
-    and the settings ask for another; otherwise model or portrait have no measured keypoints.
+    """A motion file cannot move the avatar; the output shows the slate, and nothing is calibrated: it is told once more
+    to who calibrates. `in_the_plane`: motion in space could be had, and the settings ask for another; otherwise model
+    or portrait have no measured keypoints.
     """
 
     in_the_plane: bool
@@ -254,7 +255,7 @@ class MotionRefused:
 
 @dataclass(frozen=True)
 class MotionFollowed:
-    """What `MotionRefused` told is over: the motion file moves the avatar."""
+    """What `MotionRefused` told is over: the motion file moves the avatar, or a camera is used in its place."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from app.pipeline.events import (
     CalibrationMissed,
     CalibrationProgress,
     EngineReady,
+    MotionRefused,
     ReferenceImproved,
     SourceReady,
 )
@@ -61,7 +62,13 @@ class Calibration:
 
     def hear(
         self,
-        event: EngineReady | SourceReady | CalibrationProgress | CalibrationMissed | Calibrated | ReferenceImproved,
+        event: EngineReady
+        | SourceReady
+        | CalibrationProgress
+        | CalibrationMissed
+        | MotionRefused
+        | Calibrated
+        | ReferenceImproved,
     ) -> None:
         """Take a fact about the reference, or about what it is a reference for."""
         match event:
@@ -73,7 +80,7 @@ class Calibration:
             case CalibrationProgress():
                 self.share = event.share
                 self.link = Link(text=phrase("the calibration is under way"))
-            case CalibrationMissed():
+            case CalibrationMissed() | MotionRefused():
                 self.share, self.link = None, self._found_link
             case Calibrated():
                 self.share = None

@@ -117,7 +117,7 @@ class CameraDesk(QObject):
         if spec is None:
             self._set_link(Link(text=phrase("the camera cannot be used: choose another one"), failed=True))
             return
-        self.cleared.emit("camera")  # it was about what was in use before
+        self._clear()  # it was about what was in use before
         self._spec, self._wish = spec, None
         self._texts[spec] = self.current
         self.interrupted.emit()
@@ -137,14 +137,19 @@ class CameraDesk(QObject):
             logger.info("not about the camera of now: %s", event)
         elif isinstance(event, CameraOpened):
             self._set_link(self._links[event.spec])
-            self.cleared.emit("camera")
+            self._clear()
         elif isinstance(event, CameraFailed):
             self._take_failed(event)
         elif isinstance(event, CameraLit):
-            self.cleared.emit("camera")
+            self.cleared.emit("camera dark")
         else:
             text = dark_camera_words(event)
-            self.told.emit(Message("camera", full_sentence(text), action=tr("Refresh cameras"), act=self.refresh))
+            self.told.emit(Message("camera dark", full_sentence(text), action=tr("Refresh cameras"), act=self.refresh))
+
+    def _clear(self) -> None:
+        """What was told of a camera, and of its darkness, is over."""
+        self.cleared.emit("camera")
+        self.cleared.emit("camera dark")
 
     def _ask_for(self, spec: "CameraSpec") -> None:
         # The system may have asked the user first, and the answer may come when another camera was chosen.
@@ -169,6 +174,7 @@ class CameraDesk(QObject):
             self._set_link(self._links[event.kept])
             said.append(tr("{camera} goes on.", camera=event.kept.path.name if event.kept.path else event.kept_name))
         else:
+            self.cleared.emit("camera dark")
             self.interrupted.emit()
             self._set_link(
                 Link(text=phrase("the camera gives no frames: plug it in again, or choose another one"), failed=True)

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 
-from PyQt6.QtCore import QObject, pyqtSignal
+from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.pipeline.events import StageFailed
 from app.pipeline.state import State
 from app.ui.languages import capital, full_sentence, tr
 from app.ui.messages import Message
 from mcnet.phrases import Phrase, phrase
+
+_UNNAMED_MS = 1000
+"""A fault of which no stage has told is told after so long: one that is over is seen for a few pictures more."""
 
 
 class OutputState(QObject):
@@ -23,6 +26,7 @@ class OutputState(QObject):
     Attributes:
         state: what the output shows.
         why: the pipeline's reason for it, or "".
+
     Signals:
         told: a message to show.
         cleared: the key of a message that is not true any more.
@@ -37,6 +41,9 @@ class OutputState(QObject):
         self.why = ""
         self._faults: dict[str, str] = {}  # by stage, the last one last
         self._restart = restart
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._tell_unnamed)
 
     @property
     def fault(self) -> str:
@@ -76,6 +83,7 @@ class OutputState(QObject):
     def end_fault(self) -> None:
         """All that has failed is over."""
         self._faults.clear()
+        self._timer.stop()
         self.cleared.emit("stage")
 
     def reason(self, missing: str) -> str:
@@ -91,16 +99,24 @@ class OutputState(QObject):
         return self.why
 
     def _tell_fault(self) -> None:
+        self._timer.stop()
         if self._faults:
             stage, fault = next(reversed(self._faults.items()))
             so = tr("No picture goes out any more.") if stage == "sinks" else tr("The output shows the slate.")
-            text = f"{full_sentence(capital(fault))} {so}"
-        elif self.state is State.FAULT:  # of pictures that fail to come, of which no stage has told; it goes with them
-            text = tr(
+            self._tell(f"{full_sentence(capital(fault))} {so}")
+            return
+        self.cleared.emit("stage")
+        if self.state is State.FAULT:
+            self._timer.start(_UNNAMED_MS)
+
+    def _tell_unnamed(self) -> None:
+        """Of pictures that fail to come, of which no stage has told; it goes with them."""
+        self._tell(
+            tr(
                 "The model has given no picture for a while, so the output shows the slate. It goes on by itself "
                 "once there is one; if it stays so, start again."
             )
-        else:
-            self.cleared.emit("stage")
-            return
+        )
+
+    def _tell(self, text: str) -> None:
         self.told.emit(Message("stage", text, action=tr("Start again"), act=self._restart, stays=True))

@@ -140,6 +140,7 @@ class Session(QObject):
         self._bridge = Bridge(self._hear, self.woken.emit)
         self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
+        self._cleanup.add("output state", self._output.end_fault)
         self._folders = Folders()  # for files that are written; one that does not answer holds up nothing else
         self._cleanup.add("folders", self._stop_folders)  # what waits for one comes after the settings are kept
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
@@ -336,6 +337,7 @@ class Session(QObject):
     def _begin_anew(self) -> None:
         """After a stop: everything has to be proven anew."""
         self._output.begin_anew()
+        self._clear_of_run()
         self._calibration.begin_anew()
         self._portrait.begin_anew()
         self._model.begin_anew()
@@ -345,10 +347,16 @@ class Session(QObject):
     def _forget_run(self) -> None:
         """Everything has to be proven anew."""
         self._output.begin_anew()
+        self._clear_of_run()
         self._calibration.forget()
         self._portrait.forget()
         self._model.forget()
         self._changed()
+
+    def _clear_of_run(self) -> None:
+        """What a run told until it should tell that it is over: it ends without."""
+        self.cleared.emit("calibration")
+        self.cleared.emit("motion refused")
 
     def _take_devices(self, devices: tuple[tuple[str, str], ...]) -> None:
         self.devices = devices
@@ -514,6 +522,8 @@ class Session(QObject):
         if self._run.pipeline is not None:
             self._run.pipeline.update(live)
         self._refusals.follow(before, live)
+        if before.relative and not live.relative:
+            self.cleared.emit("calibration")
         if self._calibration.follow(before, live):
             self._changed()
         self.presets.note()
@@ -621,9 +631,12 @@ class Session(QObject):
             case Undisclosed():
                 self.recordings.hear(event)
             case MotionRefused():
-                self.told.emit(Message("camera", full_sentence(capital(motion_refused_words(event))), tone="warning"))
+                self._calibration.hear(event)
+                self._output.why = ""
+                text = full_sentence(capital(motion_refused_words(event)))
+                self.told.emit(Message("motion refused", text, tone="warning"))
             case MotionFollowed():
-                self.cleared.emit("camera")
+                self.cleared.emit("motion refused")
             case SettingRefused():
                 self._refusals.hear(event)
             case StageFailed():

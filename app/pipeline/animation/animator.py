@@ -241,7 +241,7 @@ class Animator:
         measured = self._measures(settings)
         seen = self._performer.see(frame, settings, measured=measured, recording=self.recording)
         if seen.refused:
-            self._references.miss(now_s)
+            self._references.refuse()
             return Step(self._slate(State.NO_FACE), seen.view)
         if not seen.moves:
             return Step(self._without_face(now_s, settings, camera=True), seen.view)
@@ -327,7 +327,7 @@ class Animator:
         if self._source is None:
             return self._slate(State.STARTING)
         self._performer.lose()
-        self._references.miss(now_s)
+        self._references.miss(now_s, self._source, settings)
         if settings.relative and self._references.reference is None:
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
         posture = self._posing.wait(self._source, now_s, settings, camera=camera)

@@ -59,6 +59,7 @@ class Performer:
         self._shape: tuple[int, ...] = ()
         self._captured_s = self._dt_s = 0.0
         self._told: MotionRefused | None = None
+        self._tells_again = False
 
     def close(self) -> None:
         """Free the face finder; harmless when called again."""
@@ -80,7 +81,11 @@ class Performer:
         self._tracker.face = None
 
     def choose(self) -> None:
-        """The largest face of the next frame is the performer's, whoever was followed: who calibrates is there."""
+        """The largest face of the next frame is the performer's, whoever was followed: who calibrates is there.
+
+        Where a motion file moves nothing, that is told once more: it is why nothing is calibrated.
+        """
+        self._tells_again = True
         self._tracker.choose()
 
     def leave(self) -> None:
@@ -95,7 +100,8 @@ class Performer:
         """
         other = frame.camera != self._camera
         if other:
-            self._camera, self._told = frame.camera, None
+            self._camera = frame.camera
+            self._tell(None)
             self._begin_anew()
         if frame.rgb.shape != self._shape:
             self._shape = frame.rgb.shape
@@ -209,10 +215,11 @@ class Performer:
         return self._located(seen._replace(pose=Pose(places, np.tile(np.eye(2), (len(places), 1, 1)))), box)
 
     def _tell(self, refusal: MotionRefused | None) -> None:
-        """Tell once why a motion file moves nothing, and once that it does again."""
-        if refusal != self._told:
+        """Tell once why a motion file moves nothing, again to who asks, and once that it is over."""
+        if refusal != self._told or (refusal is not None and self._tells_again):
             self._told = refusal
             self._emit(MotionFollowed() if refusal is None else refusal)
+        self._tells_again = False
 
     def _detected(self, seen: Seen, box: SquareBox, settings: LiveSettings) -> Seen:
         """A frame whose keypoints the model detects."""

@@ -144,18 +144,33 @@ class ReferenceFinder:
         self._keep(setup, score, landmarks)
         self._emit(Calibrated(score.score, score.remarks, in_space=setup.in_space))
 
-    def miss(self, now_s: float) -> None:
-        """Take a frame without a face, or the lack of one: who is being calibrated is told."""
+    def miss(self, now_s: float, source: Source, settings: LiveSettings) -> None:
+        """Take a frame without a face, or the lack of one: who is being calibrated is told.
+
+        Where the motion needs a reference and none is there, it is found hands-free after all.
+        """
         self._own = 0
         if self._calibration is None:
             return
         if self._missed_from_s is None:
             self._missed_from_s = now_s
         if self._calibration.duration_s <= 0 and now_s - self._missed_from_s >= _MOMENT_S:
+            if self.reference is not None or not settings.relative:
+                self._calibration = None
+                self._emit(CalibrationMissed())
+                return
+            if settings.calibration_s > 0:
+                self.calibrate(settings.calibration_s, source.portrait)
+        self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
+
+    def refuse(self) -> None:
+        """Take a motion file's frame that may not move the avatar, about which the performer can do nothing.
+
+        A calibration by this very moment's face ends; a hands-free one waits for one that may.
+        """
+        self._own = 0
+        if self._calibration is not None and self._calibration.duration_s <= 0:
             self._calibration = None
-            self._emit(CalibrationMissed())
-        else:
-            self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
 
     def improve(self, seen: Seen, source: Source) -> None:
         """Take over a more neutral expression than that of the calibration; where the head was then stays.

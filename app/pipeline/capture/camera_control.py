@@ -347,6 +347,7 @@ class CameraControl:
     def _candidate_failed(self, candidate: _Session, message: str) -> None:
         if self._active is not None:
             self._fail(candidate, message, kept=self._active.spec, kept_name=self._active.name)
+            self._dark = None  # whoever wished for another camera has to hear of this one's darkness anew
         elif self._worked is not None and self._worked != candidate.spec:
             self._fail(candidate, message, kept=self._worked, kept_name=self._worked.name)
             self._waiting = (time.monotonic(), self._worked)

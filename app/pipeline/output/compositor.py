@@ -80,12 +80,12 @@ class Compositor:
         self._begin = (max(self._width, self._height) - self._side) // 2
         self._end = self._begin + self._side
         self._edge = max(2, round(_FEATHER_SHARE * self._side))
-        self._backdrop: tuple[tuple[str, ...], Rgb] | None = None
+        self._backdrop: tuple[tuple[str, str], Rgb] | None = None
         self._blurred_plate: tuple[Rgb, float, Rgb] | None = None
         self._continued_plate: tuple[Rgb, tuple[_Place, float, bool], Rgb] | None = None
         self._video: BackdropVideo | None = None
         self._ended_videos: list[BackdropVideo] = []
-        self._image: PictureReading | None = None
+        self._images: dict[str, PictureReading] = {}  # by path; of those not wanted any more what is still under way
         self._slate_reading: PictureReading | None = None
         self._slate_picture: Rgb | None = None
         self._own_slates: dict[str, Rgb] = {}
@@ -107,13 +107,13 @@ class Compositor:
 
     def reads_background(self, settings: LiveSettings) -> bool:
         """Whether the background's picture is still being read, which begins when first asked."""
-        path = settings.background_image
-        if settings.background != "image" or not path:
-            self._image = None
+        path = settings.background_image if settings.background == "image" else ""
+        self._images = {of: reading for of, reading in self._images.items() if of == path or reading.is_alive()}
+        if not path or (self._backdrop is not None and self._backdrop[0] == _backdrop_of(settings)):
             return False
-        if self._image is None or self._image.path != path:
-            self._image = PictureReading(path, phrase("the background picture"), (self._width, self._height))
-        return self._image.is_alive()
+        if path not in self._images:
+            self._images[path] = PictureReading(path, phrase("the background picture"), (self._width, self._height))
+        return self._images[path].is_alive()
 
     def _end_video(self) -> None:
         """Have the video end, which the pictures do not wait for."""
@@ -393,7 +393,7 @@ class Compositor:
             picture = self._video.latest()
             if picture is not None:
                 return picture
-        wanted = (settings.background, settings.background_colour, settings.background_image)
+        wanted = _backdrop_of(settings)
         if self._backdrop is None or self._backdrop[0] != wanted:
             picture = self._draw_backdrop(settings)
             if picture is None:
@@ -410,7 +410,7 @@ class Compositor:
             raise AppError(
                 phrase("the background is to be a picture, but none is chosen: choose a file, or another background")
             )
-        return self._image.result() if self._image is not None and self._image.path == path else None
+        return self._images[path].result() if path in self._images else None
 
     def _surround(self, picture: Rgb, before: Rgb, after: Rgb) -> None:
         """Draw the backdrop's strips around the square, whose edges there fade into them."""
@@ -425,6 +425,12 @@ class Compositor:
         _put(backdrop, behind)
         share = _ramp(self._edge, self._side, at_start=at_start, along_x=self._along_x)
         cv2.blendLinear(edge, behind, share, 1 - share, dst=edge)
+
+
+def _backdrop_of(settings: LiveSettings) -> tuple[str, str]:
+    """What a background that is still is drawn from, where it is none of the portrait's."""
+    image = settings.background == "image"
+    return settings.background, settings.background_image if image else settings.background_colour
 
 
 class _Place(NamedTuple):

@@ -203,6 +203,43 @@ def test_what_would_have_to_be_detected_is_refused_once(
             stage.step(face, settings)
 
 
+def test_who_calibrates_while_it_is_refused_is_told_why_and_not_to_show_a_face(face: Face, woman: Portrait) -> None:
+    stage, plane = Stage(None, woman), dataclasses.replace(STEPWISE, motion="plane")
+    while stage.step(face) is not State.LIVE:
+        assert stage.frames < 50
+    before = stage.animator._references.reference
+    stage.events.clear()
+    for duration_s in (2.0, 0.0):  # as the window does when the motion is switched, and as the user may
+        stage.animator.calibrate(duration_s)
+        for _ in range(30):
+            stage.step(face, plane)
+    assert stage.events == [MotionRefused(True)] * 2
+    assert stage.step(face) is State.LIVE
+    assert stage.animator._references.reference is before
+    assert stage.events[2:] == [MotionFollowed()]
+
+
+def test_a_hands_free_calibration_goes_on_where_it_was_refused(face: Face, woman: Portrait) -> None:
+    stage, plane = Stage(None, woman), dataclasses.replace(STEPWISE, motion="plane")
+    while stage.step(face) is not State.LIVE:
+        assert stage.frames < 50
+    stage.animator.calibrate(0.5)
+    stage.step(face, plane)
+    stage.events.clear()
+    for _ in range(30):
+        stage.step(face)
+    assert len([event for event in stage.events if isinstance(event, Calibrated)]) == 1
+
+
+def test_a_refusal_is_over_with_another_camera(face: Face, woman: Portrait) -> None:
+    stage, plane = Stage(None, woman), dataclasses.replace(STEPWISE, motion="plane")
+    stage.step(face, plane)
+    stage.camera = "two"
+    stage.step(None, plane, played=False)
+    told = [event for event in stage.events if isinstance(event, MotionRefused | MotionFollowed)]
+    assert told == [MotionRefused(True), MotionFollowed()]
+
+
 def test_its_calibration_is_none_for_the_plane(face: Face, woman: Portrait) -> None:
     """Its keypoints stand in for detected ones, from which no camera's motion may be measured."""
     stage = Stage(None, woman)

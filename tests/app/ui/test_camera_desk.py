@@ -150,6 +150,22 @@ def test_a_dark_camera_goes_on(proven: MainWindow, world: World, qtbot: QtBot) -
     assert proven.session.chain.camera == link
 
 
+def test_darkness_and_a_camera_that_fails_are_told_apart(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    bar = proven.messages
+    heard(world, proven, CameraDark(ZERO, world.pipeline.wish, "Fake Cam"), qtbot)
+    proven.session.camera_desk.choose("1")
+    assert bar.text == ""
+    world.pipeline.fail_camera("camera 1 is busy", kept=ZERO)
+    qtbot.waitUntil(lambda: "busy" in bar.text)
+    heard(world, proven, CameraDark(ZERO, world.pipeline.wish, "Fake Cam"), qtbot)
+    assert len(bar.messages) == 2
+    heard(world, proven, CameraLit(ZERO, world.pipeline.wish, "Fake Cam"), qtbot)
+    assert [message.text for message in bar.messages] == ["camera 1 is busy. camera 0 goes on."]
+    heard(world, proven, CameraDark(ZERO, world.pipeline.wish, "Fake Cam"), qtbot)
+    heard(world, proven, CameraFailed(ZERO, world.pipeline.wish, "Fake Cam", "it is gone"), qtbot)
+    assert [message.text for message in bar.messages] == ["it is gone."]
+
+
 def test_a_permission_that_comes_late_opens_nothing(
     proven: MainWindow, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from PyQt6.QtWidgets import QFileDialog
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.animation.motion_recording import MotionRecording
-from app.pipeline.events import MotionFollowed, MotionRefused
+from app.pipeline.events import CalibrationProgress, MotionFollowed, MotionRefused
 from app.settings import load_settings
 from app.ui.folders import Folders
 from app.ui.main_window import MainWindow
@@ -265,3 +265,26 @@ def test_a_motion_file_that_cannot_move_the_avatar_is_told(
     assert proven.messages.text.startswith("A motion file")
     world.pipeline.tell(MotionFollowed())
     qtbot.waitUntil(lambda: proven.messages.text == "")
+
+
+def test_a_refusal_ends_what_was_told_of_a_calibration(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    session = proven.session
+    world.pipeline.tell(CalibrationProgress(0.4, "close your mouth"))
+    qtbot.waitUntil(lambda: session.calibrating == 0.4)
+    world.pipeline.tell(MotionRefused(in_the_plane=True))
+    qtbot.waitUntil(lambda: session.calibrating is None)
+    assert "under way" not in session.chain.calibration.text
+    assert "close your mouth" not in proven.preview.words.more
+
+
+def test_a_refusal_and_news_of_a_camera_leave_each_other_alone(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    refusal, bar = MotionRefused(in_the_plane=True), proven.messages
+    camera = world.pipeline.camera
+    world.pipeline.tell(refusal)
+    qtbot.waitUntil(lambda: bool(bar.messages))
+    world.pipeline.open_camera()  # the same file anew: of that the pipeline tells no second time
+    world.pipeline.fail_camera("It is busy", kept=camera)
+    qtbot.waitUntil(lambda: len(bar.messages) == 2)
+    world.pipeline.tell(MotionFollowed())
+    qtbot.waitUntil(lambda: len(bar.messages) == 1)
+    assert "It is busy" in bar.text

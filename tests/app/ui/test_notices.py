@@ -152,9 +152,6 @@ def test_a_fault_can_be_started_again_as_long_as_it_stands(notices: MainWindow, 
     assert notices.session.reason == "the presenting has failed: it met a bug"
     assert notices.session.chain.model.failed
     world.pipeline.tell(StageRecovered("presenting"))
-    qtbot.waitUntil(lambda: "no picture for a while" in bar.text)
-    assert bar.action_button.isVisible()
-    world.pipeline.tell(StateChanged(State.LIVE))
     qtbot.waitUntil(lambda: keys(notices) == [])
     assert notices.session.chain.model.done
 
@@ -172,6 +169,31 @@ def test_a_fault_of_which_no_stage_has_told_has_a_notice_too(notices: MainWindow
     assert notices.preview.words.more == "the model gives no pictures: wait, or press Start again"
     world.pipeline.show(State.LIVE)
     qtbot.waitUntil(lambda: keys(notices) == [])
+
+
+def test_a_recovery_tells_of_no_other_fault_before_the_next_picture(
+    notices: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    told: list[Message] = []
+    notices.session.told.connect(told.append)
+    world.pipeline.tell(StateChanged(State.FAULT))
+    world.pipeline.tell(StageFailed("inference", "out of memory"))
+    qtbot.waitUntil(lambda: keys(notices) == ["stage"])
+    world.pipeline.tell(StageRecovered("inference"))
+    qtbot.waitUntil(lambda: keys(notices) == [])
+    world.pipeline.tell(StateChanged(State.LIVE))
+    qtbot.waitUntil(lambda: notices.session.state is State.LIVE)
+    qtbot.wait(1200)  # longer than a fault without a name waits
+    assert len(told) == 1
+    assert "out of memory" in told[0].text
+
+
+def test_a_slate_that_stays_after_a_recovery_has_a_notice(notices: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(StateChanged(State.FAULT))
+    world.pipeline.tell(StageFailed("inference", "out of memory"))
+    world.pipeline.tell(StageRecovered("inference"))
+    qtbot.waitUntil(lambda: "no picture for a while" in notices.messages.text)
+    assert notices.messages.action_button.isVisible()
 
 
 def test_starting_says_what_it_waits_for(notices: MainWindow, world: World, qtbot: QtBot) -> None:

@@ -160,6 +160,23 @@ def test_a_calibration_without_a_face_is_told_and_the_one_before_stands(
     assert not session.chain.calibration.done
 
 
+def test_a_missed_calibration_is_said_no_longer_than_one_is_wanted(
+    proven: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    def missed() -> None:
+        world.pipeline.tell(CalibrationMissed())
+        qtbot.waitUntil(lambda: proven.messages.text.startswith("No face was seen"))
+
+    missed()
+    proven.controls.motion_kind.button("absolute").click()
+    assert proven.messages.text == ""
+    proven.controls.motion_kind.button("plane").click()
+    missed()
+    proven.session._output._restart()
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+    assert proven.messages.text == ""
+
+
 def test_what_a_calibration_asks_for_follows_the_motion(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     world.pipeline.show(State.CALIBRATING)
     qtbot.waitUntil(lambda: proven.session.state is State.CALIBRATING)

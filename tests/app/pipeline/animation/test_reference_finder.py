@@ -75,12 +75,14 @@ def test_without_a_reference_it_is_found_hands_free_after_all(face: Face, woman:
     stage.animator.calibrate(0.0)
     for _ in range(30):
         stage.step()
+    progress = [event for event in stage.events if isinstance(event, CalibrationProgress)]
+    assert progress[-1].hint == "show your face to the camera"
+    assert stage.animator._references.calibrating, "the slate may say so as long as it is so"
     stage.finder.face = face
     stage.until(State.LIVE)
-    assert [type(event) for event in stage.events if isinstance(event, Calibrated | CalibrationMissed)] == [
-        CalibrationMissed,
-        Calibrated,
-    ]
+    progress = [event for event in stage.events if isinstance(event, CalibrationProgress)]
+    assert progress[-1].hint != "show your face to the camera"
+    assert [type(event) for event in stage.events if isinstance(event, Calibrated | CalibrationMissed)] == [Calibrated]
     assert any(0 < event.share < 1 for event in stage.events if isinstance(event, CalibrationProgress))
 
 

@@ -119,7 +119,7 @@ def test_channels_of_one_recorder_are_cameras_of_their_own(desk: Desk) -> None:
 def test_a_switch_that_fails_leaves_the_old_camera(desk: Desk) -> None:
     desk.wish(ONE)
     desk.flowing()
-    desk.cameras.broken.add("camera 2")
+    desk.cameras.broken.add(TWO.name)
     desk.wish(TWO)
     wait_until(lambda: bool(desk.failures()), "the failure is told")
     (failure,) = desk.failures()
@@ -158,6 +158,24 @@ def test_a_closed_shutter_is_told_once_and_the_camera_goes_on() -> None:
         desk.close()
 
 
+def test_darkness_is_told_anew_where_another_camera_cannot_be_had() -> None:
+    class Shut(FakeCamera):
+        def read(self) -> NDArray[np.uint8]:
+            rgb: NDArray[np.uint8] = np.zeros_like(super().read())
+            return rgb
+
+    desk = Desk(Cameras(Shut), replace(PATIENT, frozen_s=0.4))
+    try:
+        desk.wish(ONE)
+        wait_until(lambda: CameraDark(ONE, 1, "camera 1") in desk.events, "it is told")
+        desk.cameras.broken.add(TWO.name)
+        desk.wish(TWO)
+        wait_until(lambda: CameraDark(ONE, 2, "camera 1") in desk.events, "it is told anew")
+        assert [failure.kept for failure in desk.failures()] == [ONE]
+    finally:
+        desk.close()
+
+
 def test_a_shutter_that_is_opened_is_told_and_closed_again_too() -> None:
     shut = threading.Event()
 
@@ -166,7 +184,8 @@ def test_a_shutter_that_is_opened_is_told_and_closed_again_too() -> None:
             rgb = super().read()
             return np.zeros_like(rgb) if shut.is_set() else rgb
 
-    desk = Desk(Cameras(Shuttered), replace(PATIENT, frozen_s=0.4))
+    # While it is open a thread that is not run for so long counts as a frozen camera.
+    desk = Desk(Cameras(Shuttered), replace(PATIENT, frozen_s=2.0))
     dark, lit = (event(ONE, 1, "camera 1") for event in (CameraDark, CameraLit))
     try:
         desk.wish(ONE)

@@ -1,4 +1,5 @@
 import dataclasses
+import threading
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from mcnet.arrays import Rgb
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.matte import Cutout
 from mcnet.media.surroundings import Margins
-from tests.app.fakes import pictures_are_read
+from tests.app.fakes import pictures_are_read, wait_until
 
 PLAIN = LiveSettings(background="colour", background_colour="#102030", badge=False, sharpness=0.0)
 
@@ -106,6 +107,66 @@ def test_a_background_picture_covers_everything(tmp_path: Path) -> None:
     picture = compositor.compose(avatar(), settings)
     assert picture[5, 5].tolist() == [10, 220, 30]
     assert picture[355, 635].tolist() == [10, 220, 30]
+
+
+def test_a_background_picture_that_is_there_still_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "wall.png"
+    write_rgb(path, np.full((300, 100, 3), (10, 220, 30), np.uint8))
+    settings = dataclasses.replace(PLAIN, background="image", background_image=str(path))
+    compositor = Compositor(OutputFormat(640, 360))
+    compositor.reads_background(settings)
+    pictures_are_read()
+    compositor.compose(avatar(), settings)
+    path.unlink()
+    blur = dataclasses.replace(settings, background="blur")
+    assert not compositor.reads_background(blur)
+    compositor.compose(avatar(), blur)
+    for again in (settings, dataclasses.replace(settings, background_colour="#ff0000")):
+        assert not compositor.reads_background(again)
+        assert compositor.compose(avatar(), again)[5, 5].tolist() == [10, 220, 30]
+
+
+def test_a_disk_that_does_not_answer_is_asked_once_for_a_background_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = [], threading.Event()
+
+    def read(path: Path) -> Rgb:
+        asked.append(path.name)
+        answers.wait(60)
+        return np.zeros((9, 16, 3), np.uint8)
+
+    monkeypatch.setattr("app.pipeline.output.picture_reading.read_rgb", read)
+    monkeypatch.setattr("app.pipeline.output.picture_reading.require_file", Path)
+    compositor = Compositor(OutputFormat(640, 360))
+    away, other = (
+        dataclasses.replace(PLAIN, background="image", background_image=str(tmp_path / name)) for name in ("a", "b")
+    )
+    try:
+        for _ in range(3):
+            assert compositor.reads_background(away)
+            assert compositor.reads_background(other)
+            assert not compositor.reads_background(dataclasses.replace(away, background="blur"))
+        wait_until(lambda: sorted(asked) == ["a", "b"], "both are asked for once")
+    finally:
+        answers.set()
+        pictures_are_read()
+    assert len(asked) == 2
+
+
+def test_a_background_picture_that_failed_is_tried_again_once_it_is_wished_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "wall.png"
+    settings = dataclasses.replace(PLAIN, background="image", background_image=str(path))
+    compositor = Compositor(OutputFormat(640, 360))
+    compositor.reads_background(settings)
+    pictures_are_read()
+    with pytest.raises(AppError, match="there is no file"):
+        compositor.compose(avatar(), settings)
+    compositor.reads_background(dataclasses.replace(settings, background="blur"))
+    write_rgb(path, np.full((300, 100, 3), (10, 220, 30), np.uint8))
+    compositor.reads_background(settings)
+    pictures_are_read()
+    assert compositor.compose(avatar(), settings)[5, 5].tolist() == [10, 220, 30]
 
 
 @pytest.mark.parametrize(("path", "message"), [("", "none is chosen"), ("missing.png", "there is no file missing.png")])
