@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BUNDLED = ("starter",)
+BUNDLED = ("starter", "starter_light")
 _LOOK_MS = 2000
 _OF_A_FOLDER = (MODEL_FILE, LATEST_FILE)
 
