@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mcnet.checkpoint import load_model
 from mcnet.config import McnetConfig
@@ -62,7 +63,7 @@ def test_the_light_one_keeps_the_promise_of_8_bits() -> None:
     model = load_model("starter_light")
     assert set(model.info.ranges) == set(load_model("starter").info.ranges)
     stored = load_case("starter_case")
-    shown = []
+    shown: list[NDArray[np.int16]] = []
     for precision in ("fp32", "int8"):
         engine = Engine(model, EngineOptions(device="cpu", precision=precision, backend="openvino"))
         engine.set_source(stored["source"])

@@ -208,6 +208,10 @@
             <translation>Vor und nach dem Ausgleich durch das Gedächtnis, nach denselben Hauptkomponenten</translation>
         </message>
         <message>
+            <source>Begins…</source>
+            <translation>Beginnt …</translation>
+        </message>
+        <message>
             <source>Blinks, and eyes wide open.</source>
             <translation>Blinzeln und weit geöffnete Augen.</translation>
         </message>
@@ -1971,6 +1975,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>There is no face in this square of {name}: move the square over a face that looks towards the camera, or choose the automatic crop.</source>
             <translation>In diesem Quadrat von {name} ist kein Gesicht: Verschieben Sie es über ein Gesicht, das zur Kamera schaut, oder wählen Sie den automatischen Ausschnitt.</translation>
+        </message>
+        <message>
+            <source>There is no folder {folder} to open yet: it is made with the first recording or snapshot.</source>
+            <translation>Den Ordner {folder} gibt es noch nicht: Er wird mit der ersten Aufnahme oder dem ersten Schnappschuss angelegt.</translation>
         </message>
         <message>
             <source>There is no picture in the clipboard: copy one first.</source>

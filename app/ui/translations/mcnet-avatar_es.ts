@@ -208,6 +208,10 @@
             <translation>Antes y después de que la memoria las compense, según las mismas componentes principales</translation>
         </message>
         <message>
+            <source>Begins…</source>
+            <translation>Empieza…</translation>
+        </message>
+        <message>
             <source>Blinks, and eyes wide open.</source>
             <translation>Parpadeos y ojos muy abiertos.</translation>
         </message>
@@ -1971,6 +1975,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>There is no face in this square of {name}: move the square over a face that looks towards the camera, or choose the automatic crop.</source>
             <translation>No hay ninguna cara en este cuadrado de {name}: muévalo sobre una cara que mire a la cámara, o elija el recorte automático.</translation>
+        </message>
+        <message>
+            <source>There is no folder {folder} to open yet: it is made with the first recording or snapshot.</source>
+            <translation>La carpeta {folder} todavía no existe: se crea con la primera grabación o instantánea.</translation>
         </message>
         <message>
             <source>There is no picture in the clipboard: copy one first.</source>

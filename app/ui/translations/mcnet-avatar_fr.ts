@@ -208,6 +208,10 @@
             <translation>Avant et après compensation par la mémoire, selon les mêmes composantes principales</translation>
         </message>
         <message>
+            <source>Begins…</source>
+            <translation>Commence…</translation>
+        </message>
+        <message>
             <source>Blinks, and eyes wide open.</source>
             <translation>Clignements et yeux grands ouverts.</translation>
         </message>
@@ -1971,6 +1975,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>There is no face in this square of {name}: move the square over a face that looks towards the camera, or choose the automatic crop.</source>
             <translation>Il n'y a pas de visage dans ce carré de {name} : déplacez-le sur un visage tourné vers la caméra, ou choisissez le cadrage automatique.</translation>
+        </message>
+        <message>
+            <source>There is no folder {folder} to open yet: it is made with the first recording or snapshot.</source>
+            <translation>Le dossier {folder} n'existe pas encore : il est créé avec le premier enregistrement ou le premier instantané.</translation>
         </message>
         <message>
             <source>There is no picture in the clipboard: copy one first.</source>

@@ -208,6 +208,10 @@
             <translation>メモリーによる補償の前後。同じ主成分で表示</translation>
         </message>
         <message>
+            <source>Begins…</source>
+            <translation>開始中…</translation>
+        </message>
+        <message>
             <source>Blinks, and eyes wide open.</source>
             <translation>まばたきと、目を見開く動き。</translation>
         </message>
@@ -1970,6 +1974,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>There is no face in this square of {name}: move the square over a face that looks towards the camera, or choose the automatic crop.</source>
             <translation>{name} のこの四角形に顔がありません。カメラの方を向いた顔の上に動かすか、自動切り抜きを選んでください。</translation>
+        </message>
+        <message>
+            <source>There is no folder {folder} to open yet: it is made with the first recording or snapshot.</source>
+            <translation>フォルダー {folder} はまだありません：最初の録画または静止画のときに作られます。</translation>
         </message>
         <message>
             <source>There is no picture in the clipboard: copy one first.</source>

@@ -208,6 +208,10 @@
             <translation>Antes e depois de a memória as compensar, pelos mesmos componentes principais</translation>
         </message>
         <message>
+            <source>Begins…</source>
+            <translation>Começando…</translation>
+        </message>
+        <message>
             <source>Blinks, and eyes wide open.</source>
             <translation>Piscadas e olhos bem abertos.</translation>
         </message>
@@ -1971,6 +1975,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>There is no face in this square of {name}: move the square over a face that looks towards the camera, or choose the automatic crop.</source>
             <translation>Não há rosto neste quadrado de {name}: mova-o sobre um rosto que olhe para a câmera, ou escolha o corte automático.</translation>
+        </message>
+        <message>
+            <source>There is no folder {folder} to open yet: it is made with the first recording or snapshot.</source>
+            <translation>A pasta {folder} ainda não existe: ela é criada com a primeira gravação ou captura.</translation>
         </message>
         <message>
             <source>There is no picture in the clipboard: copy one first.</source>

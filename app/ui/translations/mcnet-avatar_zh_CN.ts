@@ -208,6 +208,10 @@
             <translation>记忆补偿前后的特征，使用相同的主成分</translation>
         </message>
         <message>
+            <source>Begins…</source>
+            <translation>正在开始…</translation>
+        </message>
+        <message>
             <source>Blinks, and eyes wide open.</source>
             <translation>眨眼和睁大眼睛。</translation>
         </message>
@@ -1970,6 +1974,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>There is no face in this square of {name}: move the square over a face that looks towards the camera, or choose the automatic crop.</source>
             <translation>{name} 的这个方框内没有人脸：请把方框移到朝向摄像头的人脸上，或选择自动裁剪。</translation>
+        </message>
+        <message>
+            <source>There is no folder {folder} to open yet: it is made with the first recording or snapshot.</source>
+            <translation>文件夹 {folder} 还不存在：它会在第一次录像或快照时创建。</translation>
         </message>
         <message>
             <source>There is no picture in the clipboard: copy one first.</source>
