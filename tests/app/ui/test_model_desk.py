@@ -58,10 +58,10 @@ def test_a_good_model_is_used_at_once_and_remembered(
     assert world.pipeline.made_from.model == str(folder)
     world.pipeline.prove()
     qtbot.waitUntil(lambda: proven.session.settings.recent_models == (str(folder),))
-    assert entries(run) == ["starter", "mine", "Another file…", "A folder…"]
+    assert entries(run) == ["starter", "starter_light", "mine", "Another file…", "A folder…"]
     choose(run.model_choice, "starter")
     settle(proven, qtbot, world, 3)
-    assert entries(run)[:2] == ["starter", "mine"]
+    assert entries(run)[:3] == ["starter", "starter_light", "mine"]
     proven.close()
     kept, _ = load_settings(options.settings_path)
     assert (kept.model, kept.recent_models) == ("starter", (str(folder),))
