@@ -209,15 +209,13 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None, replaces: str 
                 print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
                 result = animate(args, engine, drive, whole, driving, performance, writer, stop, tell, scene, recorder)
             interrupted = stop.received is not None
-            kept = 0
             if recorder is not None:
-                kept = len(recorder)
                 save_track(args.save_motion, recorder.track(driving.frame_size_px))
             if args.contact_sheet:
                 write_sheet(args.contact_sheet, shown.square, result.moments)
                 sheets.append(args.contact_sheet)
         undisclosed = sign()
-    return Animated(result, writer.has_sound, driving.fps, interrupted, undisclosed, kept)
+    return Animated(result, writer.has_sound, driving.fps, interrupted, undisclosed, len(recorder or ()))
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """Batches: what a table may say, what becomes of every job, and that a second run does only what is left."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,8 +90,9 @@ def pictures(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.usefixtures("_signals_are_heard")
-def test_an_interrupted_folder_of_pictures_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextlib.contextmanager
+def signalled_in_work(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> Iterator[None]:
+    """Send this process a signal once a job in the block is under way."""
     begun = threading.Event()
     start = batch._Working.hear
 
@@ -102,12 +105,18 @@ def test_an_interrupted_folder_of_pictures_goes_on(tmp_path: Path, monkeypatch: 
 
     def stop() -> None:
         begun.wait(60)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=stop)
     thread.start()
-    assert run(tmp_path, "woman_1,endless.mp4,pngs/") == 130
+    yield
     thread.join()
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_an_interrupted_folder_of_pictures_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with signalled_in_work(monkeypatch, signal.SIGTERM):
+        assert run(tmp_path, "woman_1,endless.mp4,pngs/") == 130
     first = pictures(tmp_path / "pngs")
     assert len(first) == 4
     assert run(tmp_path, "woman_1,endless.mp4,pngs/") == 0
@@ -279,25 +288,8 @@ def test_a_signal_ends_jobs_in_work_with_what_they_have(
     tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sent to this process alone, as a service manager does; at once, and once the job is under way."""
-    begun = threading.Event()
-    start = batch._Working.hear
-
-    def hear(self: batch._Working) -> Outcome | None:
-        outcome = start(self)
-        begun.set()
-        return outcome
-
-    monkeypatch.setattr(batch._Working, "hear", hear)
-
-    def stop() -> None:
-        begun.wait(60)
-        os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    with handled_by(signal.default_int_handler, signal.SIGINT):
+    with signalled_in_work(monkeypatch, number), handled_by(signal.default_int_handler, signal.SIGINT):
         assert run(tmp_path, "woman_1,endless.mp4,a.txt", words=("--at-once", "1")) == 130
-    thread.join()
     (outcome,) = read_results(tmp_path / "jobs.results.csv")
     assert (outcome.state, outcome.message) == ("interrupted", "")
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "half"

@@ -398,22 +398,6 @@ def _share_cross_entropy(occlusion: Tensor, share: Tensor) -> Tensor:
     return -(share * torch.log(occlusion + 1e-6) + (1 - share) * torch.log(1 - occlusion + 1e-6)).mean()
 
 
-class Regions(NamedTuple):
-    """How much more the mouth and the eyes weigh than the rest."""
-
-    mouth: float
-    eyes: float
-
-
-_RINGS = tuple(
-    tuple(TRAINING_POINTS.index(point) for point in points) for points in (MOUTH_POINTS, LEFT_EYE_RING, RIGHT_EYE_RING)
-)
-_MARGIN = 1.5
-"""A region reaches so many times as far as its landmarks: lips have a border, eyes have lids."""
-_LEAST_SPREAD = 0.02
-"""Coordinate units; a closed eye's landmarks lie on a line, and its region must not."""
-
-
 def taught_motion(motion: Motion, teacher: Motion, weights: Tensor | None = None) -> Tensor:
     """Mean L1 distance between two deformations (coordinate units), where the teacher's occlusion map trusts the warp.
 
@@ -466,6 +450,22 @@ def _counted(teacher: Motion, weights: Tensor | None) -> Tensor:
     if weights is not None:
         trusted = trusted * weights
     return trusted / trusted.mean((1, 2, 3), keepdim=True)
+
+
+class Regions(NamedTuple):
+    """How much more the mouth and the eyes weigh than the rest."""
+
+    mouth: float
+    eyes: float
+
+
+_RINGS = tuple(
+    tuple(TRAINING_POINTS.index(point) for point in points) for points in (MOUTH_POINTS, LEFT_EYE_RING, RIGHT_EYE_RING)
+)
+_MARGIN = 1.5
+"""A region reaches so many times as far as its landmarks: lips have a border, eyes have lids."""
+_LEAST_SPREAD = 0.02
+"""Coordinate units; a closed eye's landmarks lie on a line, and its region must not."""
 
 
 def region_weights(landmarks: Tensor, valid: Tensor, size_px: int, regions: Regions) -> Tensor | None:

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pytestqt.qtbot import QtBot
 
 from app.control.access import Access
 from app.control.facts import AppState
@@ -33,6 +34,7 @@ from app.pipeline.events import (
     Measured,
     MeasuringProgress,
     SinkClosed,
+    SinkFailed,
     SinkOpened,
     SourceReady,
     StateChanged,
@@ -51,6 +53,7 @@ from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
 from app.settings import AppSettings, VirtualCameraKind
 from app.ui.parts import Parts
+from app.ui.session import Session
 from mcnet.bench.tiers import Tier, Timing
 from mcnet.config import McnetConfig
 from mcnet.disclosure import Generated, SigningFiles
@@ -463,6 +466,15 @@ class World:
         sink = self._sink("recorder")
         sink.detail, sink.sound_trouble = str(path), self.sound_trouble
         return sink
+
+
+def lose_virtual_camera(session: Session, world: World, qtbot: QtBot, *, fails: bool) -> None:
+    """By its driver, or as it is switched off."""
+    if fails:
+        world.pipeline.tell(SinkFailed("virtualcam", "the device is gone"))
+    else:
+        session.virtual_camera.switch(False)
+    qtbot.waitUntil(lambda: not session.virtual_camera.wanted)
 
 
 class FakeCallMicrophone:

@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.pipeline.events import SinkFailed
 from app.pipeline.output.pipewire_microphone import MicrophoneStanding
 from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
 from app.settings import AppSettings
 from app.ui.main_window import MainWindow
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import World
+from tests.app.ui.fakes import World, lose_virtual_camera
 from tests.app.ui.hand import click
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="PipeWire is Linux's")
@@ -87,11 +86,7 @@ def test_losing_the_camera_after_a_stop_lets_nobody_hear(
     made.tell(MicrophoneStanding(there=True, listened=True))
     qtbot.waitUntil(lambda: session.call_microphone.in_call)
     session.stop()
-    if fails:
-        world.pipeline.tell(SinkFailed("virtualcam", "the device is gone"))
-    else:
-        session.virtual_camera.switch(False)
-    qtbot.waitUntil(lambda: not session.virtual_camera.wanted)
+    lose_virtual_camera(session, world, qtbot, fails=fails)
     assert session.call_microphone.muted
     assert made.followed[-1][1]
     assert world.pipeline.slated()

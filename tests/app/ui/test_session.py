@@ -43,7 +43,7 @@ from app.ui.widgets import tip_of
 from mcnet.disclosure import SigningFiles
 from mcnet.disclosure.words import words_of_snapshot
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import STATS, FakePipeline, World, plain
+from tests.app.ui.fakes import STATS, FakePipeline, World, lose_virtual_camera, plain
 from tests.app.ui.hand import press
 from tests.disks import Room, place
 from tests.media.test_picture_words import said_by
@@ -383,11 +383,7 @@ def test_losing_the_virtual_camera_after_a_stop_shows_a_recording_nobody(
         answers.set()
         qtbot.waitUntil(lambda: recordings.path is not None)
     session.stop()
-    if fails:
-        world.pipeline.tell(SinkFailed("virtualcam", "the device is gone"))
-    else:
-        session.virtual_camera.switch(False)
-    qtbot.waitUntil(lambda: not session.virtual_camera.wanted)
+    lose_virtual_camera(session, world, qtbot, fails=fails)
     assert world.pipeline.slated(), "and so it is silent"
     answers.set()
     qtbot.waitUntil(lambda: recordings.path is not None)

@@ -141,12 +141,15 @@ def test_events_tell_their_camera_and_the_newest_wish_that_was_heard_of(desk: De
     assert [(type(event), event.wish) for event in events[:2]] == [(CameraOpened, 1), (CameraFailed, 2)]
 
 
-def test_a_closed_shutter_is_told_once_and_the_camera_goes_on() -> None:
-    class Shut(FakeCamera):
-        def read(self) -> NDArray[np.uint8]:
-            rgb: NDArray[np.uint8] = np.zeros_like(super().read())
-            return rgb
+class Shut(FakeCamera):
+    """Behind a closed shutter."""
 
+    def read(self) -> NDArray[np.uint8]:
+        rgb: NDArray[np.uint8] = np.zeros_like(super().read())
+        return rgb
+
+
+def test_a_closed_shutter_is_told_once_and_the_camera_goes_on() -> None:
     desk = Desk(Cameras(Shut), replace(PATIENT, frozen_s=0.4))
     try:
         desk.wish(ONE)
@@ -159,11 +162,6 @@ def test_a_closed_shutter_is_told_once_and_the_camera_goes_on() -> None:
 
 
 def test_darkness_is_told_anew_where_another_camera_cannot_be_had() -> None:
-    class Shut(FakeCamera):
-        def read(self) -> NDArray[np.uint8]:
-            rgb: NDArray[np.uint8] = np.zeros_like(super().read())
-            return rgb
-
     desk = Desk(Cameras(Shut), replace(PATIENT, frozen_s=0.4))
     try:
         desk.wish(ONE)
