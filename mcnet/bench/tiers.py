@@ -1,7 +1,7 @@
 """Which way of running a model is fastest here: measured in a second or two, remembered by machine, versions and model.
 
-The processor's flags do not tell: two AVX2 cores without instructions for bytes took 33.2 ms for a frame of the starter
-in int8 and 37.2 in float32. Flags decide only what is worth trying, and what `auto` means until something is measured.
+The processor's flags do not tell: two AVX2 cores without instructions for bytes take 40 ms for a frame of the starter
+in int8 and 46 in float32. Flags decide only what is worth trying, and what `auto` means until something is measured.
 """
 
 import dataclasses
