@@ -4,7 +4,9 @@ The network moves 64 x 64 places, of which an eye spans four: when it shuts one 
 slit. The mesh knows three rings around each eye, the edge of the lids, the fold, and one below the brow. Between them
 the portrait's own picture is warped triangle by triangle, in the picture's own resolution. What an open eye hides in
 its fold the portrait does not show: a lid that shuts gets the skin above the fold instead, mirrored and smoothed, or
-its lashes would be drawn out over all of it. Where the edges of the lids meet a line of lashes is drawn.
+its lashes would be drawn out over all of it. Hair, rims of glasses and the shadow of a brow may lie over that skin:
+they are left out, and where nothing remains, it has the colour of the skin below the eye. Where the edges of the lids
+meet a line of lashes is drawn.
 """
 
 import numpy as np
@@ -17,6 +19,7 @@ from mcnet.media.canvas import (
     Maps,
     blurred,
     brightness,
+    colours_inside,
     doubled_areas,
     facing,
     part_around,
@@ -106,6 +109,13 @@ _UNFOLDED_BLUR, _UNFOLDED_EDGE_BLUR = 0.08, 0.03
 """Of that skin and of its edge, in widths of the eye."""
 _UNFOLDED_SHADE = 0.1
 """By so much it is darker at its edge than at the fold, as it turns away from the light."""
+_UNLIKE_SKIN = 0.35, 0.8
+"""Between these, in natural logarithms of a colour over that of the skin below the eye, it is not the lid's own: hair,
+the rim of glasses, or the shadow of the brow."""
+_BARE_ENOUGH = 0.4
+"""Of the skin around a place on the lid: where so much is bare, it tells the colour there."""
+_DARKEST = 8.0
+"""Below so many levels there is no telling colours apart."""
 _REACH = 0.8
 """How far the drawn skin goes, from the fold to the ring below the brow."""
 _FEATHER = 0.05
@@ -139,6 +149,7 @@ class DrawnLids:
         self._gaps = [shape[list(lower), 1] - shape[list(upper), 1] for upper, lower in _LIDS]
         self._rings = [_ring_pixels(mesh, rings, square) for rings in EYE_RINGS]
         self._lashes = [_lashes(square, ring) for ring in self._rings]
+        self._usual = [_below(square, ring) for ring in self._rings]
 
     def opened(self, head: Head) -> Head:
         """A head as the network is to pose it: what its lids are shut beyond half-way is drawn, and nothing is dragged.
@@ -226,7 +237,7 @@ class DrawnLids:
         skin = remapped(self._square, *maps[:2]).astype(np.float32)
         if open_share < 1:
             x, y, down = maps[2:]
-            smooth, share = _unfolded(remapped(self._square, x, y), down, width)
+            smooth, share = _unfolded(remapped(self._square, x, y), down, width, self._usual[eye])
             skin += (1 - open_share) * share[..., None] * (smooth - skin)
         around = canvas.polygon(fold + _REACH * (brow - fold)) * within  # what is hidden is no skin
         skin *= _tone(under, skin, around * (1 - canvas.polygon(fold)))
@@ -237,22 +248,41 @@ class DrawnLids:
         under[:] = np.clip(under + over * (skin - under) + 0.5, 0, 255)
 
 
-def _unfolded(lid: Rgb, down: Maps, width: float) -> tuple[Maps, Maps]:
+def _unfolded(lid: Rgb, down: Maps, width: float, usual: Colour) -> tuple[Maps, Maps]:
     """The skin of an upper lid that comes out of the fold.
 
     Args:
         lid: (h, w, 3), the colours that it has from above the fold.
         down: (h, w), the share of the way from the fold to the lid's edge; 0 elsewhere.
         width: of the eye, in pixels.
+        usual: the colour of skin beside it.
 
     Returns:
         Its colours, and the share of what is drawn that it is.
     """
     share = np.minimum(down / np.float32(_UNFOLDED_AT), 1)
     blur = _UNFOLDED_BLUR * width
-    skin = blurred(lid * share[..., None], blur) / np.maximum(blurred(share, blur), np.float32(_LEAST_SHARE))[..., None]
+    bare = share * _likeness(lid, usual)
+    there, told = blurred(share, blur), blurred(bare, blur)
+    skin = blurred(lid * bare[..., None], blur) / np.maximum(told, np.float32(_LEAST_SHARE))[..., None]
+    sure = np.minimum(told / np.maximum(_BARE_ENOUGH * there, np.float32(_LEAST_SHARE)), 1)[..., None]
+    skin = usual + sure * (skin - usual)
     skin *= (1 - np.float32(_UNFOLDED_SHADE) * down)[..., None]
     return np.asarray(skin, np.float32), blurred(share, _UNFOLDED_EDGE_BLUR * width)
+
+
+def _likeness(colours: Rgb, usual: Colour) -> Maps:
+    """(h, w) of (h, w, 3): 1 where a colour may be that of skin, 0 where something else is before it."""
+    apart = np.log(np.maximum(colours, _DARKEST) / np.maximum(usual, _DARKEST))
+    begin, end = _UNLIKE_SKIN
+    return np.asarray(np.clip((end - np.abs(apart).max(axis=2)) / (end - begin), 0, 1), np.float32)
+
+
+def _below(square: Rgb, ring: Array) -> Colour:
+    """The colour of the skin below an eye, where hair and brows do not reach."""
+    _, fold, brow = np.split(ring, len(EYE_RINGS[0]))
+    colours = colours_inside(square, np.concatenate((fold[_LOWER], brow[_LOWER][::-1])))
+    return np.asarray(np.median(colours, axis=0), np.float32)
 
 
 def _tone(under: Rgb, skin: Maps, around: Maps) -> Colour:

@@ -61,6 +61,22 @@ def test_lashes_are_not_drawn_out_over_a_shut_lid(portrait: Portrait) -> None:
     assert np.abs(shown[lid, middle].astype(int) - plain[lid, middle]).mean() < 3
 
 
+@pytest.mark.parametrize("points", [3, 9], ids=["a strand of hair", "the rim of glasses"])
+def test_a_shut_lid_shows_skin_where_something_dark_lies_above_the_eye(portrait: Portrait, points: int) -> None:
+    """A lid that comes out of its fold has the colour of the skin above it, if that is seen, else of that below."""
+    skin = np.array((200, 150, 120))
+    square = np.full_like(portrait.square, skin)
+    covered = square.copy()
+    _, fold, brow = (pixels(portrait.mesh[list(ring)], square) for ring in EYE_RINGS[1])
+    band = np.concatenate((fold[:points], brow[:points][::-1]))
+    cv2.fillPoly(covered, [np.round(band).astype(np.int32)], (12, 10, 14))
+    shut = with_eyes_at(portrait.head, 0.0)
+    shown = DrawnLids(covered, portrait.head).drawn(covered, shut)
+    meeting = pixels(shut.mesh[list(EYE_RINGS[1][0][2:7])], shown)
+    column, row = (0.55 * meeting + 0.45 * fold[2:7]).round().astype(int).T  # in the middle of the lid
+    assert np.abs(np.log(shown[row, column] / skin)).max() < 0.3
+
+
 @pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (1, 1)])
 def test_nothing_is_taken_from_elsewhere_in_the_portrait(portrait: Portrait, corner: tuple[int, int]) -> None:
     """What lies at the edges of what is drawn looks no farther than the outermost ring around the eye."""
