@@ -230,6 +230,10 @@ class Gains:
     brows: float = 1.0
 
 
+_LOOKS_ASIDE_DEG = 8.0, 18.0
+"""Of a portrait's own head: between these it comes to hide one half of its face."""
+
+
 class PoseLimits(NamedTuple):
     """How far a portrait is posed away from its own pose; approached softly.
 
@@ -238,13 +242,19 @@ class PoseLimits(NamedTuple):
     the mesh; 0.007 about both axes at once, and by the network alone). At 50 degrees to a side it is 0.009 in the worst
     of them, and hair and ears are no longer the head's from some 35 on.
 
+    A portrait that looks aside shows little of its farther half, and turned to the camera by more than some 10 degrees
+    that half is smeared: seen on ten portraits that look aside by 8 to 23 degrees, turned by 6 to 38.
+
     Attributes:
         turn_deg, nod_deg, tilt_deg: of the head, to either side.
+        hidden_turn_deg: likewise, in place of `turn_deg`, towards the side that a portrait hides: the more of it, the
+            farther the portrait looks aside, and all from 18 degrees on.
         shift: in the picture's coordinates.
         nearness: factor of size, and its inverse.
     """
 
     turn_deg: float = 40.0
+    hidden_turn_deg: float = 10.0
     nod_deg: float = 25.0
     tilt_deg: float = 45.0
     shift: float = 0.45
@@ -358,7 +368,7 @@ class PortraitInSpace:
         own, limits = self.head, self._limits
         yaw, pitch, roll, _ = head_turn(performer.rotation @ own.rotation.T)
         turned = _rotation(
-            softly(gains.turn * yaw, limits.turn_deg),
+            softly(gains.turn * yaw, self._turn_limit_deg(yaw)),
             softly(gains.nod * pitch, limits.nod_deg),
             softly(gains.tilt * roll, limits.tilt_deg),
         )
@@ -367,6 +377,15 @@ class PortraitInSpace:
         moved = gains.shift * (performer.shift - reference.shift) * (own.scale / reference.scale)
         shift = own.shift + np.array([softly(part, limits.shift) for part in moved])
         return turned @ own.rotation, scale, shift
+
+    def _turn_limit_deg(self, yaw_deg: float) -> float:
+        """How far the head may be turned from its own pose to the side of a turn."""
+        limits, own_deg = self._limits, head_turn(self.head.rotation).yaw
+        if yaw_deg * own_deg >= 0:
+            return limits.turn_deg
+        begin, end = _LOOKS_ASIDE_DEG
+        hidden = min(max((abs(own_deg) - begin) / (end - begin), 0.0), 1.0)
+        return limits.turn_deg + hidden * (limits.hidden_turn_deg - limits.turn_deg)
 
     def _shape(self, performer: Head, reference: Head, gains: Gains) -> Array:
         own = self.head.shape

@@ -296,6 +296,30 @@ def test_each_part_of_the_expression_has_its_gain(meshes: list[Array], gain: str
     assert abs(changed(1.0)) > 1.5 * abs(changed(0.5)) > 0
 
 
+def _aside(mesh: Array, yaw_deg: float) -> Array:
+    """The mesh of a portrait whose head looks aside by so much."""
+    head = Head.of(mesh)
+    return head._replace(rotation=rotation(yaw_deg)).mesh
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_portrait_that_looks_aside_is_hardly_turned_to_the_side_that_it_hides(meshes: list[Array], side: int) -> None:
+    straight = Head.of(meshes[0])._replace(rotation=np.eye(3))
+    turned_by = {}
+    for own_deg in (4, 12, 16, 23):
+        portrait = PortraitInSpace(_aside(meshes[0], side * own_deg), POINTS)
+        shown = portrait.follow(straight, straight)
+        turned_by[own_deg] = head_turn(shown.rotation @ portrait.head.rotation.T).angle
+    assert turned_by[4] == pytest.approx(4)
+    assert turned_by[12] == pytest.approx(12)
+    assert 9 < turned_by[16] < 15
+    assert 9 < turned_by[23] <= PoseLimits().hidden_turn_deg
+    away = straight._replace(rotation=rotation(side * 40))
+    portrait = PortraitInSpace(_aside(meshes[0], side * 23), POINTS)
+    shown = portrait.follow(away, straight)
+    assert head_turn(shown.rotation @ portrait.head.rotation.T).angle == pytest.approx(17, abs=0.1)
+
+
 def test_poses_are_limited_softly(meshes: list[Array]) -> None:
     limits = PoseLimits()
     portrait, rest = PortraitInSpace(meshes[0], POINTS, limits), Head.of(meshes[0])
