@@ -32,6 +32,7 @@ from app.pipeline.events import (
     Event,
     MotionRefused,
     SettingRefused,
+    SinkClosed,
     SinkFailed,
     SourceFailed,
     SourceReady,
@@ -128,6 +129,7 @@ def test_a_speaker_drives_a_portrait_into_a_file(
     assert found is not None
     assert (found.intact, found.source_types) == (True, (GENERATED,))
     assert found.models == (ModelUsed("starter", open_model("starter").info.content_hash),)
+    assert report["recordings"] == [str(video)]
 
 
 @pytest.mark.usefixtures("_signals_are_heard", "_fastest_known")
@@ -415,6 +417,24 @@ def test_a_recording_that_cannot_be_finished_is_told(capsys: pytest.CaptureFixtu
     watch.end()
     assert watch.failure == "the disk is full"
     assert capsys.readouterr().err == "", "nothing goes on after the end"
+
+
+def test_the_file_that_was_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.mp4", "y.mp4", "y-2.mp4"):
+        Path(name).touch()
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = watch_of(events, {"file:x.mp4", "file:y.mp4", "file:none.mp4", "null"})
+    events.put(SinkClosed("file:x.mp4", "x.mp4", asked=False))
+    events.put(SinkClosed("file:y.mp4", "y-2.mp4", asked=False))
+    events.put(SinkClosed("file:none.mp4", "none.mp4", asked=False))  # it had no picture, so that there is no file
+    events.put(SinkClosed("null", asked=False))
+    events.put(SinkClosed("file:x.mp4", "x.mp4"))  # taken out after the end
+    watch.end()
+    assert capsys.readouterr().err == "x.mp4 is saved\ny-2.mp4 is saved; y.mp4 was there already\n"
+    assert watch.recordings == ["x.mp4", "y-2.mp4"]
 
 
 ENGINE = EngineReady("fake", "cpu", "cpu, for a test", 0.1, measures=True)
