@@ -1,5 +1,7 @@
 """What people can cause, apart from what only we can."""
 
+import logging
+
 from mcnet.phrases import phrase
 
 _CV_NO_MEMORY = -4
@@ -12,6 +14,17 @@ class UserError(Exception):
 def sentence(error: Exception) -> str:
     """What to tell people of an error: our own messages as they are, others with their type."""
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+def log_failure(logger: logging.Logger, what: str, error: Exception) -> None:
+    """Note an error that people are told elsewhere: with its traceback, but for our own, only where debugging.
+
+    Args:
+        logger: of the module that handles it.
+        what: failed.
+        error: told by its `sentence`.
+    """
+    logger.log(logging.DEBUG if isinstance(error, UserError) else logging.ERROR, "%s", what, exc_info=error)
 
 
 def told(error: OSError) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import logging
 import re
 import socket
 import subprocess
@@ -592,6 +593,8 @@ def test_one_that_moves_nothing_any_more_does_not(capsys: pytest.CaptureFixture[
         (["--camera", str(GRID), "--size", "big"], "--size: got 'big', expected"),
         (["--camera", str(GRID), "--size", "641x360"], "even number"),
         (["--camera", str(GRID), "--device", "cuda:9"], "cuda:9"),
+        (["--camera", str(GRID), "--device", "tpu"], "device: got 'tpu', expected"),
+        (["--camera", str(GRID), "--device", "cpu", "--precision", "fp16"], "precision: got fp16 on the CPU"),
         (["--camera", str(GRID), "--motion", "space", "--absolute"], "--motion space: got --absolute too"),
         (["--camera", str(GRID), "--motion", "space", "--keypoints", "detected"], "got --keypoints detected too"),
         (["--camera", str(GRID), "--report", "nowhere/r.json"], "--report nowhere/r.json: there is no folder"),
@@ -612,7 +615,9 @@ def test_one_that_moves_nothing_any_more_does_not(capsys: pytest.CaptureFixture[
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING)
     assert main(["--headless", "--frames", "1", *options]) == 1
     assert message in capsys.readouterr().err
+    assert not [record.getMessage() for record in caplog.records if record.exc_info], "a traceback says less"
