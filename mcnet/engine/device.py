@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from mcnet.engine import processor
 from mcnet.errors import UserError
 from mcnet.model_file import ModelInfo
+from mcnet.packages import lack_of
 from mcnet.phrases import offered, phrase
 
 logger = logging.getLogger(__name__)
@@ -276,9 +277,7 @@ def why_no_torch_for_gpus() -> str | None:
 
 def why_no_torch() -> str | None:
     """Why torch cannot be had, or None where it can."""
-    return (
-        None if importlib.util.find_spec("torch") else phrase("the package torch is not installed (pip install torch)")
-    )
+    return None if importlib.util.find_spec("torch") else lack_of("torch")
 
 
 @functools.cache
@@ -405,9 +404,7 @@ def why_no_openvino(device: str, *, measured_only: bool) -> str | None:
 
 
 def _why_no_openvino_package() -> str | None:
-    if importlib.util.find_spec("openvino") is None:
-        return phrase('the package openvino is not installed (pip install "mcnet-avatar[openvino]")')
-    return None
+    return lack_of("openvino") if importlib.util.find_spec("openvino") is None else None
 
 
 def why_no_int8(model: ModelInfo | None, options: EngineOptions, device: str) -> str | None:
