@@ -76,9 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Control the mcnet-avatar that runs, whose control from outside is switched on.",
         epilog="Exit status: 0 done, 1 refused by the app, 2 misused, 3 no app listens. docs/control.md tells more.",
     )
-    parser.add_argument(
-        "--port", type=whole_number(1, 65535), metavar="PORT", help="where the app listens (default: as it says itself)"
-    )
+    _add_port(parser, None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     slate = commands.add_parser("slate", help="show the slate at once, or take it away")
     slate.add_argument("to", nargs="?", choices=_SWITCH, default="on", help="default: on")
@@ -107,7 +105,19 @@ def build_parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="say how the app stands")
     status.add_argument("--json", action="store_true", help="all of it, as JSON")
     commands.add_parser("watch", help="print every change and event as a line of JSON, until Ctrl-C")
+    for command in commands.choices.values():
+        _add_port(command, argparse.SUPPRESS)  # what stands before the command stays
     return parser
+
+
+def _add_port(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--port",
+        type=whole_number(1, 65535),
+        default=default,
+        metavar="PORT",
+        help="where the app listens (default: as it says itself)",
+    )
 
 
 def _gain(text: str) -> tuple[str, float]:

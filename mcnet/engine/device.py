@@ -147,8 +147,14 @@ class DeviceChoice:
         else:
             dtype = wanted
         if device == "cpu" and dtype == "fp16":
-            raise EngineError(phrase("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)"))
-        if kind_of(device) in ("gpu", "mps") and dtype == "bf16":
+            raise EngineError(
+                phrase("precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)")
+            )
+        if kind_of(device) == "gpu" and dtype == "bf16":
+            raise EngineError(
+                phrase("precision: got bf16 on {device}, expected fp32, fp16 or int8 there", device=device)
+            )
+        if kind_of(device) == "mps" and dtype == "bf16":
             raise EngineError(phrase("precision: got bf16 on {device}, expected fp32 or fp16 there", device=device))
         name = processor.description(threads_of(options)) if device == "cpu" else _gpu_name(device)
         precision: str = dtype
