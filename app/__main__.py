@@ -108,7 +108,9 @@ def _run(args: argparse.Namespace) -> int:
         from app.places import settings_file
         from app.settings import load_settings
 
-        findings = (*check_up(args.model or load_settings(settings_file())[0].model), examine_keys())
+        kept = load_settings(settings_file())[0]
+        device, precision = args.device or kept.device, args.precision or kept.precision
+        findings = (*check_up(args.model or kept.model, device, precision, args.camera), examine_keys())
         print(as_text(findings))
         return 0 if all(finding.good for finding in findings) else 1
     if args.headless:

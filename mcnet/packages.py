@@ -22,15 +22,23 @@ def is_bundled() -> bool:
     return bool(getattr(sys, "frozen", False))
 
 
+def install_command(module: str) -> str:
+    """What installs a package; "" in the bundle, where nothing does.
+
+    Args:
+        module: its name in Python.
+    """
+    return "" if is_bundled() else f"pip install {_BY_PIP.get(module, module)}"
+
+
 def lack_of(module: str) -> str:
     """That a package is not installed, and what to do; without a full stop.
 
     Args:
         module: its name in Python.
     """
-    if not is_bundled():
-        name = _BY_PIP.get(module, module)
-        return phrase("the package {module} is not installed (pip install {name})", module=module, name=name)
+    if command := install_command(module):
+        return phrase("the package {module} is not installed ({command})", module=module, command=command)
     if module == "torch":
         return phrase("the bundle has no torch (an installation by pip has)")
     return phrase("the package {module} is missing in the bundle (install the app again)", module=module)
