@@ -43,6 +43,7 @@ demo: $(LIVE)
 	@mkdir -p out
 ifeq ($(DISPLAYED),)
 	@echo "No display here, so no window: the same chain writes 100 frames into out/demo.mp4, in half a minute or so"
+	@rm -f out/demo.mp4  # beside one that is there, the app would write out/demo-2.mp4
 	$(BIN)/mcnet-avatar --headless --camera $(CLIP) --source woman_1 --sink file:out/demo.mp4 --frames 100 \
 		--report out/demo.json
 	@echo "look at out/demo.mp4, and at out/demo.json for what was measured"

@@ -15,6 +15,7 @@ from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
 from mcnet.files import as_written
+from mcnet.packages import missing_package
 from mcnet.streams import steady_streams
 
 _HEADLESS_ONLY = (
@@ -87,6 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"mcnet-avatar: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if (lack := missing_package(error)) is None:
+            raise
+        print(f"mcnet-avatar: {lack}", file=sys.stderr)
+        return 1
     except OSError as error:  # whatever a file system may say that nobody has made a sentence of
         logging.getLogger(__name__).debug("from where it came", exc_info=True)
         print(f"mcnet-avatar: {told(error)}", file=sys.stderr)
@@ -102,7 +108,9 @@ def _run(args: argparse.Namespace) -> int:
         from app.places import settings_file
         from app.settings import load_settings
 
-        findings = (*check_up(args.model or load_settings(settings_file())[0].model), examine_keys())
+        kept = load_settings(settings_file())[0]
+        device, precision = args.device or kept.device, args.precision or kept.precision
+        findings = (*check_up(args.model or kept.model, device, precision, args.camera), examine_keys())
         print(as_text(findings))
         return 0 if all(finding.good for finding in findings) else 1
     if args.headless:

@@ -369,6 +369,7 @@ class Watch:
         model: its name.
         backend: what computes, at last.
         backend_reason: why.
+        recordings: the files that were finished.
     """
 
     def __init__(
@@ -401,6 +402,7 @@ class Watch:
         self.model = ""
         self.backend = ""
         self.backend_reason = ""
+        self.recordings: list[str] = []
         self._trouble = ""
         self._opened = False
         self._animated = False
@@ -492,6 +494,11 @@ class Watch:
                 print(f"{how}: the reference scores {score} of 100{note}", file=sys.stderr)
             case CalibrationMissed():
                 print(missed_calibration_words(), file=sys.stderr)
+            case SinkClosed(sink=sink, detail=file) if self._is_new(sink, file):
+                self.recordings.append(file)
+                asked = sink.removeprefix(_FILE_SINK)
+                note = "" if file == asked else f"; {asked} was there already"
+                print(f"{file} is saved{note}", file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
             case CameraFailed(message=message, retry_s=retry_s):
@@ -537,6 +544,10 @@ class Watch:
             self._obstacle = obstacle
             print(f"motion in the plane: {why}", file=sys.stderr)
 
+    def _is_new(self, sink: str, file: str) -> bool:
+        """Whether that is a recording with pictures, of which nothing was told yet."""
+        return _names_file(sink) and file not in self.recordings and Path(file).exists()
+
     def _lose(self, sink: str, message: str) -> None:
         self._failed_sinks.append(message)
         self._sinks.discard(sink)
@@ -565,6 +576,7 @@ def report(stats: Stats, watch: Watch) -> dict[str, Any]:
             name: {"p50": round(times.p50, 2), "p95": round(times.p95, 2)} for name, times in stats.stage_ms.items()
         },
         "states": watch.states,
+        "recordings": watch.recordings,
         "failure": watch.failure,
     }
 

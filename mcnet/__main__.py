@@ -10,6 +10,7 @@ import mcnet
 from mcnet.commands import animate, bench, convert, credentials, inspect
 from mcnet.commands.status import INTERRUPTED
 from mcnet.errors import UserError, is_out_of_memory, told
+from mcnet.packages import missing_package
 from mcnet.streams import steady_streams, untold
 
 
@@ -40,13 +41,9 @@ def _run(args: argparse.Namespace) -> int:
         print(f"mcnet {args.command}: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if (lack := missing_package(error)) is None:
             raise
-        print(
-            f"mcnet {args.command}: it needs PyTorch, which is not installed here: use an installation by pip, which "
-            "has it; animate needs none",
-            file=sys.stderr,
-        )
+        print(f"mcnet {args.command}: {lack}", file=sys.stderr)
         return 1
     except OSError as error:  # whatever a file system may say that nobody has made a sentence of
         logging.getLogger(__name__).debug("from where it came", exc_info=True)

@@ -1,5 +1,8 @@
 """What people can cause, apart from what only we can."""
 
+import logging
+
+from mcnet.packages import missing_package
 from mcnet.phrases import phrase
 
 _CV_NO_MEMORY = -4
@@ -11,7 +14,21 @@ class UserError(Exception):
 
 def sentence(error: Exception) -> str:
     """What to tell people of an error: our own messages as they are, others with their type."""
+    if isinstance(error, ImportError) and (lack := missing_package(error)):
+        return lack
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+def log_failure(logger: logging.Logger, what: str, error: Exception) -> None:
+    """Note an error that people are told elsewhere: with its traceback; what they can mend, only where debugging.
+
+    Args:
+        logger: of the module that handles it.
+        what: failed.
+        error: told by its `sentence`.
+    """
+    mendable = isinstance(error, UserError) or (isinstance(error, ImportError) and missing_package(error) is not None)
+    logger.log(logging.DEBUG if mendable else logging.ERROR, "%s", what, exc_info=error)
 
 
 def told(error: OSError) -> str:

@@ -148,3 +148,16 @@ def test_an_installation_that_fails_gives_the_line_too(tmp_path: Path, fails: st
     assert fails in asked[-1]
     assert "they could not be installed" in said
     assert "sudo apt-get install libgl1" in said
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make: apt-get install make")
+def test_the_demo_without_a_display_shows_the_video_that_it_made(tmp_path: Path) -> None:
+    app = tmp_path / "mcnet-avatar"
+    app.write_text("#!/bin/sh\nset -C; echo new >out/demo.mp4\n", encoding="utf-8")  # never over what is there
+    app.chmod(app.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "demo.mp4").write_text("old\n", encoding="utf-8")
+    command = ["make", "-f", str(CI.parent / "Makefile"), "demo", "LIVE=", "DISPLAYED=", f"BIN={tmp_path}"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert "look at out/demo.mp4" in run.stdout
+    assert (tmp_path / "out" / "demo.mp4").read_text(encoding="utf-8") == "new\n"

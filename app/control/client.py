@@ -18,6 +18,7 @@ from app.control.protocol import GAINS, MOST_GAIN, VERSION
 from app.errors import AppError
 from app.places import control_folder, settings_file
 from mcnet.commands.arguments import number, whole_number
+from mcnet.packages import missing_package
 from mcnet.phrases import offered
 
 REFUSED, UNREACHABLE = 1, 3
@@ -56,6 +57,11 @@ def run_ctl(argv: Sequence[str]) -> int:
     except AppError as error:
         print(f"mcnet-avatar ctl: {error}", file=sys.stderr)
         return REFUSED
+    except ModuleNotFoundError as error:
+        if (lack := missing_package(error)) is None:
+            raise
+        print(f"mcnet-avatar ctl: {lack}", file=sys.stderr)
+        return REFUSED
     except BrokenPipeError:  # whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end
         return 0
@@ -70,9 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Control the mcnet-avatar that runs, whose control from outside is switched on.",
         epilog="Exit status: 0 done, 1 refused by the app, 2 misused, 3 no app listens. docs/control.md tells more.",
     )
-    parser.add_argument(
-        "--port", type=whole_number(1, 65535), metavar="PORT", help="where the app listens (default: as it says itself)"
-    )
+    _add_port(parser, None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     slate = commands.add_parser("slate", help="show the slate at once, or take it away")
     slate.add_argument("to", nargs="?", choices=_SWITCH, default="on", help="default: on")
@@ -101,7 +105,19 @@ def build_parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="say how the app stands")
     status.add_argument("--json", action="store_true", help="all of it, as JSON")
     commands.add_parser("watch", help="print every change and event as a line of JSON, until Ctrl-C")
+    for command in commands.choices.values():
+        _add_port(command, argparse.SUPPRESS)  # what stands before the command stays
     return parser
+
+
+def _add_port(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--port",
+        type=whole_number(1, 65535),
+        default=default,
+        metavar="PORT",
+        help="where the app listens (default: as it says itself)",
+    )
 
 
 def _gain(text: str) -> tuple[str, float]:

@@ -1,16 +1,27 @@
 """What the app needs from the machine: what is there, what is missing, and the exact fix."""
 
+import contextlib
+import dataclasses
 import importlib
 import importlib.metadata
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from app.pipeline.output.pipewire_report import examine_pipewire
 from app.pipeline.output.virtual_camera_report import JOIN_VIDEO_GROUP, Fix, VirtualCameraReport, examine_virtual_camera
+from app.pipeline.stats import LEAST_HZ
 from app.pipeline.v4l2 import VideoDevices
 from mcnet.errors import UserError
+from mcnet.packages import install_command, is_bundled, missing_package
+
+if TYPE_CHECKING:  # what examines them is loaded once the rest is known to be there
+    from app.pipeline.events import UnusedGpu
+    from mcnet.bench.tiers import Tier
+    from mcnet.engine import EngineOptions, Precision
+    from mcnet.model_file import ModelFile
 
 __all__ = [
     "Finding",
@@ -45,18 +56,38 @@ def as_text(findings: Sequence[Finding]) -> str:
     return "\n".join([_versions(), "", *(line for finding in findings for line in _lines(finding)), ""])
 
 
-def check_up(model: str) -> tuple[Finding, ...]:
+def check_up(
+    model: str, device: str = "auto", precision: str = "auto", camera: str | None = None
+) -> tuple[Finding, ...]:
     """Look at cameras, virtual cameras, device, model and face finder.
 
     Args:
         model: bundled name or file of the model to look at.
+        device: that is to run it, as `EngineOptions.device`.
+        precision: in which it is to run, as `EngineOptions.precision`.
+        camera: to be tried, as `parse_camera` takes it; None: all that there are, which are only listed.
     """
     virtual = _virtual_cameras()
     try:
         importlib.import_module("mcnet.media")
     except UserError as error:  # nothing of the rest can be examined without it
         return *virtual, Finding("OpenCV", False, f"{error}.")
-    return (_cameras(), *virtual, *_device_and_model(model), _face_finder())
+    return (
+        *_examined("Cameras", lambda: [_cameras() if camera is None else _camera(camera)]),
+        *virtual,
+        *_examined("Device and model", lambda: _device_and_model(model, device, precision)),
+        *_examined("Face finder", lambda: [_face_finder()]),
+    )
+
+
+def _examined(part: str, examine: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
+    """What is found; where a package is missing for it, that."""
+    try:
+        return examine()
+    except ModuleNotFoundError as error:
+        if (lack := missing_package(error)) is None:
+            raise
+        return [Finding(part, False, f"{lack}.")]
 
 
 def _virtual_cameras() -> list[Finding]:
@@ -106,32 +137,89 @@ def _cameras() -> Finding:
     return Finding("Cameras", True, f"{names}.")
 
 
-def _device_and_model(model: str) -> tuple[Finding, Finding]:
-    from app.pipeline import tiers
-    from mcnet.bench.tiers import Tier, remembered
-    from mcnet.engine import DeviceChoice, open_model
-    from mcnet.model_file import ModelFile, find_model
+def _camera(text: str) -> Finding:
+    """One that was asked for, opened as the app would."""
+    from app.pipeline.camera_spec import parse_camera
+    from app.pipeline.capture.cameras import open_camera
+
+    try:
+        spec = parse_camera(text)
+        if spec.kind == "motion":
+            return Finding("Camera", True, f"{spec.name} is a motion file, which stands in for a camera.")
+        camera = open_camera(spec)
+    except UserError as error:
+        return Finding("Camera", False, f"{error}.")
+    with contextlib.closing(camera):
+        gives = camera.format
+        size = f"{gives.width_px} x {gives.height_px}"
+        return Finding("Camera", True, f"{camera.name} gives {size} at {gives.fps_hz:.3g} frames per second.")
+
+
+def _device_and_model(model: str, device: str, precision: str) -> tuple[Finding, Finding]:
+    from mcnet.bench.tiers import remembered
+    from mcnet.engine import EngineOptions, open_model
+    from mcnet.model_file import find_model
     from mcnet.places import measured_file
 
-    tier: Tier | None = None
-    loaded: ModelFile | None = None
-    failure = ""
+    options = EngineOptions(device=device, precision=cast("Precision", precision))
     try:
         path = find_model(model)
         loaded = open_model(model)
-        tier = remembered(loaded, tiers.AUTO, measured_file())
     except UserError as error:
-        failure = str(error)
-    options = tiers.AUTO if tier is None else tier.over(tiers.AUTO)
-    unused = tiers.unused_gpus()
-    sentence = ". ".join([DeviceChoice.of(options, None if loaded is None else loaded.info).reason, *map(str, unused)])
-    fixes = (Fix("Install torch for your GPU, and its driver: https://pytorch.org/get-started/locally"),)
-    device = Finding("Device", not unused, f"{sentence}.", fixes if unused else ())
-    if loaded is None:
-        return device, Finding("Model", False, f"{failure}.")
+        return _device(options, None, None), Finding("Model", False, f"{error}.")
+    tier: Tier | None = None
+    with contextlib.suppress(UserError):  # of the device, which tells it
+        tier = remembered(loaded, options, measured_file())
     measured = f"Measured: {tier.sentence}." if tier else "Not measured on this machine yet: the first start does it."
     size = f"{loaded.config.size_px} x {loaded.config.size_px} pixels, {path.stat().st_size / 1e6:.1f} MB"
-    return device, Finding("Model", True, f"{loaded.info.name} ({size}, {path}). {measured}")
+    return _device(options, loaded, tier), Finding("Model", True, f"{loaded.info.name} ({size}, {path}). {measured}")
+
+
+def _device(options: "EngineOptions", model: "ModelFile | None", tier: "Tier | None") -> Finding:
+    """What would compute, as the engine chooses it.
+
+    A GPU that could be used and is not is no fault, as long as the processor is not known to be too slow.
+
+    Args:
+        options: what is asked for.
+        model: to be run; None where it cannot be read.
+        tier: what was measured of it.
+    """
+    from app.pipeline import tiers
+    from mcnet.engine import DeviceChoice, chosen_backend, lacks_openvino
+
+    if model is None and options.precision == "int8":  # which only a model that was read can have
+        options = dataclasses.replace(options, precision="auto")
+    options = options if tier is None else tier.over(options)
+    openvino = _install("Install OpenVINO, which computes about twice as fast as torch on a processor", "openvino")
+    try:
+        choice = DeviceChoice.of(options, None if model is None else model.info)
+        backend, why = chosen_backend(choice, options)
+    except UserError as error:
+        return Finding("Device", False, f"{error}.", (openvino,) if lacks_openvino("cpu") else ())
+    unused = tiers.unused_gpus()
+    computing = f"{backend} computes: {why}" if why else f"{backend} computes"
+    sentence = ". ".join([choice.reason, computing, *map(str, unused)])
+    slow = tier is not None and tier.best.frame_ms > 1000 / LEAST_HZ
+    fixes = ((openvino,) if lacks_openvino(choice.device) else ()) + _to_use(unused)
+    return Finding("Device", not (slow and fixes), f"{sentence}.", fixes)
+
+
+def _to_use(unused: Sequence["UnusedGpu"]) -> tuple[Fix, ...]:
+    """What has these GPUs used, by their vendors and by how the app was installed."""
+    if not any(gpu.usable for gpu in unused):
+        return ()
+    if is_bundled():
+        return (
+            Fix("For this GPU, use an installation from source (docs/install.md): the bundle cannot take torch in"),
+        )
+    return (Fix("Install torch for your GPU, and its driver: https://pytorch.org/get-started/locally"),)
+
+
+def _install(text: str, module: str, *options: str) -> Fix:
+    """What to do about a package, which in the bundle is all there is to do."""
+    command = install_command(module)
+    return Fix(text, " ".join([command, *options])) if command else Fix("Install the app again")
 
 
 def _face_finder() -> Finding:
@@ -145,6 +233,6 @@ def _face_finder() -> Finding:
     except UserError as error:
         return Finding("Face finder", False, f"{error}.")
     if len(faces) != 1:
-        again = Fix("Install OpenCV again", "pip install --force-reinstall opencv-python")
+        again = _install("Install OpenCV again", "cv2", "--force-reinstall")
         return Finding("Face finder", False, f"It sees {len(faces)} faces in a bundled portrait, expected 1.", (again,))
     return Finding("Face finder", True, "It finds the face of a bundled portrait.")

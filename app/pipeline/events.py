@@ -27,15 +27,17 @@ class MeasuringProgress:
 
 @dataclass(frozen=True)
 class UnusedGpu:
-    """A GPU that is there and that torch cannot use.
+    """A GPU that is there and that the engine cannot use.
 
     Attributes:
         name: as the system names it.
-        lack: why torch cannot use it, for people.
+        lack: why the engine cannot use it, for people.
+        usable: whether it would be used with the right torch and driver.
     """
 
     name: str
     lack: str
+    usable: bool = True
 
     def __str__(self) -> str:
         return phrase("{name} is there, but is not used: {lack}", name=self.name, lack=self.lack)

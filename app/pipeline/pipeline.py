@@ -47,7 +47,7 @@ from app.pipeline.state import State
 from app.pipeline.stats import Meter, Stats
 from app.settings import LiveSettings
 from mcnet.allocator import share_arenas
-from mcnet.errors import UserError, sentence
+from mcnet.errors import log_failure, sentence
 from mcnet.media.faces import FaceFinder
 
 logger = logging.getLogger(__name__)
@@ -361,7 +361,7 @@ class _Health:
         """While an error is handled."""
         self._faults.add(self._stage)
         if self._failed_s is None:
-            logger.exception(self._stage)
+            log_failure(logger, self._stage, error)
             self._emit(StageFailed(self._stage, sentence(error)))
         self._failed_s = time.monotonic()
 
@@ -453,7 +453,7 @@ class _Run:
             try:
                 body()
             except Exception as error:  # the last guard of a thread: reported once, and the slate is shown
-                logger.exception("stage %s", name)
+                log_failure(logger, f"stage {name}", error)
                 self._faults.add(name)
                 self._emit(StageFailed(name, sentence(error)))
 
@@ -542,7 +542,7 @@ class _Run:
                 references=pipeline.references,
             )
         except Exception as error:  # a model that cannot be loaded: the slate stays, and the reason is told
-            logger.exception("loading the model")
+            log_failure(logger, "loading the model", error)
             self._faults.add("model")
             self._emit(StageFailed("model", sentence(error)))
             return None
@@ -581,8 +581,7 @@ class _Run:
                 lambda holds: self._emit(_ready(engine, began_s, asked=wish.model, keeps_reference=holds)),
             )
         except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
-            if not isinstance(error, UserError):
-                logger.exception("model %s", wish.model)
+            log_failure(logger, f"model {wish.model}", error)
             self._emit(ModelRefused(wish.model, sentence(error)))
             return
         self._pipeline.engine_factory = wish.factory

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from app.pipeline.state import State
 
 _WINDOW_S = 5.0
+LEAST_HZ = 10.0
+"""Fewer frames per second than this are no moving face any more."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from app.pipeline.events import Measured, UnusedGpu
 from mcnet.bench.tiers import Tier, fastest, measure, remember, remembered, ways
@@ -20,9 +20,25 @@ from mcnet.places import measured_file
 
 logger = logging.getLogger(__name__)
 
-AUTO = EngineOptions()
 _MEASURE_S = 3.0  # at leisure: somebody asked for it and waits
-_GRAPHICS_VENDORS = {"0x10de": phrase("an NVIDIA GPU"), "0x1002": phrase("an AMD GPU")}
+
+
+class _Card(NamedTuple):
+    """A GPU that people buy for computing.
+
+    Attributes:
+        name: as the system names it.
+        is_known: whether the engine knows its vendor's.
+    """
+
+    name: str
+    is_known: bool = True
+
+
+_GRAPHICS_VENDORS = {
+    "0x10de": _Card(phrase("an NVIDIA GPU")),
+    "0x1002": _Card(phrase("an AMD GPU"), is_known=False),
+}
 
 
 def make_engine(
@@ -125,22 +141,28 @@ def gpus() -> tuple[tuple[str, str], ...]:
 
 
 def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:
-    """The GPUs that are there and that torch cannot use.
+    """The GPUs that are there and that the engine cannot use.
 
     Args:
         root: where Linux' /proc and /sys lie; tests lay out others.
     """
     lacks = gpu_lacks()
-    named = [phrase("a further GPU")] * len(lacks) if usable_gpus() else _graphics_cards(root)
-    return tuple(UnusedGpu(name, lack) for name, lack in zip(named, cycle(lacks), strict=False))
+    cards = [_Card(phrase("a further GPU"))] * len(lacks) if usable_gpus() else _graphics_cards(root)
+    return tuple(_unused(card, lack) for card, lack in zip(cards, cycle(lacks), strict=False))
 
 
-def _graphics_cards(root: Path) -> list[str]:
-    """Those that people buy for computing, as the system names them."""
+def _unused(card: _Card, lack: str) -> UnusedGpu:
+    if card.is_known:
+        return UnusedGpu(card.name, lack)
+    return UnusedGpu(card.name, phrase("the engine knows those of NVIDIA, Intel and Apple"), usable=False)
+
+
+def _graphics_cards(root: Path) -> list[_Card]:
+    """Those that there are."""
     if sys.platform == "darwin":
-        return [phrase("the Apple GPU")] if platform.machine() == "arm64" else []
+        return [_Card(phrase("the Apple GPU"))] if platform.machine() == "arm64" else []
     named = [
-        line.partition(":")[2].strip()
+        _Card(line.partition(":")[2].strip())
         for information in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
         for line in _read(information).splitlines()
         if line.startswith("Model:")
@@ -153,7 +175,7 @@ def _graphics_cards(root: Path) -> list[str]:
     return [_GRAPHICS_VENDORS[vendor] for vendor in vendors if vendor in _GRAPHICS_VENDORS]
 
 
-def _cards_of_nvidia_smi() -> list[str]:
+def _cards_of_nvidia_smi() -> list[_Card]:
     """Where there is no /proc, as on Windows, NVIDIA's own tool knows."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
@@ -166,7 +188,7 @@ def _cards_of_nvidia_smi() -> list[str]:
     except (OSError, subprocess.SubprocessError) as error:
         logger.info("nvidia-smi does not answer: %s", error)
         return []
-    return [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+    return [_Card(line.strip()) for line in answer.stdout.splitlines() if line.strip()]
 
 
 def _read(path: Path) -> str:

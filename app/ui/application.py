@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from app.errors import AppError
 from app.settings import AppSettings, kept_language, load_settings
 from app.ui.parts import Parts, WindowOptions
+from mcnet.packages import missing_package
 from mcnet.phrases import phrase
 from mcnet.signals import handled_by, handlers_wait
 
@@ -259,8 +260,10 @@ def check_qt() -> None:
             import_module(name)
         except ImportError as error:
             raise AppError(
-                f"Qt cannot be loaded to open a window ({name}: {error}); on Debian or Ubuntu: apt-get install libegl1 "
-                "libgl1 libglib2.0-0 libxkbcommon0 libfontconfig1 libdbus-1-3 libgssapi-krb5-2, or use --headless"
+                missing_package(error)
+                or f"Qt cannot be loaded to open a window ({name}: {error}); on Debian or Ubuntu: apt-get install "
+                "libegl1 libgl1 libglib2.0-0 libxkbcommon0 libfontconfig1 libdbus-1-3 libgssapi-krb5-2, or use "
+                "--headless"
             ) from error
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from PyQt6.QtCore import QObject, pyqtSignal
 
 from app.pipeline.events import Measured, MeasuringProgress
+from app.pipeline.stats import LEAST_HZ
 from app.settings import AppSettings
 from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from app.pipeline.pipeline import Pipeline
 
 _STOP_S = 5.0
-LEAST_HZ = 10.0
-"""Fewer frames per second than this are no moving face any more."""
 
 
 class Measuring(QObject):

@@ -7,12 +7,12 @@ from PyQt6.QtCore import QObject, pyqtSignal
 
 from app.pipeline.events import BackendChanged, EngineReady, Measured, ModelRefused, StageFailed
 from app.pipeline.state import State
-from app.pipeline.stats import Stats
+from app.pipeline.stats import LEAST_HZ, Stats
 from app.settings import RECENT_MODELS
 from app.ui.chain import Chain, Link
 from app.ui.kept_settings import KeptSettings
 from app.ui.languages import clause, tr
-from app.ui.measuring import LEAST_HZ, Measuring
+from app.ui.measuring import Measuring
 from app.ui.messages import Message
 from app.ui.model_desk import BUNDLED, ModelDesk, label_of
 from app.ui.run import Run, RunChanges

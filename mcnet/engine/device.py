@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from mcnet.engine import processor
 from mcnet.errors import UserError
 from mcnet.model_file import ModelInfo
+from mcnet.packages import lack_of
 from mcnet.phrases import offered, phrase
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 
+_MEASURED_PROCESSORS = ("x86_64", "AMD64")
 _GPU_NODES = ("dri/renderD*", "dxg")  # the latter in Windows' Linux
 
 
@@ -134,6 +136,8 @@ class DeviceChoice:
             lack = why_no_cuda(None)
             found = "cpu" if lack else "cuda:0"
             device = found if measured is None else explicit_device(measured.device)
+            if why_no_torch():  # what to do about it is said where there is a GPU that would be used
+                lack = phrase("torch is not installed")
             on_cpu = phrase("because {lack}", lack=lack) if lack else phrase("as measured")
             reasons = {"cpu": on_cpu, "cuda": phrase("the GPU that torch found")}
             why = reasons.get(kind_of(device), phrase("as measured"))
@@ -146,8 +150,14 @@ class DeviceChoice:
         else:
             dtype = wanted
         if device == "cpu" and dtype == "fp16":
-            raise EngineError(phrase("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)"))
-        if kind_of(device) in ("gpu", "mps") and dtype == "bf16":
+            raise EngineError(
+                phrase("precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)")
+            )
+        if kind_of(device) == "gpu" and dtype == "bf16":
+            raise EngineError(
+                phrase("precision: got bf16 on {device}, expected fp32, fp16 or int8 there", device=device)
+            )
+        if kind_of(device) == "mps" and dtype == "bf16":
             raise EngineError(phrase("precision: got bf16 on {device}, expected fp32 or fp16 there", device=device))
         name = processor.description(threads_of(options)) if device == "cpu" else _gpu_name(device)
         precision: str = dtype
@@ -276,9 +286,7 @@ def why_no_torch_for_gpus() -> str | None:
 
 def why_no_torch() -> str | None:
     """Why torch cannot be had, or None where it can."""
-    return (
-        None if importlib.util.find_spec("torch") else phrase("the package torch is not installed (pip install torch)")
-    )
+    return None if importlib.util.find_spec("torch") else lack_of("torch")
 
 
 @functools.cache
@@ -369,6 +377,61 @@ def why_no_cuda(index: int | None) -> str | None:
     return None
 
 
+def chosen_backend(choice: DeviceChoice, options: EngineOptions) -> tuple[Runtime, str]:
+    """What shall compute, and why; "" where it was asked for, be it by a precision that nothing else knows.
+
+    Raises:
+        EngineError: what was asked for cannot be had, or nothing here computes.
+    """
+    wanted, reason = options.backend, ""
+    if wanted not in get_args(Runtime):
+        raise EngineError(
+            phrase(
+                "backend: got {wanted}, expected one of {allowed}",
+                wanted=repr(wanted),
+                allowed=offered(get_args(Runtime), wanted),
+            )
+        )
+    if options.precision == "int8":
+        wanted = "openvino"
+    elif wanted == "auto":
+        wanted, reason = automatic_backend(choice, options.measured)
+    if wanted == "cudagraph" and choice.kind != "cuda":
+        raise EngineError(
+            phrase(
+                "backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU",
+                device=choice.device,
+            )
+        )
+    if wanted != "openvino":
+        require_torch(choice)
+    elif not reason and (lack := why_no_openvino(choice.device, measured_only=False)):
+        raise EngineError(
+            phrase("backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that", lack=lack)
+        )
+    return wanted, reason
+
+
+def require_torch(choice: DeviceChoice) -> None:
+    """See that torch can compute there.
+
+    Raises:
+        EngineError: it cannot.
+    """
+    if choice.kind == "gpu":
+        raise EngineError(
+            phrase(
+                "backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, "
+                "or another device",
+                device=choice.device,
+            )
+        )
+    if lack := why_no_torch():
+        raise EngineError(
+            phrase("backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU", lack=lack)
+        )
+
+
 def automatic_backend(choice: DeviceChoice, measured: Way | None) -> tuple[Runtime, str]:
     """What shall compute where no backend is asked for, and why."""
     if measured is not None and measured.backend == "openvino" and why_no_torch():  # there was nothing beside it
@@ -393,21 +456,25 @@ def why_no_openvino_first(device: str) -> str | None:
     return why_no_openvino(device, measured_only=why_no_torch() is None)
 
 
+def lacks_openvino(device: str) -> bool:
+    """Whether OpenVINO is missing where it would be taken unasked."""
+    measured = platform.machine() in _MEASURED_PROCESSORS or why_no_torch() is not None
+    return device == "cpu" and measured and _why_no_openvino_package() is not None
+
+
 def why_no_openvino(device: str, *, measured_only: bool) -> str | None:
     """Why OpenVINO cannot compute there, or None where it can; `measured_only`: and is known to be faster."""
     if kind_of(device) not in ("cpu", "gpu"):
         return phrase("OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen", device=device)
     if lack := _why_no_openvino_package():
         return lack
-    if measured_only and device == "cpu" and platform.machine() not in ("x86_64", "AMD64"):
+    if measured_only and device == "cpu" and platform.machine() not in _MEASURED_PROCESSORS:
         return phrase("OpenVINO was measured on x86-64 CPUs only, and this is {machine}", machine=platform.machine())
     return None
 
 
 def _why_no_openvino_package() -> str | None:
-    if importlib.util.find_spec("openvino") is None:
-        return phrase('the package openvino is not installed (pip install "mcnet-avatar[openvino]")')
-    return None
+    return lack_of("openvino") if importlib.util.find_spec("openvino") is None else None
 
 
 def why_no_int8(model: ModelInfo | None, options: EngineOptions, device: str) -> str | None:

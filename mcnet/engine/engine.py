@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,13 @@ from mcnet.engine.device import (
     DeviceChoice,
     EngineError,
     EngineOptions,
-    Runtime,
-    automatic_backend,
+    chosen_backend,
+    require_torch,
     threads_of,
-    why_no_openvino,
     why_no_torch,
 )
 from mcnet.model_file import ModelFile, driven_as_trained, refuse_wrong_shapes, with_own_jacobians
-from mcnet.phrases import listed, offered, phrase
+from mcnet.phrases import listed, phrase
 from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
@@ -422,40 +421,17 @@ class Engine:
         Raises:
             EngineError: it was asked for by name and cannot be had, or nothing here computes.
         """
-        wanted, asked = options.backend, True
-        if wanted not in get_args(Runtime):
-            raise EngineError(
-                phrase(
-                    "backend: got {wanted}, expected one of {allowed}",
-                    wanted=repr(wanted),
-                    allowed=offered(get_args(Runtime), wanted),
-                )
-            )
-        if options.precision == "int8":
-            wanted = "openvino"
-        elif wanted == "auto":
-            asked = False
-            wanted, self.backend_reason = automatic_backend(self.choice, options.measured)
+        wanted, reason = chosen_backend(self.choice, options)
+        self.backend_reason = reason or self.backend_reason
         if wanted == "torch":
             logger.info("torch computes: %s", self.backend_reason)
             self._backend = self._torch_backend()
         elif wanted == "cudagraph":
-            if self.choice.kind != "cuda":
-                raise EngineError(
-                    phrase(
-                        "backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU",
-                        device=self.choice.device,
-                    )
-                )
             from mcnet.engine.cuda_graph import CudaGraphBackend
 
             self._backend = CudaGraphBackend(self._torch_backend())
-        elif asked and (lack := why_no_openvino(self.choice.device, measured_only=False)):
-            raise EngineError(
-                phrase("backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that", lack=lack)
-            )
         else:
-            self._prepare_openvino(asked=asked)
+            self._prepare_openvino(asked=not reason)
 
     def _prepare_openvino(self, *, asked: bool) -> None:
         """Begin to make it ready in the background; wait for it if it was asked for.
@@ -545,18 +521,7 @@ class Engine:
         Raises:
             EngineError: torch is not there.
         """
-        if self.choice.kind == "gpu":
-            raise EngineError(
-                phrase(
-                    "backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, "
-                    "or another device",
-                    device=self.choice.device,
-                )
-            )
-        if lack := why_no_torch():
-            raise EngineError(
-                phrase("backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU", lack=lack)
-            )
+        require_torch(self.choice)
         if self._torch is None:
             import torch
 

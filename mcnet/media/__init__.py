@@ -6,6 +6,7 @@ Pictures are RGB uint8 arrays of shape (height, width, 3) everywhere in here.
 import os
 from pathlib import Path
 
+from mcnet.packages import missing_package
 from mcnet.phrases import phrase
 
 _QT_SETTINGS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
@@ -19,7 +20,8 @@ except ImportError as error:
     from mcnet.media.errors import MediaError
 
     raise MediaError(
-        phrase(
+        missing_package(error)
+        or phrase(
             "OpenCV does not load: {error}; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1",
             error=error,
         )

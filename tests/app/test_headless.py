@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import logging
 import re
 import socket
 import subprocess
@@ -32,6 +33,7 @@ from app.pipeline.events import (
     Event,
     MotionRefused,
     SettingRefused,
+    SinkClosed,
     SinkFailed,
     SourceFailed,
     SourceReady,
@@ -128,6 +130,7 @@ def test_a_speaker_drives_a_portrait_into_a_file(
     assert found is not None
     assert (found.intact, found.source_types) == (True, (GENERATED,))
     assert found.models == (ModelUsed("starter", open_model("starter").info.content_hash),)
+    assert report["recordings"] == [str(video)]
 
 
 @pytest.mark.usefixtures("_signals_are_heard", "_fastest_known")
@@ -417,6 +420,24 @@ def test_a_recording_that_cannot_be_finished_is_told(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "", "nothing goes on after the end"
 
 
+def test_the_file_that_was_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.mp4", "y.mp4", "y-2.mp4"):
+        Path(name).touch()
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = watch_of(events, {"file:x.mp4", "file:y.mp4", "file:none.mp4", "null"})
+    events.put(SinkClosed("file:x.mp4", "x.mp4", asked=False))
+    events.put(SinkClosed("file:y.mp4", "y-2.mp4", asked=False))
+    events.put(SinkClosed("file:none.mp4", "none.mp4", asked=False))  # it had no picture, so that there is no file
+    events.put(SinkClosed("null", asked=False))
+    events.put(SinkClosed("file:x.mp4", "x.mp4"))  # taken out after the end
+    watch.end()
+    assert capsys.readouterr().err == "x.mp4 is saved\ny-2.mp4 is saved; y.mp4 was there already\n"
+    assert watch.recordings == ["x.mp4", "y-2.mp4"]
+
+
 ENGINE = EngineReady("fake", "cpu", "cpu, for a test", 0.1, measures=True)
 PORTRAIT = SourceReady("fake", from_cache=False, measured=True)
 NOT_IN_SPACE: list[tuple[LiveSettings, tuple[Event, ...], str]] = [
@@ -572,6 +593,8 @@ def test_one_that_moves_nothing_any_more_does_not(capsys: pytest.CaptureFixture[
         (["--camera", str(GRID), "--size", "big"], "--size: got 'big', expected"),
         (["--camera", str(GRID), "--size", "641x360"], "even number"),
         (["--camera", str(GRID), "--device", "cuda:9"], "cuda:9"),
+        (["--camera", str(GRID), "--device", "tpu"], "device: got 'tpu', expected"),
+        (["--camera", str(GRID), "--device", "cpu", "--precision", "fp16"], "expected fp32, bf16 or int8 there"),
         (["--camera", str(GRID), "--motion", "space", "--absolute"], "--motion space: got --absolute too"),
         (["--camera", str(GRID), "--motion", "space", "--keypoints", "detected"], "got --keypoints detected too"),
         (["--camera", str(GRID), "--report", "nowhere/r.json"], "--report nowhere/r.json: there is no folder"),
@@ -592,7 +615,9 @@ def test_one_that_moves_nothing_any_more_does_not(capsys: pytest.CaptureFixture[
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING)
     assert main(["--headless", "--frames", "1", *options]) == 1
     assert message in capsys.readouterr().err
+    assert not [record.getMessage() for record in caplog.records if record.exc_info], "a traceback says less"

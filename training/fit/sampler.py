@@ -100,13 +100,20 @@ def check_split(folder: Path, clips: Iterable[Clip], split: str, stills_share: f
     if stills_share < 1 and not any(length > 1 for length in lengths):
         raise DataError(
             f"{folder} has no clip of two frames or more in split {split!r} (its splits: {splits}); a pair needs two "
-            "frames, unless data.stills_share is 1"
+            f"frames, unless data.stills_share is 1{_instead(clips)}"
         )
     if stills_share > 0 and 1 not in lengths:
         raise DataError(
             f"{folder} has no stills in split {split!r} (its splits: {splits}), but data.stills_share is "
             f"{stills_share}: set it to 0 (--set data.stills_share=0), or prepare photographs as well (--photos)"
         )
+
+
+def _instead(clips: Iterable[Clip]) -> str:
+    """What to do where a split has no clips; "" where nothing but other footage helps."""
+    if not (others := sorted({clip.split for clip in clips if clip.frames > 1})):
+        return ""
+    return f": learn from another split (--set data.split={others[0]}), or prepare again (prepare --test-share 0)"
 
 
 class PairSampler:

@@ -426,7 +426,8 @@ def split_identities(identities: Iterable[str], test_share: float, seed: int) ->
     """Who is learned from, and who is held out: `train` or `test` for each identity.
 
     A person's place is a function of the name and the seed alone, so that nobody changes sides when more footage is
-    added. Only where all would fall on one side (few people) does the one nearest to the border change over.
+    added. Only where all would fall on one side (few people) does the one nearest to the border change over; one who is
+    alone is learned from.
 
     Args:
         identities: names.
@@ -435,7 +436,9 @@ def split_identities(identities: Iterable[str], test_share: float, seed: int) ->
     """
     places = {name: _place(name, seed) for name in sorted(set(identities))}
     splits = {name: "test" if place < test_share else "train" for name, place in places.items()}
-    if test_share > 0 and len(places) > 1 and len(set(splits.values())) == 1:
+    if len(places) == 1:
+        return dict.fromkeys(places, "train")
+    if test_share > 0 and len(set(splits.values())) == 1:
         one_side = next(iter(splits.values()))
         nearest = (max if one_side == "test" else min)(places, key=lambda name: places[name])
         splits[nearest] = "train" if one_side == "test" else "test"

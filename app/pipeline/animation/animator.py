@@ -28,7 +28,7 @@ from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
-from mcnet.errors import UserError, sentence
+from mcnet.errors import log_failure, sentence
 from mcnet.media.head_motion import Head
 
 logger = logging.getLogger(__name__)
@@ -129,8 +129,7 @@ class Animator:
         try:
             source, known = self._encoder.take(portrait, detected=self._detects)
         except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
-            if not isinstance(error, UserError):
-                logger.exception("portrait %s", portrait.entry.name)
+            log_failure(logger, f"portrait {portrait.entry.name}", error)
             if self._source is not None:
                 self._source.engine.set_source(self._source.cache)
             self._emit(SourceFailed(portrait.entry.key, sentence(error)))

@@ -12,7 +12,7 @@ from app.pipeline.events import Event, SettingRefused
 from app.pipeline.portraits import Portrait
 from mcnet.arrays import Rgb
 from mcnet.engine import resized
-from mcnet.errors import sentence
+from mcnet.errors import log_failure, sentence
 from mcnet.media.attempts import Attempts
 from mcnet.media.fine_detail import ENOUGH_PIXELS, MOST_TIMES, FineDetail
 from mcnet.media.head_motion import PortraitInSpace
@@ -169,7 +169,7 @@ class Finishes:
 
         In no size: another failure would tell the same again.
         """
-        logger.error("retouching", exc_info=error)
+        log_failure(logger, "retouching", error)
         for finish in self._all:
             if finish.retouching is not None:
                 finish.retouching.failed = True
@@ -178,13 +178,13 @@ class Finishes:
 
     def _refuse_detail(self, error: Exception) -> None:
         """Likewise of its fine detail."""
-        logger.error("fine detail", exc_info=error)
+        log_failure(logger, "fine detail", error)
         said = phrase("the fine detail of this portrait cannot be shown: {error}", error=sentence(error))
         self._emit(SettingRefused("fine_detail", said))
 
     def _refuse_surroundings(self, error: Exception) -> None:
         """Likewise of what is around it; in no size, as with the retouching."""
-        logger.error("surroundings", exc_info=error)
+        log_failure(logger, "surroundings", error)
         for finish in self._all:
             finish.surrounding.failed = True
         said = phrase("what is around this portrait cannot be shown: {error}", error=sentence(error))

@@ -11,7 +11,7 @@ from app.pipeline.animation.motion import gains_of
 from app.pipeline.animation.tracking_ladder import eased
 from app.pipeline.events import Event, SettingRefused
 from app.settings import GENTLE, LiveSettings
-from mcnet.errors import UserError, sentence
+from mcnet.errors import log_failure, sentence
 from mcnet.files import as_written
 from mcnet.media.crop import frame_face
 from mcnet.media.head_motion import Gains, Head, PortraitInSpace, mesh_in_square, most_neutral
@@ -81,8 +81,7 @@ class IdleMotionLoading(threading.Thread):
         try:
             self.motion = IdleMotion(self._file)
         except Exception as error:  # whatever it is, out of memory included: the avatar rests still
-            if not isinstance(error, UserError):
-                logger.exception("idle motion %s", self._file)
+            log_failure(logger, f"idle motion {self._file}", error)
             self.failure = sentence(error)
 
 

@@ -14,7 +14,7 @@ from app.pipeline.slot import LatestSlot
 from app.pipeline.state import State
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
-from mcnet.errors import sentence
+from mcnet.errors import log_failure, sentence
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class SinkStage:
         except Exception as error:  # the call goes on, with the slate
             if not self._broken:
                 self._broken = True
-                logger.exception("presenting")
+                log_failure(logger, "presenting", error)
                 self._emit(StageFailed("presenting", sentence(error)))
             return self._presenter.last_resort(now_s)
         if self._broken:
@@ -223,8 +223,7 @@ class SinkStage:
         try:
             sink.close()
         except Exception as error:
-            if not isinstance(error, SinkError):
-                logger.exception("closing sink %s", name)
+            log_failure(logger, f"closing sink {name}", error)
             self._emit(
                 SinkFailed(name, phrase("{name} could not be closed: {reason}", name=name, reason=sentence(error)))
             )

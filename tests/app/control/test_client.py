@@ -272,6 +272,7 @@ def test_a_port_is_enough(served: Served) -> None:
     served.operator.answer = {"slate": True}
     assert main(["ctl", "slate"]) == 3
     assert main(["ctl", "--port", str(served.server.port), "slate"]) == 0
+    assert main(["ctl", "slate", "off", "--port", str(served.server.port)]) == 0
     assert served.operator.panics == 1
 
 

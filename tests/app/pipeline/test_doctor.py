@@ -1,20 +1,26 @@
 import errno
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
 
+from app.__main__ import main
 from app.pipeline import doctor, tiers
 from app.pipeline.capture import cameras
 from app.pipeline.capture.camera import CameraInfo
 from app.pipeline.doctor import Fix, VirtualCameraReport, as_text, check_up
+from app.pipeline.events import UnusedGpu
 from app.pipeline.output.virtual_camera_report import LinuxProbe
+from app.places import settings_file
+from app.settings import AppSettings, save_settings
 from mcnet.bench.tiers import Tier, Timing
 from mcnet.engine import Way
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import FaceFinder
 from tests.app.linux_machine import LinuxMachine
+from tests.media.videos import GRID
 
 NO_PIPEWIRE = VirtualCameraReport("missing", "", "PipeWire is not installed.", (Fix("Install it", "apt"),))
 
@@ -26,6 +32,10 @@ def machine(tmp_path: Path) -> LinuxMachine:
 
 def look(machine: LinuxMachine) -> VirtualCameraReport:
     return LinuxProbe(machine.devices, "6.1.0").examine(None)
+
+
+def measured(frame_ms: float) -> Tier:
+    return Tier(Timing(Way("cpu", "fp32", "torch"), frame_ms))
 
 
 def diagnose(model: str = "starter") -> str:
@@ -70,16 +80,72 @@ class TestDiagnosis:
         monkeypatch.setattr(cameras, "list_cameras", list)
         monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(bare))
         monkeypatch.setattr(doctor, "examine_pipewire", lambda: NO_PIPEWIRE)
-        monkeypatch.setattr(tiers, "unused_gpus", lambda: ("an AMD GPU is there, but is not used: so",))
         text = diagnose("no such model")
         assert "[!!] Virtual camera" in text
         assert "[!!] Cameras: None was found.\n     1. Plug one in" in text
         assert "     1. Load the module:\n          sudo modprobe v4l2loopback devices=1 " in text
         assert "     2. Have it at every start of the system:\n          echo v4l2loopback" in text
-        assert "[!!] Device" in text
-        assert "an AMD GPU is there, but is not used: so." in text
-        assert "https://pytorch.org" in text
         assert "[!!] Model: no model" in text
+
+    def test_a_gpu_that_is_idle_is_missing_only_where_the_processor_is_too_slow(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tiers, "unused_gpus", lambda: (UnusedGpu("an NVIDIA GPU", "so"),))
+        monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: measured(40.0))
+        text = diagnose()
+        assert "[ok] Device: cpu" in text
+        assert ". an NVIDIA GPU is there, but is not used: so.\n     1. Install torch for your GPU" in text
+        monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: measured(140.0))
+        assert "[!!] Device: cpu" in (text := diagnose())
+        assert "https://pytorch.org" in text
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+        assert "pip install" not in (text := diagnose())
+        assert "an installation from source" in text
+
+    def test_nothing_makes_use_of_one_that_the_engine_does_not_know(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tiers, "unused_gpus", lambda: (UnusedGpu("an AMD GPU", "so", usable=False),))
+        monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: measured(140.0))
+        text = diagnose()
+        assert "[ok] Device: cpu" in text
+        assert ". an AMD GPU is there, but is not used: so.\n[ok] Model" in text
+
+    def test_what_is_asked_for_is_looked_at(self) -> None:
+        for asked, told in (
+            ({"device": "tpu"}, "[!!] Device: device: got 'tpu', expected"),
+            ({"device": "cpu", "precision": "fp16"}, "[!!] Device: precision: got fp16 on the CPU"),
+            ({"device": "cpu", "precision": "fp32"}, ", as asked, in fp32"),
+            ({"camera": str(GRID)}, f"[ok] Camera: {GRID} gives 360 x 288 at 25 frames per second."),
+            ({"camera": "nowhere.mp4"}, "[!!] Camera: camera: got 'nowhere.mp4', and there is no such file"),
+            ({"model": "nothing", "precision": "int8"}, "[ok] Device: "),
+        ):
+            assert told in as_text(check_up(**{"model": "starter", **asked}))
+
+    @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is missing here")
+    def test_it_says_what_computes_or_that_nothing_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real, missing = importlib.util.find_spec, {"openvino"}
+        assert ". openvino computes: " in diagnose()
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else real(name))
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
+        text = diagnose()
+        assert "[ok] Device: cpu" in text
+        assert ". torch computes: the package openvino is not installed" in text
+        assert "     1. Install OpenVINO, which computes about twice as fast as torch on a processor:\n" in text
+        assert '          pip install "mcnet-avatar[openvino]"\n' in text
+        monkeypatch.setattr("platform.machine", lambda: "aarch64")
+        assert "Install OpenVINO" not in diagnose()  # it would not be taken
+        missing.add("torch")
+        text = diagnose()
+        assert "[!!] Device: backend: torch has to compute, but the package torch is not installed" in text
+        assert "     1. Install OpenVINO" in text
+
+    def test_a_package_that_is_missing_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def lacking() -> None:
+            raise ModuleNotFoundError(name="nowhere_to_be_found")
+
+        monkeypatch.setattr(cameras, "list_cameras", lacking)
+        text = diagnose()
+        assert "[!!] Cameras: the package nowhere_to_be_found is not installed (pip install nowhere_to_be" in text
+        assert "[ok] Face finder" in text
 
     @pytest.mark.skipif(sys.platform != "linux", reason="PipeWire is Linux's")
     def test_one_kind_of_virtual_camera_is_enough(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,3 +179,30 @@ class TestDiagnosis:
 
         monkeypatch.setattr(importlib, "import_module", broken)
         assert diagnose().endswith("[!!] OpenCV: OpenCV does not load for mcnet.media: apt-get install libgl1.\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ("starter_light", "gpu", "fp16", None)),
+        (
+            ["--model", "starter", "--device", "cpu", "--precision", "fp32", "--camera", "0"],
+            ("starter", "cpu", "fp32", "0"),
+        ),
+    ],
+)
+def test_it_looks_at_what_is_named_else_at_what_is_kept(
+    options: list[str], expected: tuple[str | None, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looked_at: list[tuple[str | None, ...]] = []
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    settings_file().parent.mkdir(parents=True)
+    save_settings(settings_file(), AppSettings(model="starter_light", device="gpu", precision="fp16"))
+
+    def look(*asked: str | None) -> tuple[()]:
+        looked_at.append(asked)
+        return ()
+
+    monkeypatch.setattr(doctor, "check_up", look)
+    main(["--doctor", *options])
+    assert looked_at == [expected]

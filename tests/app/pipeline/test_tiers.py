@@ -123,6 +123,15 @@ class TestGpus:
             (device / "vendor").write_text(vendor + "\n", encoding="utf-8")
         assert unused_gpus(tmp_path) == (UnusedGpu("an NVIDIA GPU", "there is no driver"),)
 
+    def test_one_that_the_engine_does_not_know(self, tmp_path: Path) -> None:
+        device = tmp_path / "sys/bus/pci/devices/0000:00:00.0"
+        device.mkdir(parents=True)
+        (device / "class").write_text("0x030000\n", encoding="utf-8")
+        (device / "vendor").write_text("0x1002\n", encoding="utf-8")
+        (gpu,) = unused_gpus(tmp_path)
+        assert str(gpu) == "an AMD GPU is there, but is not used: the engine knows those of NVIDIA, Intel and Apple"
+        assert not gpu.usable
+
     def test_with_a_driver_by_its_name(self, tmp_path: Path) -> None:
         gpu = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
         gpu.mkdir(parents=True)

@@ -145,7 +145,7 @@ class TestIntel:
     @pytest.mark.usefixtures("intel")
     def test_what_it_does_not_do_is_refused(self, tiny: Mcnet) -> None:
         for options, told in (
-            (EngineOptions(device="gpu", precision="bf16"), "got bf16 on gpu:0, expected fp32 or fp16 there"),
+            (EngineOptions(device="gpu", precision="bf16"), "got bf16 on gpu:0, expected fp32, fp16 or int8 there"),
             (EngineOptions(device="gpu", backend="torch"), "got 'torch', but gpu:0 was chosen, where OpenVINO alone"),
             (EngineOptions(device="gpu", backend="cudagraph"), "gpu:0 was chosen, expected an NVIDIA GPU"),
         ):
