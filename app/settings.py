@@ -343,10 +343,6 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
         )
-    live = values.setdefault("live", {})
-    if isinstance(live, dict):
-        for name in _SHOWS_MORE:
-            live.setdefault(name, False)
     settings, complaints = settings_from(values)
     if not complaints:
         return settings, None
@@ -481,9 +477,12 @@ def read_private(path: Path) -> dict[str, Any]:
 
 
 def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:
-    """Build settings from plain nested values.
+    """Build settings from plain nested values, as a file has them; it may be of before there were some of them.
 
     Returns:
         The settings, with defaults for what cannot be; and a complaint about each such key or value, which names it.
     """
+    live = values.get("live", {})
+    if isinstance(live, Mapping):
+        values = {**values, "live": {**dict.fromkeys(_SHOWS_MORE, False), **live}}
     return salvage(AppSettings, values, what=phrase("setting"))

@@ -61,6 +61,21 @@ def test_what_takes_time_is_on_where_there_are_processors_unless_it_was_chosen(
             assert getattr(load_settings(path)[0].live, name) is on
 
 
+def test_what_a_call_did_not_see_it_does_not_see_from_the_second_start_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older app or a hand has written is read alike when it is loaded and when a change is put into it."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    path = tmp_path / "settings.toml"
+    path.write_text('camera = "0"\n[live]\nzoom = 1.5\n', encoding="utf-8")
+    first, _ = load_settings(path)
+    save_changes(path, first, dataclasses.replace(first, window=WindowSettings(width_px=1000)))
+    second, message = load_settings(path)
+    assert (second.window.width_px, message) == (1000, None)
+    assert second.live == first.live
+    assert (second.live.surroundings, second.live.cut_out) == (False, False)
+
+
 def test_a_file_that_is_no_toml_is_kept_aside_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "settings.toml"
     path.write_text("live = [", encoding="utf-8")
@@ -121,8 +136,9 @@ def test_a_link_to_the_file_stays_one(tmp_path: Path, caplog: pytest.LogCaptureF
 @pytest.mark.usefixtures("caplog")
 @pytest.mark.parametrize("text", [None, "", "live = [", "zoom = 3"])
 def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str | None) -> None:
-    path, before = tmp_path / "settings.toml", AppSettings(portrait="man_3")
-    now = dataclasses.replace(before, live=LiveSettings(zoom=1.5))
+    path, live = tmp_path / "settings.toml", LiveSettings(surroundings=False, cut_out=False)  # as where nothing is said
+    before = AppSettings(live=live, portrait="man_3")
+    now = dataclasses.replace(before, live=dataclasses.replace(live, zoom=1.5))
     if text is not None:
         path.write_text(text, encoding="utf-8")
     save_changes(path, before, now)
