@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -396,28 +396,49 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     write_private(path, dataclasses.asdict(settings), phrase("settings"))
 
 
-def save_changes(path: Path, before: AppSettings, now: AppSettings) -> None:
+def save_changes(path: Path, before: AppSettings, now: AppSettings) -> str | None:
     """Write what has changed in this process, in one step: what another window or an editor has changed stays.
 
     Args:
         path: of the file.
         before: as this process knew the file to be.
-        now: as its settings are. Where the file is gone or damaged meanwhile, all of them are written, and what is
-            damaged is kept aside: an editor has written it.
+        now: as its settings are. They take the place of what cannot be used in the file, which is then kept aside; and
+            of all of it where it is gone, or no TOML any more.
+
+    Returns:
+        What to tell the user of what cannot be used, or None where all can.
 
     Raises:
         AppError: the place cannot be written.
     """
     with alone_beside(path):
         try:
-            theirs, complaints = settings_from(read_private(path))
+            theirs, complaints = settings_from(read_private(path), instead=now)
         except OSError:
             theirs, complaints = now, []
         except ValueError as error:
             theirs, complaints = now, [str(error)]
-        if complaints:
-            set_aside(path, listed(complaints, ";"), phrase("settings"))
-        save_settings(path, now if complaints else _merged(before, now, theirs))
+        complaint = set_aside_changed(path, complaints, phrase("settings"))
+        save_settings(path, _merged(before, now, theirs))
+    return complaint
+
+
+def set_aside_changed(path: Path, complaints: Sequence[str], what: str) -> str | None:
+    """Move a file out of the way that somebody else has changed, if anything in it cannot be used.
+
+    Returns:
+        What to tell the user, or None where there are no complaints.
+    """
+    if not complaints:
+        return None
+    said = listed(complaints, ";")
+    return phrase(
+        "{path} was changed, and not all of it can be used: {said}. In place of that stays what this window has; "
+        "{kept}.",
+        path=path,
+        said=said,
+        kept=set_aside(path, said, what),
+    )
 
 
 @contextlib.contextmanager
@@ -476,13 +497,14 @@ def read_private(path: Path) -> dict[str, Any]:
         raise ValueError("tables or lists are nested too deeply") from error
 
 
-def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:
+def settings_from(values: Mapping[str, Any], *, instead: AppSettings | None = None) -> tuple[AppSettings, list[str]]:
     """Build settings from plain nested values, as a file has them; it may be of before there were some of them.
 
     Returns:
-        The settings, with defaults for what cannot be; and a complaint about each such key or value, which names it.
+        The settings, with defaults for what cannot be, or what `instead` has of it; and a complaint about each such
+        key or value, which names it.
     """
     live = values.get("live", {})
     if isinstance(live, Mapping):
         values = {**values, "live": {**dict.fromkeys(_SHOWS_MORE, False), **live}}
-    return salvage(AppSettings, values, what=phrase("setting"))
+    return salvage(AppSettings, values, what=phrase("setting"), instead=instead)

@@ -211,7 +211,7 @@ def open_window(
         hints.colorSchemeChanged.connect(window.follow_system)
     window.show()
     if complaint is not None:
-        window.messages.show_message(Message("settings", complaint, tone="warning"))
+        window.messages.show_message(Message("settings file", complaint, tone="warning"))
     window.when_painted(window.session.start)
     return window, cleanup
 
