@@ -132,8 +132,10 @@ def run_headless(args: argparse.Namespace) -> int:
     sinks = [parse_sink(text, discloser.recording()) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
-    store = PortraitStore(portraits_folder())
+    store = PortraitStore(portraits_folder(), mends=False)
     shown = load_portrait(portrait, store)
+    if complaint := store.take_complaint():
+        print(complaint, file=sys.stderr)
     if poor := poor_portrait(shown.entry.name, shown.score, shown.remarks):
         print(poor, file=sys.stderr)
     pipeline.set_portrait(shown)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from app.errors import AppError
-from app.settings import LiveSettings, alone_beside, read_private, set_aside, set_aside_changed, write_private
+from app.settings import LEFT, LiveSettings, alone_beside, read_private, set_aside, set_aside_changed, write_private
 from mcnet.phrases import listed, offered, phrase
 from mcnet.tables import salvage, shown
 
@@ -224,8 +224,6 @@ def _usable(name: str) -> str:
     return name
 
 
-_LEFT = "the file stays as it is"  # on the command line, whose language is English
-
 _TABLES: dict[type[Any], str] = {Strengths: "strength", Place: "place"}
 """What a table of the file holds, by what is made of it."""
 
@@ -249,7 +247,7 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
     except FileNotFoundError:
         return Presets(), None
     except ValueError as error:
-        kept = set_aside(path, str(error), phrase("presets")) if mends else _LEFT
+        kept = set_aside(path, str(error), phrase("presets")) if mends else LEFT
         said = phrase(
             "The presets could not be read ({error}). There are none for now; {kept}.", error=error, kept=kept
         )
@@ -257,7 +255,7 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
     if not complaints:
         return presets, None
     said = listed(complaints, ";")
-    kept = _mended(path, presets, said) if mends else _LEFT
+    kept = _mended(path, presets, said) if mends else LEFT
     return presets, phrase("Not all presets could be used: {said}. All others are there; {kept}.", said=said, kept=kept)
 
 

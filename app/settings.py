@@ -41,6 +41,8 @@ FARTHEST_SHIFT = 0.5
 """Of a portrait to either side of its place."""
 _ANY_NAME = "surrogatepass"
 """How what is kept is written and read: a file's name need not be text, on any system."""
+LEFT = "the file stays as it is"
+"""What becomes of a damaged file where the command line only reads it, whose language is English."""
 DEFAULT_PORT = 8713
 """Of control from outside."""
 LEAST_VIEWS, MOST_VIEWS = 2, 4

@@ -410,6 +410,7 @@ class PortraitDesk(QObject):
 
         def looked(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
             portrait, entries = answer
+            self._tell_damage()
             self._looking -= 1
             shown = [] if self.cropping is None else [self.cropping]
             there = portrait.entry.key in [one.portrait.entry.key for one in (*shown, *self._queue)]
@@ -447,10 +448,15 @@ class PortraitDesk(QObject):
 
     def _take_entries(self, entries: "Sequence[PortraitEntry]") -> None:
         """The store keeps no crop of a bundled portrait; as long as the window is open, this does."""
+        self._tell_damage()
         self.entries = []
         for entry in entries:
             box, angle_deg = self._bundled_crops.get(entry.key, (entry.box, entry.angle_deg))
             self.entries.append(replace(entry, box=box, angle_deg=angle_deg))
+
+    def _tell_damage(self) -> None:
+        if self._store is not None and (complaint := self._store.take_complaint()) is not None:
+            self.told.emit(Message("portraits file", complaint, tone="warning"))
 
     def _entry(self, key: str) -> "PortraitEntry | None":
         return next((entry for entry in self.entries if entry.key == key), None)

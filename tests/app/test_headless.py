@@ -42,7 +42,7 @@ from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import PortraitStore, load_portrait
 from app.pipeline.state import State
-from app.places import control_folder, settings_file
+from app.places import control_folder, portraits_folder, settings_file
 from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
 from assets import ROOT as ASSETS
@@ -596,3 +596,13 @@ def test_what_cannot_be_is_told_in_one_line(
 ) -> None:
     assert main(["--headless", "--frames", "1", *options]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_damaged_list_of_portraits_is_left_to_the_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = portraits_folder() / "portraits.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('[{"key": 1}]', encoding="utf-8")
+    run(tmp_path, "--camera", str(GRID), "--frames", "1", "--calibration-s", "0.5")
+    assert path.read_text(encoding="utf-8") == '[{"key": 1}]'
+    assert [file.name for file in path.parent.iterdir()] == ["portraits.json"]
+    assert "Not all of the list of portraits could be read: row 1: got {'key': 1}" in capsys.readouterr().err

@@ -221,6 +221,7 @@ class FakeStore:
         fail: what preparing any portrait raises.
         unreadable: keys of those whose file is damaged.
         faceless: squares with a side below this show no face.
+        complaint: what is said of the list the next time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -231,6 +232,7 @@ class FakeStore:
         self.fail: Exception | None = None
         self.unreadable: set[str] = set()
         self.faceless = 0.0
+        self.complaint: str | None = None
 
     @property
     def own(self) -> list[str]:
@@ -244,6 +246,10 @@ class FakeStore:
 
     def entries(self) -> list[PortraitEntry]:
         return list(self.kept)
+
+    def take_complaint(self) -> str | None:
+        complaint, self.complaint = self.complaint, None
+        return complaint
 
     def look(self, path: Path) -> Portrait:
         with contextlib.suppress(OSError):

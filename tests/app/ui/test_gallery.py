@@ -729,6 +729,16 @@ def test_after_one_that_is_removed_the_next_is_highlighted_and_not_the_one_in_us
     assert gallery.currentRow() == 3, "behind the last one there is none"
 
 
+def test_a_damaged_list_of_portraits_is_told(open_window: OpenWindow, store: FakeStore, qtbot: QtBot) -> None:
+    own = store.own_one("a")
+    store.complaint = "Not all of the list of portraits could be read."
+    window = open_window()
+    qtbot.waitUntil(lambda: window.messages.text == "Not all of the list of portraits could be read.")
+    store.complaint = "And again."
+    window.session.desk.rename(own.key, "b")
+    qtbot.waitUntil(lambda: window.messages.text == "And again.")
+
+
 def test_a_long_gallery_stays_where_it_was_scrolled_to(open_window: OpenWindow, store: FakeStore, qtbot: QtBot) -> None:
     own = [store.own_one(str(number)).key for number in range(200)]
     window = open_window()
