@@ -209,8 +209,11 @@ class PortraitStore:
         angle_deg = portrait.entry.angle_deg if angle_deg is None else angle_deg
         return _prepare(dataclasses.replace(portrait.entry, box=box, angle_deg=angle_deg), portrait.rgb)
 
-    def keep(self, portrait: Portrait) -> None:
+    def keep(self, portrait: Portrait) -> Portrait:
         """Take a portrait into the gallery, or keep the crop of one that is there. Of a bundled one nothing is kept.
+
+        Returns:
+            The portrait as the gallery has it: it may have been renamed since it was read.
 
         Raises:
             AppError, MediaError: there is no face in its square, or the folder cannot be written.
@@ -219,11 +222,18 @@ class PortraitStore:
             raise AppError(portrait.refusal)
         entry = portrait.entry
         if entry.bundled:
-            return
+            return portrait
         if entry.key not in [other.key for other in self._read_index()[0]]:
             self._make_folder()
             write_rgb(entry.path, portrait.rgb)
-        self._change_index(lambda known: list(({other.key: other for other in known} | {entry.key: entry}).values()))
+
+        def keep_crop(known: list[PortraitEntry]) -> list[PortraitEntry]:
+            rows = {one.key: one for one in known}
+            row = dataclasses.replace(rows.get(entry.key, entry), box=entry.box, angle_deg=entry.angle_deg)
+            return list((rows | {entry.key: row}).values())
+
+        kept = {one.key: one for one in self._change_index(keep_crop)}
+        return dataclasses.replace(portrait, entry=kept[entry.key])
 
     def prepare(self, entry: PortraitEntry) -> Portrait:
         """Read a portrait, find its face, crop and score it. Takes some tens of milliseconds.
@@ -260,8 +270,11 @@ class PortraitStore:
         for path in self._folder.glob(f"{key}.*{_SMALL}"):
             _delete(path)
 
-    def remove(self, entry: PortraitEntry) -> None:
+    def remove(self, entry: PortraitEntry) -> PortraitEntry:
         """Take one of the user's own out of the gallery. Its picture is put aside until `forget_removed` of this store.
+
+        Returns:
+            What to `restore`: the portrait as it was then, which may have been renamed or cropped since it was read.
 
         Raises:
             AppError: it is a bundled one, or the folder cannot be written.
@@ -270,7 +283,13 @@ class PortraitStore:
             raise AppError(
                 phrase("{name} came with the app and stays: only your own portraits can be removed", name=entry.name)
             )
-        self._change_index(lambda known: [other for other in known if other.key != entry.key])
+        removed: list[PortraitEntry] = []
+
+        def take_out(known: list[PortraitEntry]) -> list[PortraitEntry]:
+            removed.extend(one for one in known if one.key == entry.key)
+            return [one for one in known if one.key != entry.key]
+
+        self._change_index(take_out)
         self._delete_small(entry.key)
         try:
             entry.path.replace(entry.path.with_suffix(f".{self._own_name()}{_REMOVED}"))
@@ -280,6 +299,7 @@ class PortraitStore:
             raise AppError(
                 phrase("cannot remove {path}: {error}; check the folder's permissions", path=entry.path, error=error)
             ) from error
+        return removed[-1] if removed else entry
 
     def rename(self, entry: PortraitEntry, name: str) -> None:
         """Call one of the user's own something else; its picture and its crop stay as they are.
@@ -304,7 +324,8 @@ class PortraitStore:
         )
 
     def restore(self, entry: PortraitEntry) -> None:
-        """Put a removed portrait back, as it was; also one that another window's store removed at the same time.
+        """Put a removed portrait back, as it was; also one that another window's store removed at the same time. One
+        that is back already stays as it is by now.
 
         Raises:
             AppError: its picture is not there any more, or the folder cannot be written.
@@ -318,7 +339,7 @@ class PortraitStore:
             raise AppError(
                 phrase("cannot put {name} back: {error}; add the picture again", name=entry.name, error=error)
             ) from error
-        self._change_index(lambda known: [*(other for other in known if other.key != entry.key), entry])
+        self._change_index(lambda known: known if entry.key in [one.key for one in known] else [*known, entry])
 
     def forget_removed(self) -> None:
         """Delete the pictures of portraits that this store removed."""

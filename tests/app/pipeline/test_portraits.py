@@ -159,6 +159,23 @@ def test_a_portrait_is_renamed(store: PortraitStore) -> None:
     assert store.entries()[-1].name == "My aunt"
 
 
+def test_what_one_window_crops_keeps_the_name_that_another_gave(store: PortraitStore, tmp_path: Path) -> None:
+    """The crop editor shows the portrait as it was read, and so does who removes it and puts it back."""
+    other, read = PortraitStore(tmp_path / "portraits"), add(store)
+    other.rename(read.entry, "Anna")
+    box = SquareBox(200.0, 220.0, 300.0)
+    kept = store.keep(store.reframe(read, box))
+    assert (kept.entry.name, kept.entry.box, kept.box) == ("Anna", box, box)
+    assert store.entries()[-1] == kept.entry
+    removed = store.remove(read.entry)
+    assert removed == kept.entry
+    store.restore(removed)
+    assert store.entries()[-1] == kept.entry
+    other.rename(read.entry, "Beth")
+    store.restore(removed)
+    assert store.entries()[-1].name == "Beth", "it was there"
+
+
 @pytest.mark.parametrize(
     ("stem", "name"), [("two\nlines\t\x1b[2J", "two lines [2J"), ("👩‍🔬 שלום", "👩‍🔬 שלום"), ("\x07", "")]
 )

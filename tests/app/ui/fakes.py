@@ -281,16 +281,22 @@ class FakeStore:
             landmarks_px=np.zeros((468, 3), np.float32) if found else None,
         )
 
-    def keep(self, portrait: Portrait) -> None:
+    def keep(self, portrait: Portrait) -> Portrait:
         if portrait.refusal:
             raise AppError(portrait.refusal)
-        if not portrait.entry.bundled:
-            known = {entry.key: entry for entry in self.kept}
-            self.kept = list((known | {portrait.entry.key: portrait.entry}).values())
+        entry = portrait.entry
+        if entry.bundled:
+            return portrait
+        known = {one.key: one for one in self.kept}
+        row = replace(known.get(entry.key, entry), box=entry.box, angle_deg=entry.angle_deg)
+        self.kept = list((known | {entry.key: row}).values())
+        return replace(portrait, entry=row)
 
-    def remove(self, entry: PortraitEntry) -> None:
+    def remove(self, entry: PortraitEntry) -> PortraitEntry:
+        stood = next(one for one in self.kept if one.key == entry.key)
         self.kept = [one for one in self.kept if one.key != entry.key]
-        self.aside.append(entry)
+        self.aside.append(stood)
+        return stood
 
     def rename(self, entry: PortraitEntry, name: str) -> None:
         self.kept = [replace(one, name=name) if one.key == entry.key else one for one in self.kept]
