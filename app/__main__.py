@@ -98,11 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     if args.doctor:
         from app.hotkeys.support import examine_keys
-        from app.pipeline.doctor import as_text, check_up
+        from app.pipeline.doctor import as_text, check_up, examine_settings
         from app.places import settings_file
-        from app.settings import load_settings
 
-        findings = (*check_up(args.model or load_settings(settings_file())[0].model), examine_keys())
+        settings, kept = examine_settings(settings_file())
+        findings = (kept, *check_up(args.model or settings.model), examine_keys())
         print(as_text(findings))
         return 0 if all(finding.good for finding in findings) else 1
     if args.headless:

@@ -319,8 +319,12 @@ _SHOWS_MORE = ("surroundings", "cut_out")
 """A call sees more, or another scene, by these: who had the app before there were any goes on as before."""
 
 
-def load_settings(path: Path) -> tuple[AppSettings, str | None]:
+def load_settings(path: Path, *, mends: bool = True) -> tuple[AppSettings, str | None]:
     """Read the settings: what is good is taken, what is not has its default and is named, and the file is kept aside.
+
+    Args:
+        path: of the file.
+        mends: whether a damaged file is kept aside, and what is good written in its place; else it stays as it is.
 
     Returns:
         The settings, and what to tell the user, or None where all went well.
@@ -341,7 +345,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
             )
         ) from error
     except ValueError as error:
-        kept = set_aside(path, str(error), phrase("settings"))
+        kept = set_aside(path, str(error), phrase("settings")) if mends else LEFT
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
         )
@@ -349,14 +353,19 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     if not complaints:
         return settings, None
     said = listed(complaints, ";")
-    kept = set_aside(path, said, phrase("settings"))
+    kept = _mended(path, settings, said) if mends else LEFT
+    return settings, phrase(
+        "Not all settings could be used: {said}. All others are in force; {kept}.", said=said, kept=kept
+    )
+
+
+def _mended(path: Path, settings: AppSettings, why: str) -> str:
+    kept = set_aside(path, why, phrase("settings"))
     try:
         save_settings(path, settings)  # or the next start would find no settings at all
     except AppError as error:
         kept = listed([kept, str(error)], ";")
-    return settings, phrase(
-        "Not all settings could be used: {said}. All others are in force; {kept}.", said=said, kept=kept
-    )
+    return kept
 
 
 def kept_origins(path: Path) -> tuple[str, ...]:
