@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -303,6 +304,38 @@ def test_a_model_that_is_still_being_made_does_not(capsys: pytest.CaptureFixture
         assert re.search(r"the model is still being made ready after \d+ s: this machine is busy", said)
         watch.follow(pipeline, None, 0.0, lambda: False)
     assert "the model was still being made ready: give it more time (--seconds)" in watch.failure
+
+
+def test_a_slate_that_was_asked_for_takes_no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the camera's picture to blame where the run's time ends under it."""
+    now_s = 0.0
+
+    def pass_time(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    monkeypatch.setattr("app.headless.time", SimpleNamespace(monotonic=lambda: now_s, sleep=pass_time))
+    events: SimpleQueue[Event] = SimpleQueue()
+    pipeline = Pipeline(_no_engine, settings=LiveSettings(), output=OutputFormat(64, 64), on_event=events.put)
+    watch = watch_of(events, {"null"})
+    events.put(SourceReady("woman_1", from_cache=False, measured=True))
+    watch.follow(pipeline, None, None, lambda: now_s > 0.5)
+    pipeline.update(LiveSettings(slate=True))
+    watch.follow(pipeline, None, None, lambda: now_s > 5.0)
+    assert watch.failure == ""
+    pipeline.update(LiveSettings())
+    watch.follow(pipeline, None, None, lambda: now_s > 5.4)
+    assert watch.failure == "", "as long again as before the slate"
+    watch.follow(pipeline, None, None, lambda: now_s > 6.0)
+    assert watch.failure.endswith("is there a face in front of the camera?")
+    watch.failure = ""
+    pipeline.slate_now()  # as `panic` does it
+    watch.follow(pipeline, None, now_s, lambda: False)
+    assert watch.failure.endswith("the slate was asked for, and not taken away again: mcnet-avatar ctl live does that")
+
+
+def _no_engine() -> LiveEngine:
+    raise AssertionError("it was not started")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not tell what a thread has used")
