@@ -104,13 +104,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     if args.doctor:
         from app.hotkeys.support import examine_keys
-        from app.pipeline.doctor import as_text, check_up
+        from app.pipeline.doctor import as_text, check_up, examine_settings
         from app.places import settings_file
-        from app.settings import load_settings
 
-        kept = load_settings(settings_file())[0]
-        device, precision = args.device or kept.device, args.precision or kept.precision
-        findings = (*check_up(args.model or kept.model, device, precision, args.camera), examine_keys())
+        settings, kept = examine_settings(settings_file())
+        device, precision = args.device or settings.device, args.precision or settings.precision
+        found = check_up(args.model or settings.model, device, precision, args.camera)
+        findings = (kept, *found, examine_keys())
         print(as_text(findings))
         return 0 if all(finding.good for finding in findings) else 1
     if args.headless:

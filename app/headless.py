@@ -132,8 +132,10 @@ def run_headless(args: argparse.Namespace) -> int:
     sinks = [parse_sink(text, discloser.recording()) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
-    store = PortraitStore(portraits_folder())
+    store = PortraitStore(portraits_folder(), mends=False)
     shown = load_portrait(portrait, store)
+    if complaint := store.take_complaint():
+        print(complaint, file=sys.stderr)
     if poor := poor_portrait(shown.entry.name, shown.score, shown.remarks):
         print(poor, file=sys.stderr)
     pipeline.set_portrait(shown)
@@ -356,8 +358,9 @@ class Watch:
         events: what the pipeline tells.
         settings: of the run.
         in_space_or_fail: motion in space was asked for; otherwise the plane does where it cannot be had, and is told.
-        give_up_s: seconds until which a frame must have been animated, once the portrait can be. Before, seconds for
-            which what makes model and portrait ready may stand still: on a busy machine it takes long, and is no hang.
+        give_up_s: seconds until which a frame must have been animated, once the portrait can be; a slate that was asked
+            for from outside stops the clock. Before, seconds for which what makes model and portrait ready may stand
+            still: on a busy machine it takes long, and is no hang.
         file_camera: a file stands in for the camera, so that trying again is of no use.
         sinks: their names.
         discloser: told of the model.
@@ -393,7 +396,7 @@ class Watch:
         self._failed_sinks: list[str] = []
         self._give_up_s = give_up_s
         self._file_camera = file_camera
-        self._began_s = self._moved_s = time.monotonic()
+        self._began_s = self._moved_s = self._looked_s = time.monotonic()
         self._mark: object = None
         self._patience_s = give_up_s
         self.failure = ""
@@ -422,7 +425,7 @@ class Watch:
             if not pipeline.frames_out and (over or self._stood_still_s(pipeline, now_s) > self._give_up_s):
                 self.failure = (
                     f"no frame was animated within {now_s - self._began_s:.0f} s (the output shows: {pipeline.state}); "
-                    + self._likely_cause(now_s)
+                    + self._likely_cause(now_s, slate=pipeline.settings.slate)
                 )
             if over:
                 return
@@ -432,7 +435,12 @@ class Watch:
             time.sleep(_POLL_S)
 
     def _stood_still_s(self, pipeline: Pipeline, now_s: float) -> float:
-        """Seconds since the portrait can be animated; before, since what makes model and portrait last got on."""
+        """Seconds since the portrait can be animated, without those under a slate that was asked for; before, since
+        what makes model and portrait last got on.
+        """
+        if self._animated and pipeline.settings.slate:
+            self._moved_s += now_s - self._looked_s
+        self._looked_s = now_s
         if not self._animated and (mark := pipeline.inference_mark()) != self._mark:
             self._mark, self._moved_s = mark, now_s
             if now_s - self._began_s > self._patience_s:
@@ -444,7 +452,9 @@ class Watch:
                 )
         return now_s - self._moved_s
 
-    def _likely_cause(self, now_s: float) -> str:
+    def _likely_cause(self, now_s: float, *, slate: bool) -> str:
+        if self._animated and slate:
+            return "the slate was asked for, and not taken away again: mcnet-avatar ctl live does that"
         if self._animated:
             return self._trouble or "is there a face in front of the camera?"
         still_s = now_s - self._moved_s

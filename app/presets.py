@@ -1,14 +1,15 @@
 """Strengths of the motion by name, and what each portrait was last moved with and where it stood; kept as TOML."""
 
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 from app.errors import AppError
-from app.settings import LiveSettings, alone_beside, read_private, set_aside, write_private
+from app.settings import LEFT, LiveSettings, alone_beside, read_private, set_aside, set_aside_changed, write_private
 from mcnet.phrases import listed, offered, phrase
 from mcnet.tables import salvage, shown
 
@@ -126,7 +127,7 @@ class Presets:
             raise AppError(phrase("preset: {name} stays as it is: choose another name", name=STANDARD))
         if known is None and len(self.named) >= MOST_PRESETS:
             raise AppError(
-                phrase("preset: there are {count} already, expected no more: delete one first", count=MOST_PRESETS)
+                phrase("preset: there are {count} already, expected no more: delete one first", count=len(self.named))
             )
         return dataclasses.replace(self, named=MappingProxyType({**self.named, known or name: strengths}))
 
@@ -165,9 +166,12 @@ class Presets:
         return dataclasses.replace(self, places=_with_latest(self.places, portrait, place))
 
     def merged(self, before: "Presets", theirs: "Presets") -> "Presets":
-        """With what another window has kept since both were as before; where both changed the same, these hold."""
+        """With what another window has kept since both were as before; where both changed the same, these hold.
+
+        All of them stay, however many there are by then, and under names that differ in more than capitals.
+        """
         return Presets(
-            _merged(before.named, self.named, theirs.named),
+            _told_apart(_merged(before.named, self.named, theirs.named).items()),
             _merged(before.last, self.last, theirs.last),
             _merged(before.places, self.places, theirs.places),
         )
@@ -190,11 +194,23 @@ def _with_latest(kept: Mapping[str, T], portrait: str, one: T) -> Mapping[str, T
 
 
 def _merged(before: Mapping[str, T], now: Mapping[str, T], theirs: Mapping[str, T]) -> Mapping[str, T]:
-    if theirs == before:
+    if theirs in (before, now):
         return now
     changed = {key: one for key, one in now.items() if before.get(key) != one}
     gone = before.keys() - now.keys()
     return MappingProxyType({key: one for key, one in theirs.items() if key not in gone | changed.keys()} | changed)
+
+
+def _told_apart(named: Iterable[tuple[str, T]]) -> Mapping[str, T]:
+    """By name; a name that an earlier one bears, but for capitals, gets a number."""
+    apart: dict[str, T] = {}
+    taken = {STANDARD.casefold()}
+    for name, one in named:
+        numbered = (f"{name[: LONGEST_NAME - len(tail)]}{tail}" for tail in map(" {}".format, itertools.count(2)))
+        free = next(other for other in itertools.chain([name], numbered) if other.casefold() not in taken)
+        taken.add(free.casefold())
+        apart[free] = one
+    return MappingProxyType(apart)
 
 
 def _usable(name: str) -> str:
@@ -207,8 +223,6 @@ def _usable(name: str) -> str:
         )
     return name
 
-
-_LEFT = "the file stays as it is"  # on the command line, whose language is English
 
 _TABLES: dict[type[Any], str] = {Strengths: "strength", Place: "place"}
 """What a table of the file holds, by what is made of it."""
@@ -229,9 +243,34 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
             is not to be written over.
     """
     try:
-        values = read_private(path)
+        presets, complaints = _read(path, Presets())
     except FileNotFoundError:
         return Presets(), None
+    except ValueError as error:
+        kept = set_aside(path, str(error), phrase("presets")) if mends else LEFT
+        said = phrase(
+            "The presets could not be read ({error}). There are none for now; {kept}.", error=error, kept=kept
+        )
+        return Presets(), said
+    if not complaints:
+        return presets, None
+    said = listed(complaints, ";")
+    kept = _mended(path, presets, said) if mends else LEFT
+    return presets, phrase("Not all presets could be used: {said}. All others are there; {kept}.", said=said, kept=kept)
+
+
+def _read(path: Path, instead: Presets) -> tuple[Presets, list[str]]:
+    """What is good in the file, what of `instead` takes the place of what is not, and a complaint about each such.
+
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: it is no TOML.
+        AppError: it cannot be read, or is of a later version of the app.
+    """
+    try:
+        values = read_private(path)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise AppError(
             phrase(
@@ -240,12 +279,6 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
                 error=error,
             )
         ) from error
-    except ValueError as error:
-        kept = set_aside(path, str(error), phrase("presets")) if mends else _LEFT
-        said = phrase(
-            "The presets could not be read ({error}). There are none for now; {kept}.", error=error, kept=kept
-        )
-        return Presets(), said
     version = values.pop("version", None)
     if isinstance(version, int) and version > VERSION:
         raise AppError(
@@ -262,21 +295,16 @@ def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None
         if version == VERSION
         else [phrase("version: got {version}, expected {known}", version=shown(version), known=VERSION)]
     )
-    named = _sets(Strengths, values.pop("named", {}), "named", complaints)
-    last = _sets(Strengths, values.pop("last", {}), "last", complaints)
-    places = _sets(Place, values.pop("places", {}), "places", complaints)
-    complaints += [phrase("unknown key {key}", key=key) for key in values]
-    presets = Presets(last=MappingProxyType(last), places=MappingProxyType(places))
-    for name, strengths in named.items():
+    named: list[tuple[str, Strengths]] = []
+    for name, strengths in _sets(Strengths, values.pop("named", {}), "named", complaints, instead.named).items():
         try:
-            presets = presets.saved(name, strengths)
+            named.append((_usable(name), strengths))
         except AppError as error:
             complaints.append(str(error))
-    if not complaints:
-        return presets, None
-    said = listed(complaints, ";")
-    kept = _mended(path, presets, said) if mends else _LEFT
-    return presets, phrase("Not all presets could be used: {said}. All others are there; {kept}.", said=said, kept=kept)
+    last = _sets(Strengths, values.pop("last", {}), "last", complaints, instead.last)
+    places = _sets(Place, values.pop("places", {}), "places", complaints, instead.places)
+    complaints += [phrase("unknown key {key}", key=key) for key in values]
+    return Presets(_told_apart(named), MappingProxyType(last), MappingProxyType(places)), complaints
 
 
 def _mended(path: Path, presets: Presets, why: str) -> str:
@@ -288,18 +316,20 @@ def _mended(path: Path, presets: Presets, why: str) -> str:
     return kept
 
 
-def _sets(kind: type[T], values: Any, what: str, complaints: list[str]) -> dict[str, T]:
+def _sets(kind: type[T], values: Any, what: str, complaints: list[str], instead: Mapping[str, T]) -> dict[str, T]:
     if not isinstance(values, Mapping):
         complaints.append(phrase("{what}: got {got}, expected a table of presets", what=what, got=shown(values)))
-        return {}
+        return dict(instead)
     sets: dict[str, T] = {}
     for name, one in values.items():
         if not isinstance(one, Mapping):
             complaints.append(
                 phrase("{what}.{name}: got {got}, expected a table", what=what, name=name, got=shown(one))
             )
+            if name in instead:
+                sets[name] = instead[name]
             continue
-        sets[name], wrong = salvage(kind, one, what=_TABLES[kind])
+        sets[name], wrong = salvage(kind, one, what=_TABLES[kind], instead=instead.get(name))
         complaints += [
             phrase("{what}.{name}: {complaint}", what=what, name=name, complaint=complaint) for complaint in wrong
         ]
@@ -321,24 +351,29 @@ def save_presets(path: Path, presets: Presets) -> None:
     write_private(path, values, phrase("presets"))
 
 
-def save_changes(path: Path, before: Presets, now: Presets) -> Presets:
+def save_changes(path: Path, before: Presets, now: Presets) -> tuple[Presets, str | None]:
     """Write what has changed in this process, in one step: what another window has changed meanwhile stays.
 
     Args:
         path: of the file.
         before: as this process knew the file to be.
-        now: all there are. Where the file is gone or damaged meanwhile, they are all that is written.
+        now: all there are. They take the place of what cannot be used in the file, which is then kept aside; and of
+            all of it where it is gone, or no TOML any more.
 
     Returns:
-        What is kept now.
+        What is kept now; and what to tell the user of what cannot be used, or None where all can.
 
     Raises:
         AppError: the place cannot be written, or has been written by a later version of the app, and stays.
     """
     with alone_beside(path):
-        theirs, complaint = load_presets(path, mends=False)
-        if complaint is not None:  # an editor has written it
-            set_aside(path, complaint, phrase("presets"))
-        kept = now.merged(before, theirs) if path.exists() and complaint is None else now
+        try:
+            theirs, complaints = _read(path, now)
+        except FileNotFoundError:
+            theirs, complaints = now, []
+        except ValueError as error:
+            theirs, complaints = now, [str(error)]
+        complaint = set_aside_changed(path, complaints, phrase("presets"))
+        kept = now.merged(before, theirs)
         save_presets(path, kept)
-    return kept
+    return kept, complaint

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -41,6 +41,8 @@ FARTHEST_SHIFT = 0.5
 """Of a portrait to either side of its place."""
 _ANY_NAME = "surrogatepass"
 """How what is kept is written and read: a file's name need not be text, on any system."""
+LEFT = "the file stays as it is"
+"""What becomes of a damaged file where the command line only reads it, whose language is English."""
 DEFAULT_PORT = 8713
 """Of control from outside."""
 LEAST_VIEWS, MOST_VIEWS = 2, 4
@@ -317,8 +319,12 @@ _SHOWS_MORE = ("surroundings", "cut_out")
 """A call sees more, or another scene, by these: who had the app before there were any goes on as before."""
 
 
-def load_settings(path: Path) -> tuple[AppSettings, str | None]:
+def load_settings(path: Path, *, mends: bool = True) -> tuple[AppSettings, str | None]:
     """Read the settings: what is good is taken, what is not has its default and is named, and the file is kept aside.
+
+    Args:
+        path: of the file.
+        mends: whether a damaged file is kept aside, and what is good written in its place; else it stays as it is.
 
     Returns:
         The settings, and what to tell the user, or None where all went well.
@@ -339,26 +345,27 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
             )
         ) from error
     except ValueError as error:
-        kept = set_aside(path, str(error), phrase("settings"))
+        kept = set_aside(path, str(error), phrase("settings")) if mends else LEFT
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
         )
-    live = values.setdefault("live", {})
-    if isinstance(live, dict):
-        for name in _SHOWS_MORE:
-            live.setdefault(name, False)
     settings, complaints = settings_from(values)
     if not complaints:
         return settings, None
     said = listed(complaints, ";")
-    kept = set_aside(path, said, phrase("settings"))
+    kept = _mended(path, settings, said) if mends else LEFT
+    return settings, phrase(
+        "Not all settings could be used: {said}. All others are in force; {kept}.", said=said, kept=kept
+    )
+
+
+def _mended(path: Path, settings: AppSettings, why: str) -> str:
+    kept = set_aside(path, why, phrase("settings"))
     try:
         save_settings(path, settings)  # or the next start would find no settings at all
     except AppError as error:
         kept = listed([kept, str(error)], ";")
-    return settings, phrase(
-        "Not all settings could be used: {said}. All others are in force; {kept}.", said=said, kept=kept
-    )
+    return kept
 
 
 def kept_origins(path: Path) -> tuple[str, ...]:
@@ -400,28 +407,49 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     write_private(path, dataclasses.asdict(settings), phrase("settings"))
 
 
-def save_changes(path: Path, before: AppSettings, now: AppSettings) -> None:
+def save_changes(path: Path, before: AppSettings, now: AppSettings) -> str | None:
     """Write what has changed in this process, in one step: what another window or an editor has changed stays.
 
     Args:
         path: of the file.
         before: as this process knew the file to be.
-        now: as its settings are. Where the file is gone or damaged meanwhile, all of them are written, and what is
-            damaged is kept aside: an editor has written it.
+        now: as its settings are. They take the place of what cannot be used in the file, which is then kept aside; and
+            of all of it where it is gone, or no TOML any more.
+
+    Returns:
+        What to tell the user of what cannot be used, or None where all can.
 
     Raises:
         AppError: the place cannot be written.
     """
     with alone_beside(path):
         try:
-            theirs, complaints = settings_from(read_private(path))
+            theirs, complaints = settings_from(read_private(path), instead=now)
         except OSError:
             theirs, complaints = now, []
         except ValueError as error:
             theirs, complaints = now, [str(error)]
-        if complaints:
-            set_aside(path, listed(complaints, ";"), phrase("settings"))
-        save_settings(path, now if complaints else _merged(before, now, theirs))
+        complaint = set_aside_changed(path, complaints, phrase("settings"))
+        save_settings(path, _merged(before, now, theirs))
+    return complaint
+
+
+def set_aside_changed(path: Path, complaints: Sequence[str], what: str) -> str | None:
+    """Move a file out of the way that somebody else has changed, if anything in it cannot be used.
+
+    Returns:
+        What to tell the user, or None where there are no complaints.
+    """
+    if not complaints:
+        return None
+    said = listed(complaints, ";")
+    return phrase(
+        "{path} was changed, and not all of it can be used: {said}. In place of that stays what this window has; "
+        "{kept}.",
+        path=path,
+        said=said,
+        kept=set_aside(path, said, what),
+    )
 
 
 @contextlib.contextmanager
@@ -480,10 +508,14 @@ def read_private(path: Path) -> dict[str, Any]:
         raise ValueError("tables or lists are nested too deeply") from error
 
 
-def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:
-    """Build settings from plain nested values.
+def settings_from(values: Mapping[str, Any], *, instead: AppSettings | None = None) -> tuple[AppSettings, list[str]]:
+    """Build settings from plain nested values, as a file has them; it may be of before there were some of them.
 
     Returns:
-        The settings, with defaults for what cannot be; and a complaint about each such key or value, which names it.
+        The settings, with defaults for what cannot be, or what `instead` has of it; and a complaint about each such
+        key or value, which names it.
     """
-    return salvage(AppSettings, values, what=phrase("setting"))
+    live = values.get("live", {})
+    if isinstance(live, Mapping):
+        values = {**values, "live": {**dict.fromkeys(_SHOWS_MORE, False), **live}}
+    return salvage(AppSettings, values, what=phrase("setting"), instead=instead)

@@ -45,21 +45,24 @@ def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
     return _table(cls, values, "", what)
 
 
-def salvage(cls: type[T], values: Mapping[str, Any], *, what: str) -> tuple[T, list[str]]:
+def salvage(cls: type[T], values: Mapping[str, Any], *, what: str, instead: T | None = None) -> tuple[T, list[str]]:
     """Build a dataclass of what is good in the values; for the rest it has its defaults.
 
     Args:
         cls: the dataclass; every field has a default, and what it requires of a value concerns that value alone.
         values: nested plain values.
         what: what a key is called in messages, as "setting".
+        instead: has what takes the place of a value that cannot be; None: defaults do, as where there is no value.
 
     Returns:
         The dataclass, and a complaint about each key that is unknown and each value that cannot be.
     """
-    return _salvaged(cls, values, "", what)
+    return _salvaged(cls, values, "", what, instead)
 
 
-def _salvaged(cls: type[T], values: Mapping[str, Any], prefix: str, what: str) -> tuple[T, list[str]]:
+def _salvaged(
+    cls: type[T], values: Mapping[str, Any], prefix: str, what: str, instead: T | None
+) -> tuple[T, list[str]]:
     kinds = typing.get_type_hints(cls)
     good: dict[str, Any] = {}
     complaints: list[str] = []
@@ -67,16 +70,20 @@ def _salvaged(cls: type[T], values: Mapping[str, Any], prefix: str, what: str) -
         kind, key = kinds.get(name), f"{prefix}{name}"
         if kind is None:
             complaints.append(phrase("unknown {what} {key}", what=what, key=key))
-        elif dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
-            good[name], within = _salvaged(kind, value, f"{key}.", what)
+            continue
+        other = None if instead is None else getattr(instead, name)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
+            good[name], within = _salvaged(kind, value, f"{key}.", what, other)
             complaints += within
-        else:
-            try:
-                good[name] = _value(kind, value, key, what)
-                cls(**{name: good[name]})  # the dataclass has its own say about each value
-            except UserError as error:
-                good.pop(name, None)
-                complaints.append(str(error))
+            continue
+        try:
+            good[name] = _value(kind, value, key, what)
+            cls(**{name: good[name]})  # the dataclass has its own say about each value
+        except UserError as error:
+            good.pop(name, None)
+            if instead is not None:
+                good[name] = other
+            complaints.append(str(error))
     return cls(**good), complaints
 
 

@@ -56,6 +56,7 @@ class Access:
         self.token_path = folder / "token"
         self._address_path = folder / "address.json"
         self._lock: int | None = None  # the descriptor that locks the address's file
+        self._told: Address | None = None
 
     def token(self) -> str:
         """The token; made where there is none that can be trusted.
@@ -110,10 +111,11 @@ class Access:
         Raises:
             AppError: the folder cannot be written.
         """
-        if sys.platform != "win32" and self._lock is None and self.address() is not None:
+        if sys.platform != "win32" and self.address() not in (None, self._told):
             logger.info("another app listens too, which mcnet-avatar ctl reaches; this one has port %d", address.port)
             return
         self._unlock()
+        self._told = address
         try:
             with replacing(self._address_path) as partial:
                 _write_private(partial, json.dumps(asdict(address)))

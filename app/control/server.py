@@ -49,6 +49,7 @@ _SEND_S = 10.0
 _FIRST_REQUEST_S = 5.0
 _HEARTBEAT_S = 20.0
 _FIGURES_S = 1.0
+_LOOK_S = 1.0
 _START_S = 20.0
 _EVENTS_KEPT = 256
 _EVENTS_WAITING = 64
@@ -77,6 +78,7 @@ class ControlServer:
         self._origins = frozenset(origins)
         self._token = b""
         self._thread: threading.Thread | None = None
+        self._address_lock = threading.Lock()  # so that what was withdrawn is not told again
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._lock = threading.Lock()  # of the next four, and of the loop while it is woken; never held for long
@@ -116,7 +118,8 @@ class ControlServer:
         self._thread.start()
         try:
             started.result(_START_S)
-            self._access.tell(Address(self.port, os.getpid(), VERSION))
+            with self._address_lock:
+                self._access.tell(self._address)
         except BaseException:
             self.stop()
             raise
@@ -127,10 +130,11 @@ class ControlServer:
         Returns:
             Whether its thread has ended.
         """
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return True
-        self._access.withdraw(Address(self.port, os.getpid(), VERSION))
+        with self._address_lock:
+            thread, self._thread = self._thread, None
+            if thread is None:
+                return True
+            self._access.withdraw(self._address)
         with self._lock:
             if self._loop is not None and self._stopping is not None:
                 self._loop.call_soon_threadsafe(self._stopping.set)
@@ -139,6 +143,10 @@ class ControlServer:
             logger.warning("control from outside has not ended within %.1f s and is left behind", timeout_s)
         self.port = 0
         return not thread.is_alive()
+
+    @property
+    def _address(self) -> Address:
+        return Address(self.port, os.getpid(), VERSION)
 
     def show(self, state: AppState) -> None:
         """This is the app's state from now on."""
@@ -195,10 +203,11 @@ class ControlServer:
             stopping = asyncio.Event()
             with self._lock:
                 self._loop, self._stopping = loop, stopping
-            figures = asyncio.create_task(self._tell_figures())
+            tasks = [asyncio.create_task(self._tell_figures()), asyncio.create_task(self._stay_known())]
             started.set_result(None)
             await stopping.wait()
-            figures.cancel()
+            for task in tasks:
+                task.cancel()
             for client in set(self._clients):
                 client.end()
         finally:
@@ -270,6 +279,7 @@ class ControlServer:
                 "not_allowed",
                 f"a web page of {origin[:60]!r} asks, which nobody has allowed: name it in the setting control.origins",
             )
+        self._follow_token()
         if not hmac.compare_digest(_token_of(request).encode(errors="replace"), self._token):
             raise RefusedError(
                 "wrong_token",
@@ -391,6 +401,27 @@ class ControlServer:
                 figures = figures_as_json(self._operator.stats())
                 for client in self._clients:
                     client.show_figures(figures)
+
+    async def _stay_known(self) -> None:
+        """Follow what another app does with the files that both share."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._follow_token()
+            try:
+                with self._address_lock:
+                    if self._thread is threading.current_thread() and self._access.address() is None:
+                        self._access.tell(self._address)
+            except AppError as error:
+                logger.debug("%s", error)  # the disk may be full, and have room again
+
+    def _follow_token(self) -> None:
+        """Take over a token that another app has made, and let go of everybody who came by the one before."""
+        token = self._access.kept_token().encode()
+        if token and token != self._token:
+            logger.info("another app has made a new token, which counts here too")
+            self._token = token
+            for client in self._clients:
+                client.end()
 
 
 class _TooMany(asyncio.Protocol):

@@ -8,12 +8,15 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from app.errors import AppError
 from app.pipeline.output.pipewire_report import examine_pipewire
 from app.pipeline.output.virtual_camera_report import JOIN_VIDEO_GROUP, Fix, VirtualCameraReport, examine_virtual_camera
 from app.pipeline.stats import LEAST_HZ
 from app.pipeline.v4l2 import VideoDevices
+from app.settings import AppSettings, load_settings
 from mcnet.errors import UserError
 from mcnet.packages import install_command, is_bundled, missing_package
 
@@ -30,6 +33,7 @@ __all__ = [
     "as_text",
     "check_up",
     "examine_pipewire",
+    "examine_settings",
     "examine_virtual_camera",
 ]
 
@@ -88,6 +92,22 @@ def _examined(part: str, examine: Callable[[], Sequence[Finding]]) -> Sequence[F
         if (lack := missing_package(error)) is None:
             raise
         return [Finding(part, False, f"{lack}.")]
+
+
+def examine_settings(path: Path) -> tuple[AppSettings, Finding]:
+    """Look at the settings, whose file stays as it is.
+
+    Returns:
+        Them, as far as they can be used, and how they stand.
+    """
+    try:
+        settings, complaint = load_settings(path, mends=False)
+    except AppError as error:
+        return AppSettings(), Finding("Settings", False, f"{error}.")
+    if complaint is None:
+        return settings, Finding("Settings", True, f"{path}." if path.exists() else "None are kept yet.")
+    fix = Fix(f"Correct that in {path}, or start mcnet-avatar, which mends the file and keeps the old one")
+    return settings, Finding("Settings", False, complaint, (fix,))
 
 
 def _virtual_cameras() -> list[Finding]:

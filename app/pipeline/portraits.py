@@ -9,7 +9,7 @@ import math
 import secrets
 import shutil
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
+from app.settings import LEFT
 from mcnet.files import Claim, alone_in, free_name, replacing
 from mcnet.media import portraits as shipped
 from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
@@ -27,7 +28,8 @@ from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, as_read, read_rgb, writ
 from mcnet.media.suitability import suitability
 from mcnet.media.surroundings import Margins, Surrounded, margins_around, surrounded
 from mcnet.media.upright import View, turned_view, upright
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
+from mcnet.tables import salvage, shown
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,27 @@ class PortraitEntry:
     bundled: bool
     box: SquareBox | None = None
     angle_deg: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A portrait as the list has it; what a row does not say has its default.
+
+    Attributes:
+        key, name, angle_deg: as of `PortraitEntry`.
+        box: likewise, as centre x, centre y and side; empty for None.
+    """
+
+    key: str = ""
+    name: str = ""
+    box: tuple[float, ...] = ()
+    angle_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.box and not (len(self.box) == 3 and all(map(math.isfinite, self.box)) and self.box[2] > 0):
+            raise AppError(phrase("portrait box: got {box}, expected three numbers", box=shown(list(self.box))))
+        if not math.isfinite(self.angle_deg):
+            raise AppError(phrase("portrait angle_deg: got {angle_deg}, expected a number", angle_deg=self.angle_deg))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +138,30 @@ class PortraitStore:
 
     Args:
         folder: made when the first portrait is kept.
+        mends: whether a damaged list is kept aside, and what is good of it written in its place; else it stays as it
+            is until something in it is changed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mends: bool = True) -> None:
         self._folder = folder
+        self._mends = mends
+        self._complaint: str | None = None
         self._name = ""
         self._claim: Claim | None = None
 
     def entries(self) -> list[PortraitEntry]:
         """All there are: the bundled ones, then the user's own in the order of adding."""
-        return [*bundled_portraits(), *self._read_index()]
+        own, complaints = self._read_index()
+        if complaints and self._mends:
+            own = self._change_index(lambda known: known)
+        elif complaints:
+            self._complain(complaints, LEFT)
+        return [*bundled_portraits(), *own]
+
+    def take_complaint(self) -> str | None:
+        """What to tell the user of a list that was damaged; None where there is nothing, or nothing new."""
+        complaint, self._complaint = self._complaint, None
+        return complaint
 
     def look(self, path: Path) -> Portrait:
         """Read a picture file that may become a portrait; nothing is written. One that is in the gallery
@@ -148,7 +185,7 @@ class PortraitStore:
         digest = hashlib.sha256(str(rgb.shape).encode())
         digest.update(np.ascontiguousarray(rgb).data)
         key = digest.hexdigest()[:16]
-        known = {entry.key: entry for entry in self._read_index()}
+        known = {entry.key: entry for entry in self._read_index()[0]}
         if key in known:
             return self.prepare(known[key])
         with FaceFinder() as finder:
@@ -172,8 +209,11 @@ class PortraitStore:
         angle_deg = portrait.entry.angle_deg if angle_deg is None else angle_deg
         return _prepare(dataclasses.replace(portrait.entry, box=box, angle_deg=angle_deg), portrait.rgb)
 
-    def keep(self, portrait: Portrait) -> None:
+    def keep(self, portrait: Portrait) -> Portrait:
         """Take a portrait into the gallery, or keep the crop of one that is there. Of a bundled one nothing is kept.
+
+        Returns:
+            The portrait as the gallery has it: it may have been renamed since it was read.
 
         Raises:
             AppError, MediaError: there is no face in its square, or the folder cannot be written.
@@ -182,11 +222,18 @@ class PortraitStore:
             raise AppError(portrait.refusal)
         entry = portrait.entry
         if entry.bundled:
-            return
-        if entry.key not in [other.key for other in self._read_index()]:
+            return portrait
+        if entry.key not in [other.key for other in self._read_index()[0]]:
             self._make_folder()
             write_rgb(entry.path, portrait.rgb)
-        self._change_index(lambda known: list(({other.key: other for other in known} | {entry.key: entry}).values()))
+
+        def keep_crop(known: list[PortraitEntry]) -> list[PortraitEntry]:
+            rows = {one.key: one for one in known}
+            row = dataclasses.replace(rows.get(entry.key, entry), box=entry.box, angle_deg=entry.angle_deg)
+            return list((rows | {entry.key: row}).values())
+
+        kept = {one.key: one for one in self._change_index(keep_crop)}
+        return dataclasses.replace(portrait, entry=kept[entry.key])
 
     def prepare(self, entry: PortraitEntry) -> Portrait:
         """Read a portrait, find its face, crop and score it. Takes some tens of milliseconds.
@@ -223,8 +270,11 @@ class PortraitStore:
         for path in self._folder.glob(f"{key}.*{_SMALL}"):
             _delete(path)
 
-    def remove(self, entry: PortraitEntry) -> None:
+    def remove(self, entry: PortraitEntry) -> PortraitEntry:
         """Take one of the user's own out of the gallery. Its picture is put aside until `forget_removed` of this store.
+
+        Returns:
+            What to `restore`: the portrait as it was then, which may have been renamed or cropped since it was read.
 
         Raises:
             AppError: it is a bundled one, or the folder cannot be written.
@@ -233,7 +283,13 @@ class PortraitStore:
             raise AppError(
                 phrase("{name} came with the app and stays: only your own portraits can be removed", name=entry.name)
             )
-        self._change_index(lambda known: [other for other in known if other.key != entry.key])
+        removed: list[PortraitEntry] = []
+
+        def take_out(known: list[PortraitEntry]) -> list[PortraitEntry]:
+            removed.extend(one for one in known if one.key == entry.key)
+            return [one for one in known if one.key != entry.key]
+
+        self._change_index(take_out)
         self._delete_small(entry.key)
         try:
             entry.path.replace(entry.path.with_suffix(f".{self._own_name()}{_REMOVED}"))
@@ -243,6 +299,7 @@ class PortraitStore:
             raise AppError(
                 phrase("cannot remove {path}: {error}; check the folder's permissions", path=entry.path, error=error)
             ) from error
+        return removed[-1] if removed else entry
 
     def rename(self, entry: PortraitEntry, name: str) -> None:
         """Call one of the user's own something else; its picture and its crop stay as they are.
@@ -267,7 +324,8 @@ class PortraitStore:
         )
 
     def restore(self, entry: PortraitEntry) -> None:
-        """Put a removed portrait back, as it was; also one that another window's store removed at the same time.
+        """Put a removed portrait back, as it was; also one that another window's store removed at the same time. One
+        that is back already stays as it is by now.
 
         Raises:
             AppError: its picture is not there any more, or the folder cannot be written.
@@ -281,7 +339,7 @@ class PortraitStore:
             raise AppError(
                 phrase("cannot put {name} back: {error}; add the picture again", name=entry.name, error=error)
             ) from error
-        self._change_index(lambda known: [*(other for other in known if other.key != entry.key), entry])
+        self._change_index(lambda known: known if entry.key in [one.key for one in known] else [*known, entry])
 
     def forget_removed(self) -> None:
         """Delete the pictures of portraits that this store removed."""
@@ -331,53 +389,82 @@ class PortraitStore:
         for path in self._folder.glob(f"*.{name}{_REMOVED}"):
             _delete(path)
 
-    def _read_index(self) -> list[PortraitEntry]:
+    def _read_index(self) -> tuple[list[PortraitEntry], list[str]]:
+        """The list, and a complaint about each part of it that cannot be read. A portrait that has lost its row is then
+        found by its picture.
+        """
         path = self._folder / _INDEX
+        entries: list[PortraitEntry] = []
+        complaints: list[str] = []
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))
-            entries = [self._entry(row) for row in rows]
         except FileNotFoundError:
-            return []
+            return [], []
         except OSError as error:
             raise AppError(
                 phrase(
                     "cannot read the list of portraits {path}: {error}; check its permissions", path=path, error=error
                 )
             ) from error
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            try:
-                aside = free_name(path.with_name(path.name + ".damaged"))
-                path.replace(aside)
-            except OSError as failure:
-                raise self._cannot_keep(failure) from error
-            logger.warning(
-                "the list of portraits cannot be read (%s): it is kept as %s, and the pictures beside it are taken",
-                error,
-                aside,
-            )
-            entries = [
+        except (ValueError, RecursionError) as error:
+            rows, complaints = [], [str(error)]
+        if not isinstance(rows, list):
+            rows, complaints = [], [phrase("got {got}, expected a list", got=shown(rows))]
+        for number, row in enumerate(rows, start=1):
+            entry, wrong = self._entry(row, number)
+            entries += [] if entry is None else [entry]
+            complaints += wrong
+        if complaints:
+            known = {entry.key for entry in entries}
+            entries += [
                 PortraitEntry(picture.stem, picture.stem[:8], picture, bundled=False)
                 for picture in sorted(self._folder.glob("*.png"))
+                if picture.stem not in known
             ]
-            self._write_index(entries)
-        return [entry for entry in entries if entry.path.is_file()]
+        return [entry for entry in entries if entry.path.is_file()], complaints
 
-    def _entry(self, row: dict[str, Any]) -> PortraitEntry:
-        box = None if row["box"] is None else SquareBox(*(float(value) for value in row["box"]))
-        key = str(row["key"])
-        angle_deg = float(row.get("angle_deg", 0.0))  # of before pictures could be turned
-        if not math.isfinite(angle_deg):
-            raise ValueError(f"angle_deg of {key}: got {angle_deg}")
-        path = self._folder / f"{key}.png"
-        return PortraitEntry(key, str(row["name"]), path, bundled=False, box=box, angle_deg=angle_deg)
+    def _entry(self, row: Any, number: int) -> tuple[PortraitEntry | None, list[str]]:
+        """What can be read of a row, or None where it is nobody's; and a complaint about each thing that cannot."""
+        key = row.get("key") if isinstance(row, dict) else None
+        if not isinstance(key, str) or not key or Path(key).name != key:
+            got = shown(row)
+            return None, [phrase("row {number}: got {got}, expected a portrait with its key", number=number, got=got)]
+        fields = [field.name for field in dataclasses.fields(_Row)]
+        values = {name: value for name, value in row.items() if name in fields and value is not None}
+        known, wrong = salvage(_Row, values, what=phrase("portrait"))
+        name, box = known.name or key[:8], SquareBox(*known.box) if known.box else None
+        entry = PortraitEntry(key, name, self._folder / f"{key}.png", bundled=False, box=box, angle_deg=known.angle_deg)
+        return entry, [phrase("{name}: {complaint}", name=name, complaint=complaint) for complaint in wrong]
 
-    def _change_index(self, change: Callable[[list[PortraitEntry]], list[PortraitEntry]]) -> None:
-        """Write the index anew; what another window writes at the same moment is not lost."""
+    def _change_index(self, change: Callable[[list[PortraitEntry]], list[PortraitEntry]]) -> list[PortraitEntry]:
+        """Write the index anew, and return it; what another window writes at the same moment is not lost, and what was
+        damaged is kept aside.
+        """
         try:
             with alone_in(self._folder):
-                self._write_index(change(self._read_index()))
+                known, complaints = self._read_index()
+                if complaints:
+                    self._set_aside(complaints)
+                changed = change(known)
+                self._write_index(changed)
         except OSError as error:
             raise self._cannot_keep(error) from error
+        return changed
+
+    def _set_aside(self, complaints: Sequence[str]) -> None:
+        path = self._folder / _INDEX
+        aside = free_name(path.with_name(path.name + ".damaged"))
+        path.replace(aside)
+        logger.warning("%s cannot be read (%s): it is kept as %s", path, "; ".join(complaints), aside)
+        self._complain(complaints, phrase("the old file is kept as {aside}", aside=aside))
+
+    def _complain(self, complaints: Sequence[str], kept: str) -> None:
+        self._complaint = phrase(
+            "Not all of the list of portraits could be read: {said}. A portrait may have lost its name or its crop; "
+            "{kept}.",
+            said=listed(complaints, ";"),
+            kept=kept,
+        )
 
     def _cannot_keep(self, error: OSError) -> AppError:
         return AppError(

@@ -67,8 +67,11 @@ def run_window(options: WindowOptions) -> int:
     instance = Instance(options.settings_path)
     with handled_by(signal.default_int_handler):  # the window has its own; before, an end is no crash either
         try:
-            if not instance.claim() and not options.new_instance and show_running(instance):
-                return 0
+            if not instance.claim():
+                if options.new_instance:
+                    instance.claim_once_free()
+                elif show_running(instance):
+                    return 0
             status, ended = _open_and_stay(app, options, instance)
         finally:
             instance.release()
@@ -212,7 +215,7 @@ def open_window(
         hints.colorSchemeChanged.connect(window.follow_system)
     window.show()
     if complaint is not None:
-        window.messages.show_message(Message("settings", complaint, tone="warning"))
+        window.messages.show_message(Message("settings file", complaint, tone="warning"))
     window.when_painted(window.session.start)
     return window, cleanup
 

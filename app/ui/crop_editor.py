@@ -158,7 +158,7 @@ class CropEditor(QWidget):
         number, of = self._desk.turn
         self.cancel_all_button.setVisible(number < of)
         if cropping is not None:
-            name = cropping.portrait.entry.name
+            name = self._desk.cropped_name
             if of > 1:
                 self._title.setText(tr("Crop of {name} ({number} of {of})", name=name, number=number, of=of))
             else:

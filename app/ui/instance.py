@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from PyQt6.QtCore import QLockFile
+from PyQt6.QtCore import QLockFile, QTimer
 from PyQt6.QtNetwork import QLocalServer, QLocalSocket
 
 logger = logging.getLogger(__name__)
@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 _ANSWER_MS = 20_000
 """A window that is loading its model on a busy machine may be that late."""
 _MADE_S = 0.2
+_AGAIN_MS = 1000
 _SHOW, _SHOWN = b"show\n", b"shown\n"
 
 
@@ -43,6 +44,10 @@ class Instance:
         self._name = f"mcnet-avatar-{digest[:16]}"
         self._server: QLocalServer | None = None
         self._asking: list[QLocalSocket] = []
+        self._late = False
+        self._again = QTimer()
+        self._again.setInterval(_AGAIN_MS)
+        self._again.timeout.connect(self._claim_late)
 
     def claim(self) -> bool:
         """Take the claim, unless a running window has it; where no lock can be written, nobody has."""
@@ -63,6 +68,15 @@ class Instance:
             logger.warning("cannot write %s, so that the next start would not know of a crash: %s", self._mark, error)
         self._listen()
         return True
+
+    def claim_once_free(self) -> None:
+        """Take the claim as soon as the window that has it has ended; of one that crashed the next start is told."""
+        self._again.start()
+
+    def _claim_late(self) -> None:
+        if self.claim():
+            self._late = True
+            self._again.stop()
 
     def ask_to_show(self) -> bool:
         """Have the running window come to the front.
@@ -98,12 +112,14 @@ class Instance:
         """Let go of the claim: the run has ended in order. Harmless when called again."""
         self.hang_up()  # before the lock goes: closing takes the server's name away, which is the next one's by then
         if self._lock.isLocked():
-            with contextlib.suppress(OSError):
-                self._mark.unlink(missing_ok=True)
+            if not (self._late and self.crashed):  # which nobody was asked about
+                with contextlib.suppress(OSError):
+                    self._mark.unlink(missing_ok=True)
             self._lock.unlock()
 
     def hang_up(self) -> None:
         """Answer no second start any more: the window is closed. Harmless when called again."""
+        self._again.stop()
         for socket in tuple(self._asking):
             socket.abort()
         if self._server is not None:

@@ -74,13 +74,15 @@ class KeptSettings(QObject):
             return
         settings = _without_slate(self.settings)
         try:
-            save_changes(self._path, self._kept, settings)
+            complaint = save_changes(self._path, self._kept, settings)
         except AppError as error:
             self._unsaved = True
             self.told.emit(Message("settings", str(error)))
         else:
             self._kept, self._unsaved = settings, False
             self.cleared.emit("settings")
+            if complaint is not None:
+                self.told.emit(Message("settings file", complaint, tone="warning"))
 
 
 def _without_slate(settings: AppSettings) -> AppSettings:

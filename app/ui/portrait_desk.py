@@ -133,6 +133,14 @@ class PortraitDesk(QObject):
         """What people call a portrait."""
         return next((entry.name for entry in self.entries if entry.key == key), key)
 
+    @property
+    def cropped_name(self) -> str:
+        """What people call what the crop editor shows, which may have been renamed since; "" where it shows nothing."""
+        if self.cropping is None:
+            return ""
+        shown = self.cropping.portrait.entry
+        return shown.name if (entry := self._entry(shown.key)) is None else entry.name
+
     def choose(self, key: str) -> None:
         """Prepare a portrait and have it animated."""
         entry = self._entry(key)
@@ -296,8 +304,7 @@ class PortraitDesk(QObject):
             nonlocal shown
             portrait = store.reframe(shown.portrait, box, angle_deg)
             shown = replace(shown, portrait=portrait)
-            store.keep(portrait)
-            return portrait, store.entries()
+            return store.keep(portrait), store.entries()
 
         def failed(error: Exception) -> None:
             self._queue.insert(0, shown)  # nothing of it is lost
@@ -335,11 +342,11 @@ class PortraitDesk(QObject):
         """Take one of the user's own portraits out of the gallery, and offer to put it back."""
         if (entry := self._own(key)) is not None and (store := self._store) is not None:
 
-            def work() -> "list[PortraitEntry]":
-                store.remove(entry)
-                return store.entries()
+            def work() -> "tuple[PortraitEntry, list[PortraitEntry]]":
+                return store.remove(entry), store.entries()
 
-            def removed(entries: "list[PortraitEntry]") -> None:
+            def removed(answer: "tuple[PortraitEntry, list[PortraitEntry]]") -> None:
+                gone, entries = answer
                 used = self.current == key
                 self._take_entries(entries)
                 if used or not self.current:
@@ -349,9 +356,9 @@ class PortraitDesk(QObject):
                     else:
                         self._choose_any()
                 self.changed.emit()
-                text = tr("{name} was taken out of the gallery.", name=entry.name)
+                text = tr("{name} was taken out of the gallery.", name=gone.name)
                 undo = Message(
-                    f"removed {key}", text, tone="info", action=tr("Undo"), act=lambda: self._put_back(entry, use=used)
+                    f"removed {key}", text, tone="info", action=tr("Undo"), act=lambda: self._put_back(gone, use=used)
                 )
                 self.told.emit(undo)
 
@@ -410,6 +417,7 @@ class PortraitDesk(QObject):
 
         def looked(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
             portrait, entries = answer
+            self._tell_damage()
             self._looking -= 1
             shown = [] if self.cropping is None else [self.cropping]
             there = portrait.entry.key in [one.portrait.entry.key for one in (*shown, *self._queue)]
@@ -447,10 +455,15 @@ class PortraitDesk(QObject):
 
     def _take_entries(self, entries: "Sequence[PortraitEntry]") -> None:
         """The store keeps no crop of a bundled portrait; as long as the window is open, this does."""
+        self._tell_damage()
         self.entries = []
         for entry in entries:
             box, angle_deg = self._bundled_crops.get(entry.key, (entry.box, entry.angle_deg))
             self.entries.append(replace(entry, box=box, angle_deg=angle_deg))
+
+    def _tell_damage(self) -> None:
+        if self._store is not None and (complaint := self._store.take_complaint()) is not None:
+            self.told.emit(Message("portraits file", complaint, tone="warning"))
 
     def _entry(self, key: str) -> "PortraitEntry | None":
         return next((entry for entry in self.entries if entry.key == key), None)

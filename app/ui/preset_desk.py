@@ -63,7 +63,7 @@ class PresetDesk(QObject):
             self._path = None
             complaint = phrase("{error}. Presets of this run are not kept", error=clause(str(error)))
         if complaint is not None:
-            self.told.emit(Message("presets", full_sentence(complaint), tone="warning"))
+            self._tell_of_file(complaint)
         self.changed.emit()
 
     @property
@@ -153,11 +153,16 @@ class PresetDesk(QObject):
         if self._path is None:
             return
         try:
-            kept = save_changes(self._path, self._kept, self.presets)
+            kept, complaint = save_changes(self._path, self._kept, self.presets)
         except AppError as error:
             self.told.emit(Message("presets", full_sentence(str(error)), tone="warning"))
             return
         self.cleared.emit("presets")
+        if complaint is not None:
+            self._tell_of_file(complaint)
         self.presets, seen, self._kept = kept, self.presets, kept
         if kept != seen:  # another window has some of its own
             self.changed.emit()
+
+    def _tell_of_file(self, complaint: str) -> None:
+        self.told.emit(Message("presets file", full_sentence(complaint), tone="warning"))

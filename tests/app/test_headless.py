@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -44,7 +45,7 @@ from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import PortraitStore, load_portrait
 from app.pipeline.state import State
-from app.places import control_folder, settings_file
+from app.places import control_folder, portraits_folder, settings_file
 from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
 from assets import ROOT as ASSETS
@@ -306,6 +307,38 @@ def test_a_model_that_is_still_being_made_does_not(capsys: pytest.CaptureFixture
         assert re.search(r"the model is still being made ready after \d+ s: this machine is busy", said)
         watch.follow(pipeline, None, 0.0, lambda: False)
     assert "the model was still being made ready: give it more time (--seconds)" in watch.failure
+
+
+def test_a_slate_that_was_asked_for_takes_no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the camera's picture to blame where the run's time ends under it."""
+    now_s = 0.0
+
+    def pass_time(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    monkeypatch.setattr("app.headless.time", SimpleNamespace(monotonic=lambda: now_s, sleep=pass_time))
+    events: SimpleQueue[Event] = SimpleQueue()
+    pipeline = Pipeline(_no_engine, settings=LiveSettings(), output=OutputFormat(64, 64), on_event=events.put)
+    watch = watch_of(events, {"null"})
+    events.put(SourceReady("woman_1", from_cache=False, measured=True))
+    watch.follow(pipeline, None, None, lambda: now_s > 0.5)
+    pipeline.update(LiveSettings(slate=True))
+    watch.follow(pipeline, None, None, lambda: now_s > 5.0)
+    assert watch.failure == ""
+    pipeline.update(LiveSettings())
+    watch.follow(pipeline, None, None, lambda: now_s > 5.4)
+    assert watch.failure == "", "as long again as before the slate"
+    watch.follow(pipeline, None, None, lambda: now_s > 6.0)
+    assert watch.failure.endswith("is there a face in front of the camera?")
+    watch.failure = ""
+    pipeline.slate_now()  # as `panic` does it
+    watch.follow(pipeline, None, now_s, lambda: False)
+    assert watch.failure.endswith("the slate was asked for, and not taken away again: mcnet-avatar ctl live does that")
+
+
+def _no_engine() -> LiveEngine:
+    raise AssertionError("it was not started")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not tell what a thread has used")
@@ -621,3 +654,13 @@ def test_what_cannot_be_is_told_in_one_line(
     assert main(["--headless", "--frames", "1", *options]) == 1
     assert message in capsys.readouterr().err
     assert not [record.getMessage() for record in caplog.records if record.exc_info], "a traceback says less"
+
+
+def test_a_damaged_list_of_portraits_is_left_to_the_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = portraits_folder() / "portraits.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('[{"key": 1}]', encoding="utf-8")
+    run(tmp_path, "--camera", str(GRID), "--frames", "1", "--calibration-s", "0.5")
+    assert path.read_text(encoding="utf-8") == '[{"key": 1}]'
+    assert [file.name for file in path.parent.iterdir()] == ["portraits.json"]
+    assert "Not all of the list of portraits could be read: row 1: got {'key': 1}" in capsys.readouterr().err

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from app.errors import AppError
-from app.presets import MOST_PRESETS, STANDARD, Place, Presets, Strengths, load_presets, save_changes, save_presets
+from app.presets import (
+    LONGEST_NAME,
+    MOST_PRESETS,
+    STANDARD,
+    Place,
+    Presets,
+    Strengths,
+    load_presets,
+    save_changes,
+    save_presets,
+)
 from app.settings import LiveSettings
 
 CALM = Strengths(motion_strength=0.6, mouth_strength=1.3)
@@ -156,22 +166,71 @@ def test_what_two_windows_change_is_all_kept(tmp_path: Path, caplog: pytest.LogC
     before = Presets().saved("a", weak).saved("b", weak).saved("c", weak).with_last("man_1", weak)
     save_presets(path, before)
     theirs = before.without("a").saved("d", strong).saved("c", strong).with_last("man_2", strong)
-    assert save_changes(path, before, theirs) == theirs
+    assert save_changes(path, before, theirs) == (theirs, None)
     mine = before.renamed("b", "e").with_last("man_3", weak).with_place("man_3", Place(portrait_x=0.1))
-    kept = save_changes(path, before, mine)
+    kept, _ = save_changes(path, before, mine)
     assert load_presets(path) == (kept, None)
     assert kept.named == {"c": strong, "d": strong, "e": weak}
     assert kept.last == {"man_1": weak, "man_2": strong, "man_3": weak}
     assert kept.places == mine.places
-    assert save_changes(path, kept, kept.renamed("d", "f")).names == (STANDARD, "c", "f", "e"), "it keeps its place"
+    assert save_changes(path, kept, kept.renamed("d", "f"))[0].names == (STANDARD, "c", "f", "e"), "it keeps its place"
     path.write_text("version = 2\n", encoding="utf-8")
     with pytest.raises(AppError, match="of format 2"):
         save_changes(path, kept, mine)
     assert path.read_text(encoding="utf-8") == "version = 2\n"
     path.unlink()
-    assert save_changes(path, kept, mine) == mine
+    assert save_changes(path, kept, mine)[0] == mine
     path.write_text("version = 1\n[named", encoding="utf-8")
-    assert save_changes(path, kept, mine) == mine
+    assert save_changes(path, kept, mine)[0] == mine
     (aside,) = tmp_path.glob("*.damaged")
     assert aside.read_text(encoding="utf-8") == "version = 1\n[named", "what an editor wrote is not lost"
     assert "are damaged" in caplog.text
+
+
+@pytest.mark.usefixtures("caplog")
+def test_a_slip_of_the_pen_takes_nothing_of_another_windows_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "presets.toml"
+    before = Presets().saved("a", CALM).saved("b", CALM).with_last("man_1", CALM).with_place("man_1", Place(0.7))
+    save_presets(path, before.saved("theirs", CALM).without("b"))
+    text = path.read_text(encoding="utf-8").replace("portrait_size = 0.7", "portrait_size = 'x'")
+    path.write_text(text + "\n[later]\nnew = true\n", encoding="utf-8")
+    kept, complaint = save_changes(path, before, before.saved("mine", CALM))
+    assert complaint is not None
+    assert "places.man_1: place portrait_size: got 'x', expected float; unknown key later" in complaint
+    assert kept.names == (STANDARD, "a", "theirs", "mine")
+    assert (kept.last, kept.places) == (before.last, before.places)
+    assert load_presets(path) == (kept, None)
+    path.write_text("version = 1\nlast = 3\nplaces.man_1 = 3\n[named]\na = 3\n", encoding="utf-8")
+    again, complaint = save_changes(path, kept, kept.with_last("man_2", CALM))
+    assert complaint is not None
+    assert again.names == (STANDARD, "a"), "the others were taken out"
+    assert (list(again.last), again.places) == (["man_1", "man_2"], before.places)
+
+
+def test_two_windows_that_reach_the_most_together_keep_all(tmp_path: Path) -> None:
+    path, before = tmp_path / "presets.toml", Presets()
+    for number in range(MOST_PRESETS - 1):
+        before = before.saved(f"n{number}", CALM)
+    save_presets(path, before)
+    save_changes(path, before, before.saved("mine", CALM))
+    kept, complaint = save_changes(path, before, before.saved("theirs", CALM))
+    assert complaint is None
+    assert (len(kept.named), kept.names[-2:]) == (MOST_PRESETS + 1, ("mine", "theirs"))
+    assert load_presets(path) == (kept, None)
+    with pytest.raises(AppError, match="there are 51 already, expected no more: delete one first"):
+        kept.saved("one more", CALM)
+    assert kept.saved("mine", Strengths()).get("mine") == Strengths()
+
+
+def test_names_of_two_windows_that_differ_in_capitals_get_numbers(tmp_path: Path) -> None:
+    path, before, long = tmp_path / "presets.toml", Presets(), LONGEST_NAME * "x"
+    save_presets(path, before)
+    save_changes(path, before, before.saved("Call", CALM).saved("Call 2", CALM).saved(long, CALM))
+    kept, complaint = save_changes(path, before, before.saved("call", Strengths()).saved(long.upper(), Strengths()))
+    assert complaint is None
+    assert kept.names == (STANDARD, "Call", "Call 2", long, "call 3", f"{long[2:].upper()} 2")
+    assert kept.get("CALL") == CALM
+    assert load_presets(path) == (kept, None)
+    path.write_text("version = 1\n[named.One]\n[named.one]\n[named.standard]\n[named.'One  2']\n", encoding="utf-8")
+    presets, message = load_presets(path)
+    assert (presets.names, message) == ((STANDARD, "One", "one 2", "standard 2", "One 2 2"), None)

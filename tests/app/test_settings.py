@@ -61,6 +61,21 @@ def test_what_takes_time_is_on_where_there_are_processors_unless_it_was_chosen(
             assert getattr(load_settings(path)[0].live, name) is on
 
 
+def test_what_a_call_did_not_see_it_does_not_see_from_the_second_start_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older app or a hand has written is read alike when it is loaded and when a change is put into it."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    path = tmp_path / "settings.toml"
+    path.write_text('camera = "0"\n[live]\nzoom = 1.5\n', encoding="utf-8")
+    first, _ = load_settings(path)
+    save_changes(path, first, dataclasses.replace(first, window=WindowSettings(width_px=1000)))
+    second, message = load_settings(path)
+    assert (second.window.width_px, message) == (1000, None)
+    assert second.live == first.live
+    assert (second.live.surroundings, second.live.cut_out) == (False, False)
+
+
 def test_a_file_that_is_no_toml_is_kept_aside_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "settings.toml"
     path.write_text("live = [", encoding="utf-8")
@@ -119,18 +134,42 @@ def test_a_link_to_the_file_stays_one(tmp_path: Path, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.usefixtures("caplog")
-@pytest.mark.parametrize("text", [None, "", "live = [", "zoom = 3"])
-def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str | None) -> None:
-    path, before = tmp_path / "settings.toml", AppSettings(portrait="man_3")
-    now = dataclasses.replace(before, live=LiveSettings(zoom=1.5))
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, ""), ("", ""), ("live = [", "Invalid"), ("zoom = 3", "unknown setting zoom")]
+)
+def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str | None, said: str) -> None:
+    path, live = tmp_path / "settings.toml", LiveSettings(surroundings=False, cut_out=False)  # as where nothing is said
+    before = AppSettings(live=live, portrait="man_3")
+    now = dataclasses.replace(before, live=dataclasses.replace(live, zoom=1.5))
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    save_changes(path, before, now)
+    complaint = save_changes(path, before, now)
+    assert said in complaint if complaint else not said
     kept, message = load_settings(path)
     assert (kept.live.zoom, message) == (1.5, None)
-    assert kept == (AppSettings(live=now.live) if text == "" else now)  # the file had nothing but defaults by then
+    emptied = text in ("", "zoom = 3")  # nothing but defaults was in it by then
+    assert kept == (AppSettings(live=now.live) if emptied else now)
     aside = [file.read_text(encoding="utf-8") for file in tmp_path.glob("*.damaged")]
-    assert aside == ([text] if text else []), "what an editor wrote is not lost for a slip of the pen"
+    assert aside == ([text] if said else []), "what an editor wrote is not lost for a slip of the pen"
+
+
+@pytest.mark.usefixtures("caplog")
+def test_a_slip_of_the_pen_takes_nothing_else_of_an_editors_with_it(tmp_path: Path) -> None:
+    """Nor what the app had in the place of the slip; a window of a later version writes keys that are unknown here."""
+    path, before = tmp_path / "settings.toml", AppSettings(live=LiveSettings(zoom=1.5))
+    save_settings(path, before)
+    text = path.read_text(encoding="utf-8").replace("badge = true", "badge = false").replace("zoom = 1.5", "zoom = 'x'")
+    path.write_text(f"{text}\n[later]\nnew = true\n", encoding="utf-8")
+    complaint = save_changes(path, before, dataclasses.replace(before, window=WindowSettings(width_px=1000)))
+    assert complaint is not None
+    assert (
+        f"{path} was changed, and not all of it can be used: setting live.zoom: got 'x', expected float;" in complaint
+    )
+    assert f"unknown setting later. In place of that stays what this window has; the old file is kept as {path}" in (
+        complaint
+    )
+    kept, message = load_settings(path)
+    assert (kept.live.badge, kept.live.zoom, kept.window.width_px, message) == (False, 1.5, 1000, None)
 
 
 def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:

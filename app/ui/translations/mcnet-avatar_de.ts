@@ -951,6 +951,10 @@
             <translation>Keiner: durchsichtig</translation>
         </message>
         <message>
+            <source>Not all of the list of portraits could be read: {said}. A portrait may have lost its name or its crop; {kept}.</source>
+            <translation>Nicht alles in der Liste der Porträts konnte gelesen werden: {said}. Ein Porträt hat vielleicht seinen Namen oder seinen Ausschnitt verloren; {kept}.</translation>
+        </message>
+        <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
             <translation>Nicht alle Voreinstellungen konnten übernommen werden: {said}. Alle anderen sind da; {kept}.</translation>
         </message>
@@ -2797,6 +2801,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>die Bilder haben die Form {shape}, erwartet wird (Höhe, Breite, 3) mit mindestens {least_px} Pixeln je Seite</translation>
         </message>
         <message>
+            <source>got {got}, expected a list</source>
+            <translation>{got}, erwartet wird eine Liste</translation>
+        </message>
+        <message>
             <source>ink</source>
             <translation>Tinte</translation>
         </message>
@@ -3195,6 +3203,14 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Porträt</translation>
         </message>
         <message>
+            <source>portrait angle_deg: got {angle_deg}, expected a number</source>
+            <translation>Porträt angle_deg: {angle_deg}, erwartet wird eine Zahl</translation>
+        </message>
+        <message>
+            <source>portrait box: got {box}, expected three numbers</source>
+            <translation>Porträt box: {box}, erwartet werden drei Zahlen</translation>
+        </message>
+        <message>
             <source>precision: got 'int8', but {lack}</source>
             <translation>Genauigkeit: „int8“ war verlangt, aber {lack}</translation>
         </message>
@@ -3261,6 +3277,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>retouch</source>
             <translation>Retusche</translation>
+        </message>
+        <message>
+            <source>row {number}: got {got}, expected a portrait with its key</source>
+            <translation>Zeile {number}: {got}, erwartet wird ein Porträt mit seinem Schlüssel (key)</translation>
         </message>
         <message>
             <source>runs on</source>
@@ -4257,6 +4277,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{name}: Eine solche Kamera gibt es nicht; {advice}</translation>
         </message>
         <message>
+            <source>{name}: {complaint}</source>
+            <translation>{name}: {complaint}</translation>
+        </message>
+        <message>
             <source>{name}: {text}</source>
             <translation>{name}: {text}</translation>
         </message>
@@ -4384,6 +4408,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{path} is refused: besides tensors it holds something that could run code when it is read ({wanted}); do not trust where it came from, or have it saved again with tensors only</source>
             <translation>{path} wird abgelehnt: Außer Tensoren enthält es etwas, das beim Lesen Code ausführen könnte ({wanted}); trauen Sie seiner Herkunft nicht, oder lassen Sie es nur mit Tensoren neu speichern</translation>
+        </message>
+        <message>
+            <source>{path} was changed, and not all of it can be used: {said}. In place of that stays what this window has; {kept}.</source>
+            <translation>{path} wurde geändert, und nicht alles darin ist brauchbar: {said}. An dessen Stelle bleibt, was dieses Fenster hat; {kept}.</translation>
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>

@@ -951,6 +951,10 @@
             <translation>Ninguno: transparente</translation>
         </message>
         <message>
+            <source>Not all of the list of portraits could be read: {said}. A portrait may have lost its name or its crop; {kept}.</source>
+            <translation>No se pudo leer toda la lista de retratos: {said}. Puede que un retrato haya perdido su nombre o su recorte; {kept}.</translation>
+        </message>
+        <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
             <translation>No se pudieron usar todos los preajustes: {said}. Los demás están; {kept}.</translation>
         </message>
@@ -2797,6 +2801,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>las imágenes tienen la forma {shape}, se esperaba (alto, ancho, 3) con al menos {least_px} píxeles por lado</translation>
         </message>
         <message>
+            <source>got {got}, expected a list</source>
+            <translation>{got}, se esperaba una lista</translation>
+        </message>
+        <message>
             <source>ink</source>
             <translation>tinta</translation>
         </message>
@@ -3195,6 +3203,14 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>retrato</translation>
         </message>
         <message>
+            <source>portrait angle_deg: got {angle_deg}, expected a number</source>
+            <translation>retrato angle_deg: {angle_deg}, se esperaba un número</translation>
+        </message>
+        <message>
+            <source>portrait box: got {box}, expected three numbers</source>
+            <translation>retrato box: {box}, se esperaban tres números</translation>
+        </message>
+        <message>
             <source>precision: got 'int8', but {lack}</source>
             <translation>precisión: se pidió «int8», pero {lack}</translation>
         </message>
@@ -3261,6 +3277,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>retouch</source>
             <translation>retocar</translation>
+        </message>
+        <message>
+            <source>row {number}: got {got}, expected a portrait with its key</source>
+            <translation>fila {number}: {got}, se esperaba un retrato con su clave (key)</translation>
         </message>
         <message>
             <source>runs on</source>
@@ -4257,6 +4277,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{name}: no existe tal cámara; {advice}</translation>
         </message>
         <message>
+            <source>{name}: {complaint}</source>
+            <translation>{name}: {complaint}</translation>
+        </message>
+        <message>
             <source>{name}: {text}</source>
             <translation>{name}: {text}</translation>
         </message>
@@ -4384,6 +4408,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{path} is refused: besides tensors it holds something that could run code when it is read ({wanted}); do not trust where it came from, or have it saved again with tensors only</source>
             <translation>{path} se rechaza: además de tensores contiene algo que podría ejecutar código al leerse ({wanted}); no se fíe de su procedencia, o haga que se guarde de nuevo solo con tensores</translation>
+        </message>
+        <message>
+            <source>{path} was changed, and not all of it can be used: {said}. In place of that stays what this window has; {kept}.</source>
+            <translation>{path} se modificó, y no todo su contenido se puede usar: {said}. En su lugar queda lo que tiene esta ventana; {kept}.</translation>
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>

@@ -951,6 +951,10 @@
             <translation>Aucun : transparent</translation>
         </message>
         <message>
+            <source>Not all of the list of portraits could be read: {said}. A portrait may have lost its name or its crop; {kept}.</source>
+            <translation>La liste des portraits n'a pas pu être lue en entier : {said}. Un portrait a peut-être perdu son nom ou son cadrage ; {kept}.</translation>
+        </message>
+        <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
             <translation>Certains préréglages n'ont pas pu être utilisés : {said}. Tous les autres sont là ; {kept}.</translation>
         </message>
@@ -2797,6 +2801,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>les images ont la forme {shape}, il faut (hauteur, largeur, 3) avec au moins {least_px} pixels par côté</translation>
         </message>
         <message>
+            <source>got {got}, expected a list</source>
+            <translation>{got}, il faut une liste</translation>
+        </message>
+        <message>
             <source>ink</source>
             <translation>encre</translation>
         </message>
@@ -3195,6 +3203,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>portrait</translation>
         </message>
         <message>
+            <source>portrait angle_deg: got {angle_deg}, expected a number</source>
+            <translation>portrait angle_deg : {angle_deg}, il faut un nombre</translation>
+        </message>
+        <message>
+            <source>portrait box: got {box}, expected three numbers</source>
+            <translation>portrait box : {box}, il faut trois nombres</translation>
+        </message>
+        <message>
             <source>precision: got 'int8', but {lack}</source>
             <translation>précision : « int8 » était demandé, mais {lack}</translation>
         </message>
@@ -3261,6 +3277,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>retouch</source>
             <translation>retouche</translation>
+        </message>
+        <message>
+            <source>row {number}: got {got}, expected a portrait with its key</source>
+            <translation>ligne {number} : {got}, il faut un portrait avec sa clé (key)</translation>
         </message>
         <message>
             <source>runs on</source>
@@ -4257,6 +4277,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{name} : cette caméra n'existe pas ; {advice}</translation>
         </message>
         <message>
+            <source>{name}: {complaint}</source>
+            <translation>{name} : {complaint}</translation>
+        </message>
+        <message>
             <source>{name}: {text}</source>
             <translation>{name} : {text}</translation>
         </message>
@@ -4384,6 +4408,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{path} is refused: besides tensors it holds something that could run code when it is read ({wanted}); do not trust where it came from, or have it saved again with tensors only</source>
             <translation>{path} est refusé : outre des tenseurs, il contient quelque chose qui pourrait exécuter du code à la lecture ({wanted}) ; ne vous fiez pas à sa provenance, ou faites-le réenregistrer avec des tenseurs seulement</translation>
+        </message>
+        <message>
+            <source>{path} was changed, and not all of it can be used: {said}. In place of that stays what this window has; {kept}.</source>
+            <translation>{path} a été modifié, et tout n'y est pas utilisable : {said}. À la place reste ce qu'a cette fenêtre ; {kept}.</translation>
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>

@@ -950,6 +950,10 @@
             <translation>なし：透明</translation>
         </message>
         <message>
+            <source>Not all of the list of portraits could be read: {said}. A portrait may have lost its name or its crop; {kept}.</source>
+            <translation>ポートレートの一覧の一部を読み込めませんでした：{said}。名前や切り抜きが失われたポートレートがあるかもしれません。{kept}。</translation>
+        </message>
+        <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
             <translation>一部のプリセットを使えませんでした：{said}。ほかはそのままです。{kept}。</translation>
         </message>
@@ -2796,6 +2800,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>画像の形が {shape} です。1 辺 {least_px} ピクセル以上の (高さ, 幅, 3) が必要です</translation>
         </message>
         <message>
+            <source>got {got}, expected a list</source>
+            <translation>{got} です。リストが必要です</translation>
+        </message>
+        <message>
             <source>ink</source>
             <translation>インク</translation>
         </message>
@@ -3194,6 +3202,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ポートレート</translation>
         </message>
         <message>
+            <source>portrait angle_deg: got {angle_deg}, expected a number</source>
+            <translation>ポートレート angle_deg：{angle_deg} です。数値が必要です</translation>
+        </message>
+        <message>
+            <source>portrait box: got {box}, expected three numbers</source>
+            <translation>ポートレート box：{box} です。3 つの数値が必要です</translation>
+        </message>
+        <message>
             <source>precision: got 'int8', but {lack}</source>
             <translation>精度：「int8」が指定されましたが、{lack}</translation>
         </message>
@@ -3260,6 +3276,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>retouch</source>
             <translation>補筆</translation>
+        </message>
+        <message>
+            <source>row {number}: got {got}, expected a portrait with its key</source>
+            <translation>{number} 行目：{got} です。キー（key）のあるポートレートが必要です</translation>
         </message>
         <message>
             <source>runs on</source>
@@ -4254,6 +4274,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{name}：そのカメラはありません。{advice}</translation>
         </message>
         <message>
+            <source>{name}: {complaint}</source>
+            <translation>{name}：{complaint}</translation>
+        </message>
+        <message>
             <source>{name}: {text}</source>
             <translation>{name}：{text}</translation>
         </message>
@@ -4381,6 +4405,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{path} is refused: besides tensors it holds something that could run code when it is read ({wanted}); do not trust where it came from, or have it saved again with tensors only</source>
             <translation>{path} は受け付けません：テンソル以外に、読み込むとコードを実行しうるものが含まれています（{wanted}）。入手元を信用せず、テンソルだけで保存し直してもらってください</translation>
+        </message>
+        <message>
+            <source>{path} was changed, and not all of it can be used: {said}. In place of that stays what this window has; {kept}.</source>
+            <translation>{path} が変更されましたが、一部は使えません：{said}。その部分はこのウィンドウの内容のままです。{kept}。</translation>
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>

@@ -951,6 +951,10 @@
             <translation>Nenhum: transparente</translation>
         </message>
         <message>
+            <source>Not all of the list of portraits could be read: {said}. A portrait may have lost its name or its crop; {kept}.</source>
+            <translation>Nem toda a lista de retratos pôde ser lida: {said}. Um retrato pode ter perdido o nome ou o corte; {kept}.</translation>
+        </message>
+        <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
             <translation>Nem todas as predefinições puderam ser usadas: {said}. Todas as outras estão lá; {kept}.</translation>
         </message>
@@ -2797,6 +2801,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>as imagens têm a forma {shape}, esperava-se (altura, largura, 3) com pelo menos {least_px} pixels por lado</translation>
         </message>
         <message>
+            <source>got {got}, expected a list</source>
+            <translation>{got}, esperava-se uma lista</translation>
+        </message>
+        <message>
             <source>ink</source>
             <translation>tinta</translation>
         </message>
@@ -3195,6 +3203,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>retrato</translation>
         </message>
         <message>
+            <source>portrait angle_deg: got {angle_deg}, expected a number</source>
+            <translation>retrato angle_deg: {angle_deg}, esperava-se um número</translation>
+        </message>
+        <message>
+            <source>portrait box: got {box}, expected three numbers</source>
+            <translation>retrato box: {box}, esperavam-se três números</translation>
+        </message>
+        <message>
             <source>precision: got 'int8', but {lack}</source>
             <translation>precisão: foi pedido “int8”, mas {lack}</translation>
         </message>
@@ -3261,6 +3277,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>retouch</source>
             <translation>retocar</translation>
+        </message>
+        <message>
+            <source>row {number}: got {got}, expected a portrait with its key</source>
+            <translation>linha {number}: {got}, esperava-se um retrato com a sua chave (key)</translation>
         </message>
         <message>
             <source>runs on</source>
@@ -4257,6 +4277,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{name}: não existe tal câmera; {advice}</translation>
         </message>
         <message>
+            <source>{name}: {complaint}</source>
+            <translation>{name}: {complaint}</translation>
+        </message>
+        <message>
             <source>{name}: {text}</source>
             <translation>{name}: {text}</translation>
         </message>
@@ -4384,6 +4408,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{path} is refused: besides tensors it holds something that could run code when it is read ({wanted}); do not trust where it came from, or have it saved again with tensors only</source>
             <translation>{path} é recusado: além de tensores, contém algo que poderia executar código ao ser lido ({wanted}); não confie na origem dele, ou peça que seja salvo de novo só com tensores</translation>
+        </message>
+        <message>
+            <source>{path} was changed, and not all of it can be used: {said}. In place of that stays what this window has; {kept}.</source>
+            <translation>{path} foi alterado, e nem tudo nele pode ser usado: {said}. No lugar disso fica o que esta janela tem; {kept}.</translation>
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>

@@ -950,6 +950,10 @@
             <translation>无：透明</translation>
         </message>
         <message>
+            <source>Not all of the list of portraits could be read: {said}. A portrait may have lost its name or its crop; {kept}.</source>
+            <translation>肖像列表未能全部读取：{said}。可能有肖像丢失了名称或裁剪；{kept}。</translation>
+        </message>
+        <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
             <translation>部分预设无法使用：{said}。其他预设均在；{kept}。</translation>
         </message>
@@ -2796,6 +2800,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>画面形状为 {shape}，应为 (高, 宽, 3)，每边至少 {least_px} 像素</translation>
         </message>
         <message>
+            <source>got {got}, expected a list</source>
+            <translation>为 {got}，应为列表</translation>
+        </message>
+        <message>
             <source>ink</source>
             <translation>墨色</translation>
         </message>
@@ -3194,6 +3202,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>肖像</translation>
         </message>
         <message>
+            <source>portrait angle_deg: got {angle_deg}, expected a number</source>
+            <translation>肖像 angle_deg：为 {angle_deg}，应为数字</translation>
+        </message>
+        <message>
+            <source>portrait box: got {box}, expected three numbers</source>
+            <translation>肖像 box：为 {box}，应为三个数字</translation>
+        </message>
+        <message>
             <source>precision: got 'int8', but {lack}</source>
             <translation>精度：指定了“int8”，但{lack}</translation>
         </message>
@@ -3260,6 +3276,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>retouch</source>
             <translation>修饰</translation>
+        </message>
+        <message>
+            <source>row {number}: got {got}, expected a portrait with its key</source>
+            <translation>第 {number} 行：为 {got}，应为带键（key）的肖像</translation>
         </message>
         <message>
             <source>runs on</source>
@@ -4254,6 +4274,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{name}：没有这样的摄像头；{advice}</translation>
         </message>
         <message>
+            <source>{name}: {complaint}</source>
+            <translation>{name}：{complaint}</translation>
+        </message>
+        <message>
             <source>{name}: {text}</source>
             <translation>{name}：{text}</translation>
         </message>
@@ -4381,6 +4405,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{path} is refused: besides tensors it holds something that could run code when it is read ({wanted}); do not trust where it came from, or have it saved again with tensors only</source>
             <translation>拒绝 {path}：除张量外，它还包含读取时可能执行代码的内容（{wanted}）；请勿相信其来源，或请对方仅用张量重新保存</translation>
+        </message>
+        <message>
+            <source>{path} was changed, and not all of it can be used: {said}. In place of that stays what this window has; {kept}.</source>
+            <translation>{path} 已被更改，但其中部分内容无法使用：{said}。这些内容仍以此窗口中的为准；{kept}。</translation>
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>

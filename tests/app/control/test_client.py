@@ -266,8 +266,9 @@ def test_names_that_the_terminal_cannot_write(served: Served) -> None:
         assert done.stdout.decode(encoding) == f"* a1  {first}\n  a2  \\udce9\n"
 
 
-def test_a_port_is_enough(served: Served) -> None:
+def test_a_port_is_enough(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an app that another one was before, whose address it left alone."""
+    monkeypatch.setattr(served.access, "tell", lambda _: None)
     served.access.withdraw(Address(served.server.port, os.getpid(), 1))
     served.operator.answer = {"slate": True}
     assert main(["ctl", "slate"]) == 3
@@ -276,7 +277,10 @@ def test_a_port_is_enough(served: Served) -> None:
     assert served.operator.panics == 1
 
 
-def test_a_token_that_cannot_be_trusted(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_token_that_cannot_be_trusted(
+    served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.access, "kept_token", lambda: "")  # or the app would take it over
     served.access.token_path.write_text("0" * 64, encoding="utf-8")
     assert main(["ctl", "slate"]) == 1
     assert "got no token, or a wrong one" in capsys.readouterr().err

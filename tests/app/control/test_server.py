@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,8 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from app.control.access import Access, Address
 from app.control.facts import AppState
-from app.control.protocol import COMMANDS, Calibrate, RefusedError, Slate, Stop
+from app.control.protocol import COMMANDS, VERSION, Calibrate, RefusedError, Slate, Stop
 from app.control.server import HOST, MOST_BYTES, MOST_CLIENTS, MOST_CONNECTIONS, ControlServer
 from app.errors import AppError
 from app.pipeline.events import CalibrationProgress, SinkFailed, StateChanged
@@ -417,6 +419,78 @@ def test_a_port_that_is_taken_is_told(served: Served) -> None:
     assert served.access.address() is not None, "the first one's address stays"
     other.start(0)
     other.stop()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nothing is locked there: the last one is found")
+def test_of_two_apps_the_one_that_stays_is_found(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key for the slate that runs `ctl` would reach nobody once the first one has ended."""
+    monkeypatch.setattr("app.control.server._LOOK_S", 0.02)
+    other = Served(tmp_path)
+    assert served.access.address() == Address(served.server.port, os.getpid(), VERSION)
+    assert served.server.stop()
+    found = Address(other.server.port, os.getpid(), VERSION)
+    wait_until(lambda: Access(tmp_path).address() == found, "the other one tells its address")
+    served.server.start(0)
+    assert Access(tmp_path).address() == found, "which stays the one that is found"
+    assert other.server.stop()
+    back = Address(served.server.port, os.getpid(), VERSION)
+    wait_until(lambda: Access(tmp_path).address() == back, "and the first one again")
+
+
+def test_an_address_is_told_again_until_it_can_be(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk was full, or somebody has taken the file away."""
+    monkeypatch.setattr("app.control.server._LOOK_S", 0.02)
+    other = Served(tmp_path)
+    there = Address(other.server.port, os.getpid(), VERSION)
+    failures = iter([AppError("full"), AppError("full"), None])
+    tell = other.access.tell
+
+    def tell_at_last(address: Address) -> None:
+        if (failure := next(failures)) is not None:
+            raise failure
+        tell(address)
+
+    monkeypatch.setattr(other.access, "tell", tell_at_last)
+    assert served.server.stop()
+    wait_until(lambda: Access(tmp_path).address() == there, "it is told at last")
+    assert other.server.stop()
+
+
+def test_a_new_token_of_one_app_counts_in_another(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, too, whoever knows the old one alone comes in no more, and is let go."""
+    monkeypatch.setattr("app.control.server._LOOK_S", 0.02)
+    old, other = served.with_token, ControlServer(FakeOperator(), Access(tmp_path), AppState(mode="window"))
+
+    async def see(connection: aiohttp.ClientWebSocketResponse) -> None:
+        await connection.receive()
+        other.forget_token()
+        await asyncio.get_running_loop().run_in_executor(None, other.start, 0)
+        assert (await connection.receive()).type is aiohttp.WSMsgType.CLOSE
+
+    listening(served, see)
+    served.token = served.access.kept_token()
+    assert served.with_token != old
+    assert served.server.token == other.token == served.token
+    for port in (served.server.port, other.port):
+        assert ask(port, "GET", "/v1/state", None, old)[0] == 401
+        assert ask(port, "GET", "/v1/state", None, served.with_token)[0] == 200
+    served.access.token_path.unlink()
+    assert served.ask("GET", "/v1/state")[0] == 200, "the last one counts until there is another"
+    assert other.stop()
+
+
+def test_a_new_token_counts_with_the_next_request(served: Served, tmp_path: Path) -> None:
+    old = served.with_token
+    served.access.forget()
+    served.token = Access(tmp_path).token()
+    assert served.ask("GET", "/v1/state")[0] == 200
+    assert served.ask("GET", "/v1/state", headers=old)[0] == 401
 
 
 def test_facts_from_many_threads_at_once(served: Served) -> None:

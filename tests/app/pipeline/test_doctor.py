@@ -10,7 +10,7 @@ from app.__main__ import main
 from app.pipeline import doctor, tiers
 from app.pipeline.capture import cameras
 from app.pipeline.capture.camera import CameraInfo
-from app.pipeline.doctor import Fix, VirtualCameraReport, as_text, check_up
+from app.pipeline.doctor import Fix, VirtualCameraReport, as_text, check_up, examine_settings
 from app.pipeline.events import UnusedGpu
 from app.pipeline.output.virtual_camera_report import LinuxProbe
 from app.places import settings_file
@@ -206,3 +206,37 @@ def test_it_looks_at_what_is_named_else_at_what_is_kept(
     monkeypatch.setattr(doctor, "check_up", look)
     main(["--doctor", *options])
     assert looked_at == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "said"),
+    [
+        ("model = 'mine'\nzoom = 3\n", "mine", "Not all settings could be used: unknown setting zoom. All others are"),
+        ("model = [", "starter", "The settings could not be read (Invalid"),
+    ],
+)
+def test_what_is_wrong_with_the_settings_is_told_and_left(tmp_path: Path, text: str, model: str, said: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    settings, finding = examine_settings(path)
+    assert (settings.model, finding.part, finding.good) == (model, "Settings", False)
+    assert finding.sentence.startswith(said)
+    assert finding.sentence.endswith("the file stays as it is.")
+    assert finding.fixes[0].text.startswith(f"Correct that in {path}, or start mcnet-avatar")
+    assert path.read_text(encoding="utf-8") == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_settings_that_cannot_be_read_are_a_finding_as_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "check_up", lambda model, *_: (doctor.Finding("Model", True, f"{model}."),))
+    monkeypatch.setattr("app.places.settings_file", lambda: tmp_path)
+    assert main(["--doctor"]) == 1
+    said = capsys.readouterr().out
+    assert f"[!!] Settings: cannot read the settings in {tmp_path}: " in said
+    assert "[ok] Model: starter." in said
+    path = tmp_path / "settings.toml"
+    assert examine_settings(path) == (AppSettings(), doctor.Finding("Settings", True, "None are kept yet."))
+    save_settings(path, AppSettings(model="mine"))
+    assert examine_settings(path)[1] == doctor.Finding("Settings", True, f"{path}.")

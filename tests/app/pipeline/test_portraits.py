@@ -159,6 +159,23 @@ def test_a_portrait_is_renamed(store: PortraitStore) -> None:
     assert store.entries()[-1].name == "My aunt"
 
 
+def test_what_one_window_crops_keeps_the_name_that_another_gave(store: PortraitStore, tmp_path: Path) -> None:
+    """The crop editor shows the portrait as it was read, and so does who removes it and puts it back."""
+    other, read = PortraitStore(tmp_path / "portraits"), add(store)
+    other.rename(read.entry, "Anna")
+    box = SquareBox(200.0, 220.0, 300.0)
+    kept = store.keep(store.reframe(read, box))
+    assert (kept.entry.name, kept.entry.box, kept.box) == ("Anna", box, box)
+    assert store.entries()[-1] == kept.entry
+    removed = store.remove(read.entry)
+    assert removed == kept.entry
+    store.restore(removed)
+    assert store.entries()[-1] == kept.entry
+    other.rename(read.entry, "Beth")
+    store.restore(removed)
+    assert store.entries()[-1].name == "Beth", "it was there"
+
+
 @pytest.mark.parametrize(
     ("stem", "name"), [("two\nlines\t\x1b[2J", "two lines [2J"), ("👩‍🔬 שלום", "👩‍🔬 שלום"), ("\x07", "")]
 )
@@ -275,6 +292,72 @@ def test_a_damaged_list_loses_no_picture(
     (tmp_path / "portraits" / "portraits.json").write_text(text, encoding="utf-8")
     assert [entry.path for entry in store.entries() if not entry.bundled] == [added.entry.path]
     assert "cannot be read" in caplog.text
+
+
+@pytest.mark.usefixtures("caplog")
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("box", [1, 2], "portrait box: got [1.0, 2.0], expected three numbers"),
+        ("box", [1, 2, float("nan")], "portrait box: got [1.0, 2.0, nan], expected three numbers"),
+        ("box", "all", "portrait box: got 'all', expected a list"),
+        ("angle_deg", float("inf"), "portrait angle_deg: got inf, expected a number"),
+        ("name", 7, "portrait name: got 7, expected str"),
+        ("key", "../a", "expected a portrait with its key"),
+    ],
+)
+def test_a_damaged_row_takes_nothing_of_the_others_with_it(
+    store: PortraitStore, tmp_path: Path, name: str, value: object, said: str
+) -> None:
+    """Nor of its own what can be read. The window tells of it once, and a run without a window changes nothing."""
+    rgb, box = read_rgb(WOMAN), SquareBox(200.0, 220.0, 300.0)
+    for number, called in enumerate(("Anna", "Ben", "Cleo")):
+        picture = rgb.copy()
+        picture[0, 0] = number
+        store.keep(store.reframe(store.look_at(picture, called), box))
+    before = [one for one in store.entries() if not one.bundled]
+    path = tmp_path / "portraits" / "portraits.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows[1][name] = value
+    text = json.dumps(rows)
+    path.write_text(text, encoding="utf-8")
+    reader = PortraitStore(path.parent, mends=False)
+    read = [one for one in reader.entries() if not one.bundled]
+    assert path.read_text(encoding="utf-8") == text
+    assert not list(path.parent.glob("*.damaged*"))
+    complaint = reader.take_complaint()
+    assert complaint is not None
+    assert said in complaint
+    assert complaint.endswith("the file stays as it is.")
+    assert [one for one in store.entries() if not one.bundled] == read
+    told = store.take_complaint()
+    assert told is not None
+    assert said in told
+    aside = path.with_name("portraits.json.damaged")
+    assert told.endswith(f"A portrait may have lost its name or its crop; the old file is kept as {aside}.")
+    assert aside.read_text(encoding="utf-8") == text
+    lost = {
+        "box": {"box": None},
+        "angle_deg": {"angle_deg": 0.0},
+        "name": {"name": before[1].key[:8]},
+        "key": {"name": before[1].key[:8], "box": None, "angle_deg": 0.0},
+    }
+    ben = dataclasses.replace(before[1], **lost[name])  # type: ignore[arg-type]
+    assert read == ([before[0], before[2], ben] if name == "key" else [before[0], ben, before[2]])
+    assert PortraitStore(path.parent).entries()[-3:] == read
+    assert (store.take_complaint(), len(list(path.parent.glob("*.damaged*")))) == (None, 1)
+
+
+@pytest.mark.usefixtures("caplog")
+def test_a_change_to_a_damaged_list_keeps_it_aside_too(store: PortraitStore, tmp_path: Path) -> None:
+    """As where another program has damaged it while the window is open."""
+    entry = add(store).entry
+    path = tmp_path / "portraits" / "portraits.json"
+    path.write_text("[", encoding="utf-8")
+    store.rename(entry, "Mine")
+    assert store.entries()[-1] == dataclasses.replace(entry, name="Mine")
+    assert store.take_complaint() is not None
+    assert path.with_name("portraits.json.damaged").read_text(encoding="utf-8") == "["
 
 
 def test_a_damaged_list_that_cannot_be_put_aside_is_told(

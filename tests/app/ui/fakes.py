@@ -221,6 +221,7 @@ class FakeStore:
         fail: what preparing any portrait raises.
         unreadable: keys of those whose file is damaged.
         faceless: squares with a side below this show no face.
+        complaint: what is said of the list the next time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -231,6 +232,7 @@ class FakeStore:
         self.fail: Exception | None = None
         self.unreadable: set[str] = set()
         self.faceless = 0.0
+        self.complaint: str | None = None
 
     @property
     def own(self) -> list[str]:
@@ -244,6 +246,10 @@ class FakeStore:
 
     def entries(self) -> list[PortraitEntry]:
         return list(self.kept)
+
+    def take_complaint(self) -> str | None:
+        complaint, self.complaint = self.complaint, None
+        return complaint
 
     def look(self, path: Path) -> Portrait:
         with contextlib.suppress(OSError):
@@ -275,16 +281,22 @@ class FakeStore:
             landmarks_px=np.zeros((468, 3), np.float32) if found else None,
         )
 
-    def keep(self, portrait: Portrait) -> None:
+    def keep(self, portrait: Portrait) -> Portrait:
         if portrait.refusal:
             raise AppError(portrait.refusal)
-        if not portrait.entry.bundled:
-            known = {entry.key: entry for entry in self.kept}
-            self.kept = list((known | {portrait.entry.key: portrait.entry}).values())
+        entry = portrait.entry
+        if entry.bundled:
+            return portrait
+        known = {one.key: one for one in self.kept}
+        row = replace(known.get(entry.key, entry), box=entry.box, angle_deg=entry.angle_deg)
+        self.kept = list((known | {entry.key: row}).values())
+        return replace(portrait, entry=row)
 
-    def remove(self, entry: PortraitEntry) -> None:
+    def remove(self, entry: PortraitEntry) -> PortraitEntry:
+        stood = next(one for one in self.kept if one.key == entry.key)
         self.kept = [one for one in self.kept if one.key != entry.key]
-        self.aside.append(entry)
+        self.aside.append(stood)
+        return stood
 
     def rename(self, entry: PortraitEntry, name: str) -> None:
         self.kept = [replace(one, name=name) if one.key == entry.key else one for one in self.kept]

@@ -729,6 +729,43 @@ def test_after_one_that_is_removed_the_next_is_highlighted_and_not_the_one_in_us
     assert gallery.currentRow() == 3, "behind the last one there is none"
 
 
+def test_a_portrait_that_is_renamed_while_it_is_cropped_keeps_its_new_name(
+    open_window: OpenWindow, store: FakeStore, qtbot: QtBot
+) -> None:
+    own = store.own_one("Old")
+    window = open_window(AppSettings(portrait=own.key))
+    desk, editor = window.session.desk, window.crop_editor
+    qtbot.waitUntil(lambda: desk.name_of(own.key) == "Old")
+    desk.crop(own.key)
+    qtbot.waitUntil(lambda: editor.title == "Crop of Old")
+    desk.rename(own.key, "Anna")
+    qtbot.waitUntil(lambda: editor.title == "Crop of Anna")
+    desk.score_crop(SquareBox(10.0, 10.0, 40.0), 0.0)
+    qtbot.waitUntil(lambda: desk.cropping is not None and desk.cropping.portrait.entry.box is not None)
+    assert editor.title == "Crop of Anna"
+    chosen: list[Portrait] = []
+    desk.chosen.connect(chosen.append)
+    editor.accept_button.click()
+    qtbot.waitUntil(lambda: bool(chosen))
+    assert (chosen[0].entry.name, store.kept[-1].name, desk.name_of(own.key)) == ("Anna", "Anna", "Anna")
+    assert store.kept[-1].box is not None
+    store.rename(own, "Beth")  # another window does
+    desk.remove(own.key)
+    qtbot.waitUntil(lambda: window.messages.text == "Beth was taken out of the gallery.")
+    window.messages.action_button.click()
+    qtbot.waitUntil(lambda: desk.name_of(own.key) == "Beth")
+
+
+def test_a_damaged_list_of_portraits_is_told(open_window: OpenWindow, store: FakeStore, qtbot: QtBot) -> None:
+    own = store.own_one("a")
+    store.complaint = "Not all of the list of portraits could be read."
+    window = open_window()
+    qtbot.waitUntil(lambda: window.messages.text == "Not all of the list of portraits could be read.")
+    store.complaint = "And again."
+    window.session.desk.rename(own.key, "b")
+    qtbot.waitUntil(lambda: window.messages.text == "And again.")
+
+
 def test_a_long_gallery_stays_where_it_was_scrolled_to(open_window: OpenWindow, store: FakeStore, qtbot: QtBot) -> None:
     own = [store.own_one(str(number)).key for number in range(200)]
     window = open_window()

@@ -115,6 +115,48 @@ def test_a_run_that_crashed_is_known_to_the_next_and_to_no_other(path: Path) -> 
     third.release()
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_second_window_has_the_claim_once_the_first_has_ended(
+    path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, crashes: bool
+) -> None:
+    """A third start would find neither; if the first one crashed, the next start that opens a window still asks."""
+    monkeypatch.setattr("app.ui.instance._AGAIN_MS", 10)
+    code = CLAIM_AND_DIE.replace(
+        "os._exit(9)", "print(flush=True); sys.stdin.readline(); " + ("os._exit(9)" if crashes else "one.release()")
+    )
+    first = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    first.stdout.readline()
+    second, shown = Instance(path), list[bool]()
+    second.show = lambda: shown.append(True)
+    assert not second.claim()
+    second.claim_once_free()
+    first.communicate(b"\n")
+    qtbot.waitUntil(lambda: second.holder() == f"process {os.getpid()}", timeout=30_000)
+    asking = subprocess.Popen([sys.executable, "-c", ASK, str(path)])
+    qtbot.waitUntil(lambda: asking.poll() is not None, timeout=30_000)
+    assert (asking.returncode, shown) == (0, [True])
+    second.release()
+    third = Instance(path)
+    assert third.claim()
+    assert third.crashed is crashes
+    third.release()
+
+
+def test_a_window_that_is_closed_claims_nothing_any_more(
+    path: Path, instance: Instance, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.ui.instance._AGAIN_MS", 1)
+    second, third = Instance(path), Instance(path)
+    second.claim_once_free()
+    second.hang_up()
+    third.claim_once_free()
+    instance.release()
+    qtbot.waitUntil(third._lock.isLocked)
+    assert not second._lock.isLocked()
+    third.release()
+
+
 def test_a_second_start_brings_the_window_to_the_front(path: Path, instance: Instance, qtbot: QtBot) -> None:
     shown: list[bool] = []
     instance.show = lambda: shown.append(True)

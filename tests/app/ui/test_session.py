@@ -37,6 +37,7 @@ from app.pipeline.state import State
 from app.presets import STANDARD, Strengths, load_presets
 from app.settings import AppSettings, LiveSettings, load_settings, save_settings
 from app.ui.main_window import MainWindow
+from app.ui.messages import Message
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
 from app.ui.widgets import tip_of
@@ -634,6 +635,29 @@ def test_two_windows_and_an_editor_take_nothing_from_each_other(
     )
     assert not settings.content_credentials
     assert presets.named == {"Calm": Strengths(), "Still": Strengths(nod_strength=0.5)}
+
+
+@pytest.mark.usefixtures("caplog")
+def test_what_an_editor_got_wrong_is_told_where_the_rest_of_it_is_kept(
+    window: MainWindow, options: WindowOptions, qtbot: QtBot
+) -> None:
+    """It stays told, though the settings are kept again."""
+    path, told = options.settings_path, list[Message]()
+    window.session.told.connect(told.append)
+    path.write_text("portrait = 'man_3'\ncammera = 'x'\n", encoding="utf-8")
+    path.with_name("presets.toml").write_text("version = 1\n[named.Theirs]\n[last]\nman_3 = 3\n", encoding="utf-8")
+    window.controls.badge.click()
+    window.session.presets.save("Mine")
+    qtbot.waitUntil(lambda: {"settings file", "presets file"} <= {message.key for message in told})
+    texts = {message.key: message.text for message in told}
+    assert "not all of it can be used: unknown setting cammera. In place of that stays" in texts["settings file"]
+    assert "not all of it can be used: last.man_3: got 3, expected a table. In place of that" in texts["presets file"]
+    kept, complaint = load_settings(path)
+    assert (kept.portrait, kept.live.badge, complaint) == ("man_3", False, None)
+    assert load_presets(path.with_name("presets.toml"))[0].names == (STANDARD, "Theirs", "Mine")
+    window.controls.badge.click()
+    qtbot.waitUntil(lambda: load_settings(path)[0].live.badge)
+    assert {"settings file", "presets file"} <= {message.key for message in window.messages.messages}
 
 
 def test_settings_that_cannot_be_kept_are_told(
