@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from mcnet.media.crop import SquareBox
 from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import IRIS_POINTS, LANDMARK_COUNT, Face
 from mcnet.phrases import phrase
+from mcnet.pose import invert_2x2
 
 FORMAT, VERSION = "mcnet-motion", 1
 MOST_FRAMES = 18_000
@@ -33,9 +34,43 @@ _LONGEST_PAUSE_S = 1.0
 _LONGEST_SIDE_PX = 4096
 """Of what is drawn: a larger frame's motion is read in proportion."""
 _STEPS = 32767
+_TYPES = {
+    "time_s": "float64",
+    "confidence": "float32",
+    "mesh": "int16",
+    "place": "float32",
+    "value": "float32",
+    "jacobian": "float32",
+    "box": "float32",
+}
+"""Of each tensor of the format. A file may have others, which are not read."""
+_TYPE_NAMES = {"F64": "float64", "F32": "float32", "I16": "int16"}
+"""NumPy's, by safetensors'."""
 _MESH_SIZES = (LANDMARK_COUNT, LANDMARK_COUNT + IRIS_POINTS)
 _LEAST_FACE_PX = 1.0
 _BACK, _DOT = (24, 28, 36), (150, 160, 176)
+
+
+class _Stored(NamedTuple):
+    """Type, by NumPy's name or else by safetensors', and shape of a tensor in a file."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, kind: str, shape: Sequence[int]) -> "_Stored":
+        """As safetensors tells of it."""
+        return cls(_TYPE_NAMES.get(kind, kind), tuple(shape))
+
+    def length(self, axis: int) -> int:
+        """Along an axis; 0 where there is no such axis."""
+        return self.shape[axis] if axis < len(self.shape) else 0
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.shape}"
+
+
+_NOTHING = _Stored("", ())
 
 
 class TrackKeypoints(NamedTuple):
@@ -264,17 +299,19 @@ def load_track(path: Path) -> MotionTrack:
                         known=VERSION,
                     )
                 )
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-            if shapes.get("time_s", [0])[0] > MOST_FRAMES:
+            slices = {name: file.get_slice(name) for name in file.keys() if name in _TYPES}  # noqa: SIM118
+            stored = {name: _Stored.of(one.get_dtype(), one.get_shape()) for name, one in slices.items()}
+            if (count := stored.get("time_s", _NOTHING).length(0)) > MOST_FRAMES:
                 raise MediaError(
                     phrase(
                         "{path} has {count} frames, expected at most {most}",
                         path=path,
-                        count=shapes["time_s"][0],
+                        count=count,
                         most=MOST_FRAMES,
                     )
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # NumPy has not all types that a file may have: no other is asked for.
+            tensors = {name: file.get_tensor(name) for name, one in stored.items() if one.kind == _TYPES[name]}
     except FileNotFoundError as error:
         raise MediaError(phrase("no motion file {path}: there is no such file", path=path)) from error
     except MediaError:
@@ -284,43 +321,48 @@ def load_track(path: Path) -> MotionTrack:
             phrase("{path} cannot be read as a motion file: {error}; copy or record it again", path=path, error=error)
         ) from error
     try:
-        return _unpacked(tensors, json.loads(header["motion"]))
+        told = json.loads(header["motion"])
+        _check_stored(stored, with_keypoints=told["model"] is not None)
+        return _unpacked(tensors, told)
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise MediaError(
             phrase("{path} is a damaged motion file: {error}; copy or record it again", path=path, error=error)
         ) from error
 
 
-def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionTrack:
-    """A track of what a file holds.
+def _check_stored(stored: Mapping[str, _Stored], *, with_keypoints: bool) -> None:
+    """See that a file's tensors are of the types and shapes of the format.
 
     Raises:
-        KeyError, ValueError, TypeError, IndexError, OverflowError: something is missing, or is not what it is to be.
+        KeyError, ValueError: one is missing, or is not what it is to be.
     """
-    count = len(tensors["time_s"])
-    points = tensors["mesh"].shape[1]
+    count, points = stored["time_s"].length(0), stored["mesh"].length(1)
     if not count or points not in _MESH_SIZES:
         raise ValueError(
             f"got {count} frames of {points} points, expected some of {' or '.join(map(str, _MESH_SIZES))}"
         )
-    wanted: dict[str, tuple[tuple[int, ...], type]] = {
-        "time_s": ((count,), np.float64),
-        "confidence": ((count,), np.float32),
-        "mesh": ((count, points, 3), np.int16),
-        "place": ((count, 3), np.float32),
+    shapes: dict[str, tuple[int, ...]] = {
+        "time_s": (count,),
+        "confidence": (count,),
+        "mesh": (count, points, 3),
+        "place": (count, 3),
     }
+    if with_keypoints:
+        kinds = stored["value"].length(1)
+        shapes |= {"value": (count, kinds, 2), "jacobian": (count, kinds, 2, 2), "box": (count, 3)}
+    for name, shape in shapes.items():
+        if stored[name] != (wanted := _Stored(_TYPES[name], shape)):
+            raise ValueError(f"got {name} as {stored[name]}, expected {wanted}")
+
+
+def _unpacked(tensors: Mapping[str, NDArray[Any]], told: Mapping[str, Any]) -> MotionTrack:
+    """A track of what a file holds, whose types and shapes are as they are to be.
+
+    Raises:
+        KeyError, ValueError, TypeError, OverflowError: something is missing, or is not what it is to be.
+    """
     model = told["model"]
-    if model is not None:
-        kinds = tensors["value"].shape[1]
-        wanted |= {
-            "value": ((count, kinds, 2), np.float32),
-            "jacobian": ((count, kinds, 2, 2), np.float32),
-            "box": ((count, 3), np.float32),
-        }
-    for name, (shape, dtype) in wanted.items():
-        one = tensors[name]
-        if one.shape != shape or one.dtype != dtype:
-            raise ValueError(f"got {name} as {one.dtype} {one.shape}, expected {np.dtype(dtype)} {shape}")
+    for name, one in tensors.items():
         if not np.isfinite(one).all():
             raise ValueError(f"{name} has numbers that are not finite")
     times_s, confidence, place = tensors["time_s"], tensors["confidence"], tensors["place"]
@@ -340,6 +382,11 @@ def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionT
     extent_px = np.ptp(tensors["mesh"][there][:, RIGID_POINTS, :2].astype(np.int32), axis=1) * place[there, 2:]
     if (extent_px < _LEAST_FACE_PX).any():
         raise ValueError(f"a face has no width or no height, expected {_LEAST_FACE_PX:g} pixels at least")
+    if model is not None:
+        with np.errstate(all="ignore"):
+            inverses = invert_2x2(tensors["jacobian"][there])
+        if not np.isfinite(inverses).all():
+            raise ValueError("jacobian has matrices without an inverse where a face is, expected invertible ones")
     if max(width, height) > _LONGEST_SIDE_PX:
         shrunk = np.float32(_LONGEST_SIDE_PX / max(width, height))
         width, height, place = (
@@ -348,7 +395,7 @@ def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionT
             place * shrunk,
         )
         if model is not None:
-            tensors = tensors | {"box": tensors["box"] * shrunk}
+            tensors = {**tensors, "box": tensors["box"] * shrunk}
     faces = [
         _face(mesh, where, float(sure)) if sure > 0 else None
         for mesh, where, sure in zip(tensors["mesh"], place, confidence, strict=True)

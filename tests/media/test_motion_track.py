@@ -46,7 +46,8 @@ def moved(face: Face, aside_px: float) -> Face:
 
 
 def keypoints(number: float) -> Keypoints[NDArray[Any]]:
-    return Keypoints(np.full((1, 4, 2), number, np.float32), np.full((1, 4, 2, 2), 2 * number, np.float32))
+    jacobian = np.broadcast_to((1 + number) * np.eye(2, dtype=np.float32), (1, 4, 2, 2))
+    return Keypoints(np.full((1, 4, 2), number, np.float32), jacobian)
 
 
 @pytest.fixture
@@ -76,7 +77,8 @@ def test_what_was_recorded_comes_back(tmp_path: Path, track: MotionTrack) -> Non
     assert back.keypoints is not None
     assert (back.keypoints.model, back.keypoints.measured, back.model_name) == ("abc", True, "mine")
     np.testing.assert_array_equal(back.keypoints.at(5).value, keypoints(5).value)
-    np.testing.assert_array_equal(back.keypoints.at(3).jacobian, keypoints(0).jacobian)  # nobody was there
+    np.testing.assert_array_equal(back.keypoints.at(5).jacobian, keypoints(5).jacobian)
+    assert not back.keypoints.at(3).jacobian.any(), "nobody was there"
     np.testing.assert_allclose(back.keypoints.box[7], [180, 140, 207])
 
 
@@ -241,6 +243,9 @@ _TOLD = {"frame_size_px": [360, 288], "model": None}
         (_changed(mesh=lambda _: None), "is a damaged motion file: 'mesh'"),
         (_changed(mesh=lambda one: one[:, :400]), "of 400 points, expected some of 468 or 478"),
         (_changed(mesh=lambda one: one.astype(np.float32)), "got mesh as float32"),
+        (_changed(mesh=lambda one: one[0, 0]), "got 8 frames of 0 points"),
+        (_changed(time_s=lambda one: np.array(one[0])), "got 0 frames"),
+        (_changed(jacobian=_filled(0)), "jacobian has matrices without an inverse"),
         (_changed(time_s=lambda one: one[::-1].copy()), "does not ascend from 0"),
         (_changed(time_s=lambda one: one * 1e6), "194.4 hours, expected at most 24"),
         (_changed(time_s=_filled(np.nan)), "numbers that are not finite"),
@@ -264,6 +269,37 @@ def test_what_is_damaged_is_said_in_a_sentence(
         open_track(path)
     assert reason in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3"])
+def test_types_that_numpy_lacks_are_said_where_they_matter(tmp_path: Path, track: MotionTrack, kind: str) -> None:
+    """As torch writes them. What the format does not know is not read, whatever it is."""
+    path = tmp_path / "t.safetensors"
+    save_track(path, track)
+    size = 2 if kind == "BF16" else 1
+    told, tensors = _parts(path)
+    told["more"] = {"dtype": kind, "shape": [3], "data_offsets": [len(tensors), len(tensors) + 3 * size]}
+    _write_parts(path, told, tensors + bytes(3 * size))
+    assert len(load_track(path).faces) == 8
+    save_track(path, track)
+    told, tensors = _parts(path)
+    told["confidence"]["dtype"] = kind
+    told["confidence"]["shape"] = [8, 4 // size]
+    _write_parts(path, told, tensors)
+    with pytest.raises(MediaError, match=rf"damaged motion file: got confidence as {kind} \(8, {4 // size}\)"):
+        load_track(path)
+
+
+def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Header and tensors of a safetensors file."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:start]), content[start:]
+
+
+def _write_parts(path: Path, header: dict[str, Any], tensors: bytes) -> None:
+    told = json.dumps(header).encode()
+    path.write_bytes(len(told).to_bytes(8, "little") + told + tensors)
 
 
 def test_the_motion_of_very_large_frames_is_read_in_proportion(tmp_path: Path, track: MotionTrack) -> None:
