@@ -74,7 +74,7 @@ _NOTHING = _Stored("", ())
 
 
 class TrackKeypoints(NamedTuple):
-    """Keypoints that a model found in the frames.
+    """Keypoints that a model found in the frames. A frame in which it found none has zeros, and shows no face.
 
     Attributes:
         value: (F, K, 2) float32 xy in [-1, 1] of each frame's square.
@@ -90,8 +90,10 @@ class TrackKeypoints(NamedTuple):
     model: str
     measured: bool
 
-    def at(self, frame: int) -> Keypoints[NDArray[Any]]:
-        """Those of a frame, batch 1."""
+    def at(self, frame: int) -> Keypoints[NDArray[Any]] | None:
+        """Those of a frame, batch 1; None where there are none."""
+        if not self.jacobian[frame].any():
+            return None
         return Keypoints(self.value[frame : frame + 1], self.jacobian[frame : frame + 1])
 
 
@@ -384,9 +386,9 @@ def _unpacked(tensors: Mapping[str, NDArray[Any]], told: Mapping[str, Any]) -> M
         raise ValueError(f"a face has no width or no height, expected {_LEAST_FACE_PX:g} pixels at least")
     if model is not None:
         with np.errstate(all="ignore"):
-            inverses = invert_2x2(tensors["jacobian"][there])
+            inverses = invert_2x2(tensors["jacobian"][there | tensors["jacobian"].any((1, 2, 3))])
         if not np.isfinite(inverses).all():
-            raise ValueError("jacobian has matrices without an inverse where a face is, expected invertible ones")
+            raise ValueError("jacobian has matrices without an inverse, expected invertible ones where a face is")
     if max(width, height) > _LONGEST_SIDE_PX:
         shrunk = np.float32(_LONGEST_SIDE_PX / max(width, height))
         width, height, place = (
@@ -556,15 +558,11 @@ class TrackRecorder:
         self._boxes.append(box)
 
     def track(self, frame_size_px: tuple[int, int]) -> MotionTrack:
-        """All that was taken; with keypoints where they were found in all frames, or in all that show a face."""
+        """All that was taken; with keypoints where they were found in all frames that show a face."""
         times_s = np.array(self._times_s, np.float64)
         times_s -= times_s[0] if len(times_s) else 0.0
         found = [one for one in self._found if one is not None]
-        lacking = [
-            face is not None or not self._measured
-            for face, one in zip(self._faces, self._found, strict=True)
-            if one is None
-        ]
+        lacking = [face is not None for face, one in zip(self._faces, self._found, strict=True) if one is None]
         keypoints = None
         if found and not any(lacking):
             nothing: Keypoints[NDArray[Any]] = Keypoints(*(np.zeros_like(part) for part in found[0]))
