@@ -1,6 +1,8 @@
 """Motion without pictures: a performer's face mesh, keypoints and times in a file; see docs/motion_files.md."""
 
+import itertools
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +22,11 @@ from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.crop import SquareBox
 from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import IRIS_POINTS, LANDMARK_COUNT, Face
+from mcnet.media.timing import LONGEST_HOLD_S, constant_rate, one_a_slot
 from mcnet.phrases import phrase
 from mcnet.pose import invert_2x2
+
+logger = logging.getLogger(__name__)
 
 FORMAT, VERSION = "mcnet-motion", 1
 MOST_FRAMES = 18_000
@@ -30,6 +35,8 @@ LONGEST_S = 24 * 3600.0
 """From the first frame to the last one."""
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST_FPS_HZ = 120.0
+_TICK_S = 1e-6
+"""So finely, at least, times are told."""
 _LONGEST_PAUSE_S = 1.0
 _LONGEST_SIDE_PX = 4096
 """Of what is drawn: a larger frame's motion is read in proportion."""
@@ -129,15 +136,6 @@ class MotionTrack:
         """From the first frame until the last one is over."""
         return float(self.times_s[-1]) + 1 / self.fps
 
-    def index_at(self, time_s: float) -> int:
-        """The frame that is nearest to a time."""
-        after = int(np.searchsorted(self.times_s, time_s))
-        if after == 0:
-            return 0
-        if after == len(self.times_s):
-            return after - 1
-        return after - 1 if time_s - self.times_s[after - 1] <= self.times_s[after] - time_s else after
-
     def picture(self, index: int) -> Rgb:
         """What stands for a frame's picture: its mesh as dots. No camera's picture is in a track."""
         width, height = self.frame_size_px
@@ -157,11 +155,13 @@ def drawn(face: Face | None, width: int, height: int) -> Rgb:
 
 
 class TrackDriving:
-    """A track in the place of a driving video; see `mcnet.media.video.DrivingVideo`.
+    """A track in the place of a driving video, at the constant rate that its times fit best; see
+    `mcnet.media.video.DrivingVideo`. A pause is held, for a minute at most.
 
     Attributes:
         track: the one.
         path, fps, frame_count, frame_size_px, has_audio: as of a video; a track is silent.
+        frames: of each frame at the constant rate, the frame of the track.
     """
 
     has_audio = False
@@ -169,14 +169,16 @@ class TrackDriving:
     def __init__(self, path: Path, track: MotionTrack) -> None:
         self.track = track
         self.path = path
-        self.fps = track.fps
         self.frame_size_px = track.frame_size_px
-        self.frame_count = round(float(track.times_s[-1]) * self.fps) + 1
-
-    @property
-    def frames(self) -> list[int]:
-        """Of each frame at the constant rate, the frame of the track."""
-        return [self.track.index_at(frame / self.fps) for frame in range(self.frame_count)]
+        steps_s = np.minimum(np.diff(track.times_s), LONGEST_HOLD_S)
+        times_s: list[float] = np.append(0.0, np.cumsum(steps_s)).tolist()
+        rate = constant_rate(times_s, (), _TICK_S)
+        self.fps = track.fps if rate is None else float(rate)
+        self.frames: list[int] = []
+        for index, slot in one_a_slot(enumerate(times_s), self.fps):
+            self.frames += itertools.repeat(self.frames[-1] if self.frames else index, slot - len(self.frames))
+            self.frames.append(index)
+        self.frame_count = len(self.frames)
 
     @property
     def faces(self) -> list[Face | None]:
@@ -188,12 +190,24 @@ class TrackDriving:
 
 
 def open_track(path: Path) -> TrackDriving:
-    """A motion file in the place of a driving video.
+    """A motion file in the place of a driving video. What of it is not shown is logged as a warning.
 
     Raises:
         MediaError: as `load_track`.
     """
-    return TrackDriving(path, load_track(path))
+    driving = TrackDriving(path, load_track(path))
+    count = len(driving.track.faces)
+    if lost := count - len(set(driving.frames)):
+        logger.warning(
+            "%s has no constant frame rate: at %.5g frames/s %d of its %d frames are left out",
+            path,
+            driving.fps,
+            lost,
+            count,
+        )
+    if longer := int((np.diff(driving.track.times_s) > LONGEST_HOLD_S).sum()):
+        logger.warning("%s has pauses of more than %g s: %d are cut to that", path, LONGEST_HOLD_S, longer)
+    return driving
 
 
 def save_track(path: Path, track: MotionTrack) -> None:

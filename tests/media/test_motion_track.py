@@ -114,13 +114,38 @@ def test_it_is_read_at_a_constant_rate(track: MotionTrack, face: Face) -> None:
     assert (pictures[3] == pictures[3][0, 0]).all(), "nobody is there"
     assert not (pictures[0] == pictures[7]).all()
     late = dataclasses.replace(track, times_s=np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.2, 1.4]))
-    assert len(TrackDriving(Path("t"), late).frames) == 8
-    assert late.index_at(0.84) == 5
-    assert late.index_at(0.86) == 6
-    assert late.index_at(99.0) == 7
-    assert late.index_at(-1.0) == 0
+    assert TrackDriving(Path("t"), late).frames == [0, 1, 2, 3, 4, *[5] * 7, 6, 6, 7]
     one = MotionTrack(np.zeros(1), [face], (360, 288))
     assert TrackDriving(Path("t"), one).frames == [0]
+
+
+def test_a_pause_and_a_fast_camera_cost_no_frame(tmp_path: Path, face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    """At the mean rate of all, most frames had no place."""
+    path = tmp_path / "t.safetensors"
+    steady_s = np.arange(100) / 30
+    for times_s, fps, count in (
+        (steady_s + 20.0 * (steady_s > 1.65), 30, 700),  # the camera was gone for 20 s
+        (steady_s + 3600.0 * (steady_s > 1.65), 30, 1899),  # a minute is held of an hour and a thirtieth of a second
+        (np.arange(100) / 240, 240, 100),
+        (np.arange(100) * 1001 / 30000, 30000 / 1001, 100),
+        (np.array([0.0, 5.0]), 1, 6),
+    ):
+        caplog.clear()
+        save_track(path, MotionTrack(times_s, [face] * len(times_s), (360, 288)))
+        driving = open_track(path)
+        assert (driving.fps, driving.frame_count) == (fps, count)
+        assert len(set(driving.frames)) == len(times_s)
+        assert bool(caplog.messages) == (times_s[-1] > 3600)
+        assert all("has pauses of more than 60 s: 1 are cut to that" in said for said in caplog.messages)
+
+
+def test_what_has_no_place_at_the_rate_is_told(tmp_path: Path, face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "t.safetensors"
+    times_s = np.sort(np.append(np.arange(100) / 30, 1.0 + np.arange(1, 9) / 10_000))
+    save_track(path, MotionTrack(times_s, [face] * 108, (360, 288)))
+    shown = len(set(open_track(path).frames))
+    assert 99 < shown < 108
+    assert f"at 30 frames/s {108 - shown} of its 108 frames are left out" in caplog.text
 
 
 def test_a_loop_goes_on_without_a_jump(face: Face) -> None:
