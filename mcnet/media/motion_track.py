@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from mcnet.arrays import Keypoints, Rgb
 from mcnet.files import cause_and_remedy, replacing
@@ -265,7 +265,8 @@ def save_track(path: Path, track: MotionTrack) -> None:
     header = {"format": FORMAT, "version": str(VERSION), "motion": json.dumps(told)}
     try:
         with replacing(path) as partial:
-            save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, partial, header)
+            # As bytes, since safetensors' own files are readable to their owner alone.
+            partial.write_bytes(save({name: np.ascontiguousarray(one) for name, one in tensors.items()}, header))
     except (OSError, SafetensorError) as error:
         raise MediaError(
             phrase("cannot keep the motion in {path}: {why}", path=path, why=cause_and_remedy(error))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,17 @@ def test_the_file_is_what_its_page_says(tmp_path: Path, track: MotionTrack) -> N
     for name, (dtype, _) in kinds.items():
         assert f"| `{name}` | {dtype}" in page
     assert "2,892 bytes" in page
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such rights")
+def test_whoever_may_read_other_files_may_read_it(tmp_path: Path, track: MotionTrack) -> None:
+    path, other = tmp_path / "t.safetensors", tmp_path / "other"
+    other.touch()
+    save_track(path, track)
+    assert path.stat().st_mode == other.stat().st_mode
+    path.chmod(0o664)
+    save_track(path, track)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664, "as it was"
 
 
 def test_it_is_read_at_a_constant_rate(track: MotionTrack, face: Face) -> None:
