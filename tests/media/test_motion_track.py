@@ -78,8 +78,8 @@ def test_what_was_recorded_comes_back(tmp_path: Path, track: MotionTrack) -> Non
             assert other.presence == pytest.approx(one.presence)
     assert back.keypoints is not None
     assert (back.keypoints.model, back.keypoints.measured, back.model_name) == ("abc", True, "mine")
-    for one, other in zip(back.keypoints.at(5) or (), keypoints(5), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for got, kept in zip(back.keypoints.at(5) or (), keypoints(5), strict=True):
+        np.testing.assert_array_equal(got, kept)
     assert back.keypoints.at(3) is None, "nobody was there"
     np.testing.assert_allclose(back.keypoints.box[7], [180, 140, 207])
 
