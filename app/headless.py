@@ -297,11 +297,12 @@ def check_played(args: argparse.Namespace, camera: CameraSpec, settings: LiveSet
         AppError: it cannot.
         CheckpointError: the model's file cannot be read.
     """
+    from mcnet.model_card import is_safetensors
     from mcnet.model_file import ModelFile, find_model
 
     path = find_model(model)
     in_space = settings.relative and settings.motion == "space"
-    if camera.kind != "motion" or in_space or settings.keypoints == "detected" or path.suffix.lower() != ".safetensors":
+    if camera.kind != "motion" or in_space or settings.keypoints == "detected" or not is_safetensors(path):
         return
     file = ModelFile.read(path)
     if not file.keypoint_landmarks or file.places_suffice:

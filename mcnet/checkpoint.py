@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassConfig, McnetConfig, MemoryConfig
 from mcnet.files import replacing
 from mcnet.generator import Mcnet
-from mcnet.model_card import FORMAT, fit_to_show
+from mcnet.model_card import FORMAT, fit_to_show, is_safetensors
 from mcnet.model_file import (
     CheckpointError,
     ModelFile,
@@ -46,7 +46,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
             half-loaded.
     """
     path = find_model(name_or_path)
-    if path.suffix.lower() == ".safetensors":
+    if is_safetensors(path):
         model = assemble(ModelFile.read(path))
     else:
         released = _read_released(path)

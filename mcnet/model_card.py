@@ -146,11 +146,26 @@ def model_file(folder: Path) -> Path:
     )
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is one of safetensors', by its name or its beginning, and not one of torch's.
+
+    Both begin otherwise: a safetensors file with how long its header is, in 8 bytes, and the header, which is JSON.
+    """
+    if path.suffix.lower() == ".safetensors":
+        return True
+    try:
+        with path.open("rb") as file:
+            begins = file.read(9)
+    except OSError:  # whoever reads it says why it cannot be read
+        return False
+    return begins[8:] == b"{" and int.from_bytes(begins[:8], "little") <= _MOST_HEADER_BYTES
+
+
 def read_card(path: Path, *, bundled: bool = False) -> ModelCard:
     """Read what is said of a model; its weights are not read.
 
     Args:
-        path: a `.safetensors` file of ours.
+        path: a safetensors file of ours.
         bundled: it ships with the project.
 
     Raises:

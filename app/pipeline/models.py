@@ -7,11 +7,9 @@ from typing import NamedTuple
 from app.pipeline.tiers import engine_of, known_speed
 from mcnet.bench.tiers import Tier
 from mcnet.engine import Engine, open_model
-from mcnet.model_card import LATEST_FILE, ModelCard, read_card
+from mcnet.model_card import LATEST_FILE, ModelCard, is_safetensors, read_card
 from mcnet.model_file import CheckpointError, bundled_models, find_model
 from mcnet.phrases import phrase
-
-_OURS = ".safetensors"
 
 
 class ModelReport(NamedTuple):
@@ -41,7 +39,7 @@ def card_of(model: str) -> ModelCard | None:
         CardError, CheckpointError: there is no such model, or its file is none.
     """
     path = find_model(model)
-    if path.suffix.lower() != _OURS:
+    if not is_safetensors(path):
         return None
     return read_card(path, bundled=path in bundled_models().values())
 

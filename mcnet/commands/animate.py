@@ -398,11 +398,11 @@ def animate(
     source = portrait.margins.square(portrait.rgb)
     # Until the performer's face is first seen it is the portrait.
     shown: Rgb | Cutout = portrait.rgb if scene is None else scene.portrait()
-    wanted = drive.measures or bool(performance.boxes)
+    cropped = bool(performance.boxes)
     frames = enumerate(progress(driving, args.max_frames, "animating", tell))
     while batch := list(itertools.islice(frames, batch_frames(engine.choice))):
         shots = [performance.shot(index, frame, engine.config.size_px) for index, frame in batch]
-        lost = [wanted and shot.face is None for shot in shots]
+        lost = [drive.lacks(shot) or (cropped and shot.face is None) for shot in shots]
         before = time.perf_counter()
         seen = [shot for shot, is_lost in zip(shots, lost, strict=True) if not is_lost]
         results = iter(_animated(drive, seen, portrait, scene) if seen else ())

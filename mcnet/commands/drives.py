@@ -114,6 +114,10 @@ class KeypointDrive(abc.ABC):
         self._detail = None if larger is None else FineDetail(source.square, larger)
         self.unretouched = Unretouched()
 
+    def lacks(self, shot: Shot) -> bool:
+        """Whether a frame has nothing to be driven by: the picture before it is to be held."""
+        return self.measures and shot.face is None
+
     def found(self, shots: Sequence[Shot]) -> Keypoints[Array]:
         """The performer's own, one set per driving frame, as a motion file keeps them."""
         engine = self._engine
@@ -228,6 +232,9 @@ class KnownDrive(KeypointDrive):
                 raise MediaError(f"{error}; take a motion file with another reference") from error
         kind = "absolute" if reference is None else "in the plane"
         self.name = f"motion {kind}, keypoints of the motion file"
+
+    def lacks(self, shot: Shot) -> bool:
+        return super().lacks(shot) or shot.known is None
 
     def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
         known = [shot.known for shot in shots if shot.known is not None]

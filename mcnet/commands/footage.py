@@ -91,13 +91,13 @@ class Performance:
     Attributes:
         faces: the followed face of each frame, or None; empty when nobody looked for it.
         boxes: where each frame is cropped; empty when it is not.
-        known: a model's keypoints of each frame, from a motion file; empty where there are none.
+        known: a model's keypoints of each frame, from a motion file, or None where it found none; empty without them.
         performers: who is seen in each frame; None where no face was found.
     """
 
     faces: Sequence["Face | None"]
     boxes: Sequence["SquareBox"]
-    known: Sequence["Keypoints[Array]"] = ()
+    known: Sequence["Keypoints[Array] | None"] = ()
     performers: "Performers | None" = None
 
     def shot(self, index: int, frame: "Rgb", size_px: int) -> "Shot":
@@ -195,7 +195,7 @@ def performance_of(
     faces: "Sequence[Face | None]",
     fps: float,
     other_scenes: Sequence[bool],
-    known: "Sequence[Keypoints[Array]]" = (),
+    known: "Sequence[Keypoints[Array] | None]" = (),
     *,
     crop: bool,
 ) -> Performance:

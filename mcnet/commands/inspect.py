@@ -117,12 +117,19 @@ def run(args: argparse.Namespace) -> int:
     from mcnet.checkpoint import load_model
     from mcnet.commands.outputs import check_folder
     from mcnet.inspection.figures import Range
+    from mcnet.media.errors import MediaError
     from mcnet.media.images import write_rgb
     from mcnet.media.portraits import find_portrait
     from mcnet.media.video import open_driving
     from mcnet.model_file import find_model
+    from mcnet.track_name import is_track
 
     path = find_portrait(args.source)
+    if is_track(args.driving):
+        raise MediaError(
+            f"--driving {args.driving}: a motion file has no pictures to look at; take the video that it was saved of, "
+            "or another one"
+        )
     names = [f"{name}.png" for name in PICTURES] + [VIDEO] * args.video
     check_folder(
         "--output", args.output, names, {"--source": path, "--driving": args.driving, "--model": Path(args.model)}

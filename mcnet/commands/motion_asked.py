@@ -143,12 +143,20 @@ def check_known(args: argparse.Namespace, driving: "TrackDriving", engine: "Engi
         return
     wanted = f"{'measured' if measured else 'detected'} keypoints of model {name}"
     asked = "--absolute" if args.absolute else "--motion plane" if args.motion == "plane" else "motion in the plane"
-    use = "leave --absolute out, and use" if args.absolute else "use"
-    anew = "this model" if args.absolute else "this model and --motion plane"
-    raise MediaError(
-        f"{driving.path} has {got}, and {asked} needs {wanted}: {use} --motion space with a model whose keypoints can "
-        f"be measured, as the starter's, or save the motion anew with {anew}"
-    )
+    detected = ["--keypoints detected"] if args.keypoints == "detected" else []
+    if found is not None and found.model == weights_of(engine) and measured:
+        way = "use --keypoints detected"
+    elif found is not None and found.model == weights_of(engine) and detected:
+        way = "leave --keypoints detected out"
+    else:
+        without = [*(["--absolute"] if args.absolute else []), *detected]
+        use = f"leave {' and '.join(without)} out, and use" if without else "use"
+        anew = " and ".join(["this model", *([] if args.absolute else ["--motion plane"]), *detected])
+        way = (
+            f"{use} --motion space with a model whose keypoints can be measured, as the starter's, or save the motion "
+            f"anew with {anew}"
+        )
+    raise MediaError(f"{driving.path} has {got}, and {asked} needs {wanted}: {way}")
 
 
 def weights_of(engine: "Engine") -> str:

@@ -218,6 +218,8 @@ class Engine:
         """Of B pictures: detected, or at measured places if they are given. No picture is looked at where these
         suffice.
         """
+        if any(given is not None and not len(given) for given in (pictures, places)):
+            raise EngineError("frames: got none, expected one at least, as pictures or as places")
         measured = None
         if places is not None:
             measured = self._places(places, len(places) if pictures is None else len(pictures))
@@ -267,13 +269,13 @@ class Engine:
         """The source, taking the given keypoints.
 
         Args:
-            driving: (1, K, 2) and (1, K, 2, 2) float32.
+            driving: (1, K, 2) and (1, K, 2, 2) float32, or what becomes that.
 
         Returns:
             (size_px, size_px, 3) uint8 RGB, a fresh array.
 
         Raises:
-            EngineError: there is no source, or the keypoints or the model's answer are NaN.
+            EngineError: there is no source, the keypoints are of another shape, or they or the model's answer are NaN.
         """
         rgb: Rgb = self.render_batch(driving)[0]
         return rgb
@@ -303,7 +305,7 @@ class Engine:
         self._check_thread()
         if self.source is None:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
-        source = self.source
+        source, driving = self.source, self._as_rendered(driving)
         if source.measured:
             driving = driven_as_trained(self._model.info, driving, source.keypoints)
         rendered = self._compute(lambda backend: backend.render(source, driving, with_flow=with_flow))
@@ -316,6 +318,22 @@ class Engine:
                 )
             )
         return rendered
+
+    def _as_rendered(self, keypoints: Keypoints[Array]) -> Keypoints[Array]:
+        """Keypoints as every backend takes them: (B, K, 2) and (B, K, 2, 2) float32, B at least 1."""
+        try:
+            with np.errstate(over="ignore"):  # what becomes infinite is not shown
+                value, jacobian = (np.asarray(part, np.float32) for part in keypoints)
+        except (TypeError, ValueError) as error:
+            raise EngineError(f"keypoints: got {error}; expected a value and a jacobian of numbers") from error
+        count = self.config.num_keypoints
+        batch = len(value) if value.ndim else 0
+        if not batch or value.shape != (batch, count, 2) or jacobian.shape != (batch, count, 2, 2):
+            raise EngineError(
+                f"keypoints: got shapes {value.shape} and {jacobian.shape}, expected (B, {count}, 2) and "
+                f"(B, {count}, 2, 2) of at least one frame: those of model {self.model_name}, with the axis of frames"
+            )
+        return Keypoints(value, jacobian)
 
     def animate(
         self,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mcnet.engine.device import why_no_torch
+from mcnet.model_card import is_safetensors
 from mcnet.model_file import CheckpointError, ModelFile, find_model
 from mcnet.phrases import phrase
 
@@ -19,7 +20,7 @@ def open_model(name_or_path: str | Path) -> ModelFile:
             authors', and torch is not installed.
     """
     path = find_model(name_or_path)
-    if path.suffix.lower() == ".safetensors":
+    if is_safetensors(path):
         return ModelFile.read(path)
     if lack := why_no_torch():
         raise CheckpointError(

@@ -137,6 +137,14 @@ def turned_box(box: SquareBox, size_px: tuple[int, int], from_deg: float, to_deg
     return SquareBox(cos * x - sin * y + after[0] / 2, sin * x + cos * y + after[1] / 2, box.side)
 
 
+def touches(box: SquareBox, rgb: NDArray[np.uint8]) -> bool:
+    """Whether anything of a picture, (H, W, 3), lies in a square."""
+    height, width = rgb.shape[:2]
+    half = box.side / 2
+    reaches = -half < box.center_x < width + half and -half < box.center_y < height + half
+    return reaches and box.side > 0 and math.isfinite(box.side)
+
+
 def crop(rgb: NDArray[np.uint8], box: SquareBox, size_px: int) -> NDArray[np.uint8]:
     """Cut a square out and scale it, to fractions of a pixel.
 
@@ -152,12 +160,17 @@ def crop(rgb: NDArray[np.uint8], box: SquareBox, size_px: int) -> NDArray[np.uin
         (size_px, size_px, 3) uint8.
 
     Raises:
-        MediaError: the box does not touch the picture, or has no size.
+        MediaError: the box does not touch the picture, or has no size; or the answer would have none, or the picture is
+            of another type or shape.
     """
-    height, width = rgb.shape[:2]
-    half = box.side / 2
-    touches = -half < box.center_x < width + half and -half < box.center_y < height + half
-    if not (touches and box.side > 0 and math.isfinite(box.side)):
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
+        raise MediaError(
+            f"cannot crop: got {rgb.dtype} of shape {rgb.shape}, expected uint8 of shape (height, width, 3)"
+        )
+    if size_px < 1:
+        raise MediaError(f"cannot crop to {size_px} px: expected 1 at least")
+    if not touches(box, rgb):
+        height, width = rgb.shape[:2]
         raise MediaError(f"cannot crop: got {box}, expected a square that touches the {width} x {height} picture")
     return sample_square(rgb, (box.center_x, box.center_y), box.side, size_px, border=cv2.BORDER_REPLICATE)[0]
 

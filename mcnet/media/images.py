@@ -42,6 +42,7 @@ _READABLE = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP, JPEG 2000 or PPM"
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "PPM")
 _MOVING = ("GIF", "PNG", "WEBP", "AVIF")  # of other kinds, further pictures are pages, or small copies
 _JPEG_QUALITY = 95
+_MOST_SIDE_PX_OF_JPEG, _MOST_SIDE_PX_OF_PNG = 65_500, 1_000_000  # libjpeg's and libpng's
 _JPEG_END = b"\xff\xd9"
 _KEY = "transparency"
 """What Pillow calls a PNG's transparent colour."""
@@ -158,7 +159,7 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8], words: "Words | None" = 
         words: what the file says of itself in its metadata; None: nothing.
 
     Raises:
-        MediaError: the suffix is another, or the place cannot be written.
+        MediaError: the suffix, or type or shape of the picture, is another; or the place cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -193,11 +194,41 @@ def encoded(rgb: NDArray[np.uint8], suffix: str, words: "Words | None" = None) -
         rgb: (H, W, 3) uint8 RGB; for PNG also (H, W, 4), with straight alpha.
         suffix: one of `WRITABLE_SUFFIXES`.
         words: what it says of itself in its metadata; None: nothing.
+
+    Raises:
+        MediaError: the picture is of another type or shape, or too large for such a file.
     """
-    options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    order = [2, 1, 0, *range(3, rgb.shape[2])]
-    content = cv2.imencode(suffix, rgb[:, :, order], options)[1].tobytes()
-    return content if words is None else with_words(content, suffix, words)
+    rgb = np.asarray(rgb)
+    is_png = suffix == ".png"
+    if rgb.ndim != 3 or rgb.shape[2] not in ((3, 4) if is_png else (3,)) or rgb.dtype != np.uint8 or not rgb.size:
+        shapes = ["(height, width, 3)", *(["(height, width, 4)"] if is_png else [])]
+        raise MediaError(
+            phrase(
+                "cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape "
+                "{shapes}, with one pixel at least",
+                suffix=suffix,
+                type=rgb.dtype,
+                shape=str(rgb.shape),
+                shapes=listed(shapes, "or"),
+            )
+        )
+    options = [] if is_png else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    most_px = _MOST_SIDE_PX_OF_PNG if is_png else _MOST_SIDE_PX_OF_JPEG
+    is_made, content = False, np.empty(0, np.uint8)
+    if max(rgb.shape[:2]) <= most_px:  # of more OpenCV would complain by itself, too
+        is_made, content = cv2.imencode(suffix, rgb[:, :, [2, 1, 0, *range(3, rgb.shape[2])]], options)
+    if not is_made:
+        raise MediaError(
+            phrase(
+                "cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per "
+                "side; make it smaller",
+                suffix=suffix,
+                width=rgb.shape[1],
+                height=rgb.shape[0],
+                most=most_px,
+            )
+        )
+    return content.tobytes() if words is None else with_words(content.tobytes(), suffix, words)
 
 
 def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArray[np.uint8], bool]:

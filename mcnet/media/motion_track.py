@@ -1,8 +1,10 @@
 """Motion without pictures: a performer's face mesh, keypoints and times in a file; see docs/motion_files.md."""
 
+import itertools
 import json
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from mcnet.arrays import Keypoints, Rgb
 from mcnet.files import cause_and_remedy, replacing
@@ -20,7 +22,11 @@ from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.crop import SquareBox
 from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import IRIS_POINTS, LANDMARK_COUNT, Face
+from mcnet.media.timing import LONGEST_HOLD_S, constant_rate, one_a_slot
 from mcnet.phrases import phrase
+from mcnet.pose import invert_2x2
+
+logger = logging.getLogger(__name__)
 
 FORMAT, VERSION = "mcnet-motion", 1
 MOST_FRAMES = 18_000
@@ -29,17 +35,53 @@ LONGEST_S = 24 * 3600.0
 """From the first frame to the last one."""
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST_FPS_HZ = 120.0
+_TICK_S = 1e-6
+"""So finely, at least, times are told."""
 _LONGEST_PAUSE_S = 1.0
 _LONGEST_SIDE_PX = 4096
 """Of what is drawn: a larger frame's motion is read in proportion."""
 _STEPS = 32767
+_TYPES = {
+    "time_s": "float64",
+    "confidence": "float32",
+    "mesh": "int16",
+    "place": "float32",
+    "value": "float32",
+    "jacobian": "float32",
+    "box": "float32",
+}
+"""Of each tensor of the format. A file may have others, which are not read."""
+_TYPE_NAMES = {"F64": "float64", "F32": "float32", "I16": "int16"}
+"""NumPy's, by safetensors'."""
 _MESH_SIZES = (LANDMARK_COUNT, LANDMARK_COUNT + IRIS_POINTS)
 _LEAST_FACE_PX = 1.0
 _BACK, _DOT = (24, 28, 36), (150, 160, 176)
 
 
+class _Stored(NamedTuple):
+    """Type, by NumPy's name or else by safetensors', and shape of a tensor in a file."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, kind: str, shape: Sequence[int]) -> "_Stored":
+        """As safetensors tells of it."""
+        return cls(_TYPE_NAMES.get(kind, kind), tuple(shape))
+
+    def length(self, axis: int) -> int:
+        """Along an axis; 0 where there is no such axis."""
+        return self.shape[axis] if axis < len(self.shape) else 0
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.shape}"
+
+
+_NOTHING = _Stored("", ())
+
+
 class TrackKeypoints(NamedTuple):
-    """Keypoints that a model found in the frames.
+    """Keypoints that a model found in the frames. A frame in which it found none has zeros, and shows no face.
 
     Attributes:
         value: (F, K, 2) float32 xy in [-1, 1] of each frame's square.
@@ -55,8 +97,10 @@ class TrackKeypoints(NamedTuple):
     model: str
     measured: bool
 
-    def at(self, frame: int) -> Keypoints[NDArray[Any]]:
-        """Those of a frame, batch 1."""
+    def at(self, frame: int) -> Keypoints[NDArray[Any]] | None:
+        """Those of a frame, batch 1; None where there are none."""
+        if not self.jacobian[frame].any():
+            return None
         return Keypoints(self.value[frame : frame + 1], self.jacobian[frame : frame + 1])
 
 
@@ -92,15 +136,6 @@ class MotionTrack:
         """From the first frame until the last one is over."""
         return float(self.times_s[-1]) + 1 / self.fps
 
-    def index_at(self, time_s: float) -> int:
-        """The frame that is nearest to a time."""
-        after = int(np.searchsorted(self.times_s, time_s))
-        if after == 0:
-            return 0
-        if after == len(self.times_s):
-            return after - 1
-        return after - 1 if time_s - self.times_s[after - 1] <= self.times_s[after] - time_s else after
-
     def picture(self, index: int) -> Rgb:
         """What stands for a frame's picture: its mesh as dots. No camera's picture is in a track."""
         width, height = self.frame_size_px
@@ -120,11 +155,13 @@ def drawn(face: Face | None, width: int, height: int) -> Rgb:
 
 
 class TrackDriving:
-    """A track in the place of a driving video; see `mcnet.media.video.DrivingVideo`.
+    """A track in the place of a driving video, at the constant rate that its times fit best; see
+    `mcnet.media.video.DrivingVideo`. A pause is held, for a minute at most.
 
     Attributes:
         track: the one.
         path, fps, frame_count, frame_size_px, has_audio: as of a video; a track is silent.
+        frames: of each frame at the constant rate, the frame of the track.
     """
 
     has_audio = False
@@ -132,14 +169,16 @@ class TrackDriving:
     def __init__(self, path: Path, track: MotionTrack) -> None:
         self.track = track
         self.path = path
-        self.fps = track.fps
         self.frame_size_px = track.frame_size_px
-        self.frame_count = round(float(track.times_s[-1]) * self.fps) + 1
-
-    @property
-    def frames(self) -> list[int]:
-        """Of each frame at the constant rate, the frame of the track."""
-        return [self.track.index_at(frame / self.fps) for frame in range(self.frame_count)]
+        steps_s = np.minimum(np.diff(track.times_s), LONGEST_HOLD_S)
+        times_s: list[float] = np.append(0.0, np.cumsum(steps_s)).tolist()
+        rate = constant_rate(times_s, (), _TICK_S)
+        self.fps = track.fps if rate is None else float(rate)
+        self.frames: list[int] = []
+        for index, slot in one_a_slot(enumerate(times_s), self.fps):
+            self.frames += itertools.repeat(self.frames[-1] if self.frames else index, slot - len(self.frames))
+            self.frames.append(index)
+        self.frame_count = len(self.frames)
 
     @property
     def faces(self) -> list[Face | None]:
@@ -151,12 +190,24 @@ class TrackDriving:
 
 
 def open_track(path: Path) -> TrackDriving:
-    """A motion file in the place of a driving video.
+    """A motion file in the place of a driving video. What of it is not shown is logged as a warning.
 
     Raises:
         MediaError: as `load_track`.
     """
-    return TrackDriving(path, load_track(path))
+    driving = TrackDriving(path, load_track(path))
+    count = len(driving.track.faces)
+    if lost := count - len(set(driving.frames)):
+        logger.warning(
+            "%s has no constant frame rate: at %.5g frames/s %d of its %d frames are left out",
+            path,
+            driving.fps,
+            lost,
+            count,
+        )
+    if longer := int((np.diff(driving.track.times_s) > LONGEST_HOLD_S).sum()):
+        logger.warning("%s has pauses of more than %g s: %d are cut to that", path, LONGEST_HOLD_S, longer)
+    return driving
 
 
 def save_track(path: Path, track: MotionTrack) -> None:
@@ -214,7 +265,8 @@ def save_track(path: Path, track: MotionTrack) -> None:
     header = {"format": FORMAT, "version": str(VERSION), "motion": json.dumps(told)}
     try:
         with replacing(path) as partial:
-            save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, partial, header)
+            # As bytes, since safetensors' own files are readable to their owner alone.
+            partial.write_bytes(save({name: np.ascontiguousarray(one) for name, one in tensors.items()}, header))
     except (OSError, SafetensorError) as error:
         raise MediaError(
             phrase("cannot keep the motion in {path}: {why}", path=path, why=cause_and_remedy(error))
@@ -264,17 +316,19 @@ def load_track(path: Path) -> MotionTrack:
                         known=VERSION,
                     )
                 )
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-            if shapes.get("time_s", [0])[0] > MOST_FRAMES:
+            slices = {name: file.get_slice(name) for name in file.keys() if name in _TYPES}  # noqa: SIM118
+            stored = {name: _Stored.of(one.get_dtype(), one.get_shape()) for name, one in slices.items()}
+            if (count := stored.get("time_s", _NOTHING).length(0)) > MOST_FRAMES:
                 raise MediaError(
                     phrase(
                         "{path} has {count} frames, expected at most {most}",
                         path=path,
-                        count=shapes["time_s"][0],
+                        count=count,
                         most=MOST_FRAMES,
                     )
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # NumPy has not all types that a file may have: no other is asked for.
+            tensors = {name: file.get_tensor(name) for name, one in stored.items() if one.kind == _TYPES[name]}
     except FileNotFoundError as error:
         raise MediaError(phrase("no motion file {path}: there is no such file", path=path)) from error
     except MediaError:
@@ -284,43 +338,48 @@ def load_track(path: Path) -> MotionTrack:
             phrase("{path} cannot be read as a motion file: {error}; copy or record it again", path=path, error=error)
         ) from error
     try:
-        return _unpacked(tensors, json.loads(header["motion"]))
+        told = json.loads(header["motion"])
+        _check_stored(stored, with_keypoints=told["model"] is not None)
+        return _unpacked(tensors, told)
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise MediaError(
             phrase("{path} is a damaged motion file: {error}; copy or record it again", path=path, error=error)
         ) from error
 
 
-def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionTrack:
-    """A track of what a file holds.
+def _check_stored(stored: Mapping[str, _Stored], *, with_keypoints: bool) -> None:
+    """See that a file's tensors are of the types and shapes of the format.
 
     Raises:
-        KeyError, ValueError, TypeError, IndexError, OverflowError: something is missing, or is not what it is to be.
+        KeyError, ValueError: one is missing, or is not what it is to be.
     """
-    count = len(tensors["time_s"])
-    points = tensors["mesh"].shape[1]
+    count, points = stored["time_s"].length(0), stored["mesh"].length(1)
     if not count or points not in _MESH_SIZES:
         raise ValueError(
             f"got {count} frames of {points} points, expected some of {' or '.join(map(str, _MESH_SIZES))}"
         )
-    wanted: dict[str, tuple[tuple[int, ...], type]] = {
-        "time_s": ((count,), np.float64),
-        "confidence": ((count,), np.float32),
-        "mesh": ((count, points, 3), np.int16),
-        "place": ((count, 3), np.float32),
+    shapes: dict[str, tuple[int, ...]] = {
+        "time_s": (count,),
+        "confidence": (count,),
+        "mesh": (count, points, 3),
+        "place": (count, 3),
     }
+    if with_keypoints:
+        kinds = stored["value"].length(1)
+        shapes |= {"value": (count, kinds, 2), "jacobian": (count, kinds, 2, 2), "box": (count, 3)}
+    for name, shape in shapes.items():
+        if stored[name] != (wanted := _Stored(_TYPES[name], shape)):
+            raise ValueError(f"got {name} as {stored[name]}, expected {wanted}")
+
+
+def _unpacked(tensors: Mapping[str, NDArray[Any]], told: Mapping[str, Any]) -> MotionTrack:
+    """A track of what a file holds, whose types and shapes are as they are to be.
+
+    Raises:
+        KeyError, ValueError, TypeError, OverflowError: something is missing, or is not what it is to be.
+    """
     model = told["model"]
-    if model is not None:
-        kinds = tensors["value"].shape[1]
-        wanted |= {
-            "value": ((count, kinds, 2), np.float32),
-            "jacobian": ((count, kinds, 2, 2), np.float32),
-            "box": ((count, 3), np.float32),
-        }
-    for name, (shape, dtype) in wanted.items():
-        one = tensors[name]
-        if one.shape != shape or one.dtype != dtype:
-            raise ValueError(f"got {name} as {one.dtype} {one.shape}, expected {np.dtype(dtype)} {shape}")
+    for name, one in tensors.items():
         if not np.isfinite(one).all():
             raise ValueError(f"{name} has numbers that are not finite")
     times_s, confidence, place = tensors["time_s"], tensors["confidence"], tensors["place"]
@@ -340,6 +399,11 @@ def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionT
     extent_px = np.ptp(tensors["mesh"][there][:, RIGID_POINTS, :2].astype(np.int32), axis=1) * place[there, 2:]
     if (extent_px < _LEAST_FACE_PX).any():
         raise ValueError(f"a face has no width or no height, expected {_LEAST_FACE_PX:g} pixels at least")
+    if model is not None:
+        with np.errstate(all="ignore"):
+            inverses = invert_2x2(tensors["jacobian"][there | tensors["jacobian"].any((1, 2, 3))])
+        if not np.isfinite(inverses).all():
+            raise ValueError("jacobian has matrices without an inverse, expected invertible ones where a face is")
     if max(width, height) > _LONGEST_SIDE_PX:
         shrunk = np.float32(_LONGEST_SIDE_PX / max(width, height))
         width, height, place = (
@@ -348,7 +412,7 @@ def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionT
             place * shrunk,
         )
         if model is not None:
-            tensors = tensors | {"box": tensors["box"] * shrunk}
+            tensors = {**tensors, "box": tensors["box"] * shrunk}
     faces = [
         _face(mesh, where, float(sure)) if sure > 0 else None
         for mesh, where, sure in zip(tensors["mesh"], place, confidence, strict=True)
@@ -509,15 +573,11 @@ class TrackRecorder:
         self._boxes.append(box)
 
     def track(self, frame_size_px: tuple[int, int]) -> MotionTrack:
-        """All that was taken; with keypoints where they were found in all frames, or in all that show a face."""
+        """All that was taken; with keypoints where they were found in all frames that show a face."""
         times_s = np.array(self._times_s, np.float64)
         times_s -= times_s[0] if len(times_s) else 0.0
         found = [one for one in self._found if one is not None]
-        lacking = [
-            face is not None or not self._measured
-            for face, one in zip(self._faces, self._found, strict=True)
-            if one is None
-        ]
+        lacking = [face is not None for face, one in zip(self._faces, self._found, strict=True) if one is None]
         keypoints = None
         if found and not any(lacking):
             nothing: Keypoints[NDArray[Any]] = Keypoints(*(np.zeros_like(part) for part in found[0]))

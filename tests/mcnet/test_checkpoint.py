@@ -64,6 +64,18 @@ def test_round_trip(tiny: Mcnet, saved: Path) -> None:
         assert torch.equal(model.state_dict()[key], value), key
 
 
+@pytest.mark.parametrize("name", ["tiny", "tiny.bin", "tiny.safetensors.part", "tiny.SafeTensors"])
+def test_a_file_of_ours_is_known_whatever_its_name(tiny: Mcnet, saved: Path, name: str) -> None:
+    """As a download may leave it."""
+    path = saved.rename(saved.with_name(name))
+    assert load_model(path).config == tiny.config
+    assert open_model(path).info.name == "tiny"
+    path.write_bytes(path.read_bytes()[:-1])
+    for opens in (load_model, open_model):
+        with pytest.raises(CheckpointError, match="is no whole safetensors file"):
+            opens(path)
+
+
 def test_half_is_stored_small_and_computed_in_float32(tiny: Mcnet, saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.safetensors"
     info = save_model(tiny, path, half=True)

@@ -129,6 +129,7 @@ def test_what_cannot_be_is_said_before_the_work(tmp_path: Path, capsys: pytest.C
         (inside, {}, "it is a folder, expected a file's name"),
         (tmp_path / "new", {"source": "nobody"}, "no portrait 'nobody'"),
         (tmp_path / "new", {"driving": tmp_path / "no.mp4"}, "no.mp4"),
+        (tmp_path / "new", {"driving": tmp_path / "talk.safetensors"}, "a motion file has no pictures to look at"),
     ):
         assert inspect(output, **more) == 1
         assert said in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mcnet.generator import Mcnet
 from mcnet.media.bundled import CLIP
 from mcnet.media.images import read_rgb
 from mcnet.media.motion_track import load_track
+from mcnet.media.video import open_driving
 from mcnet.model_file import ModelInfo
 from tests.media.videos import make_video
 
@@ -94,6 +96,42 @@ def test_a_model_that_detects_plays_its_own_files_alone(
     said = capsys.readouterr().err
     assert "has keypoints of model other, and --absolute needs measured keypoints of model starter" in said
     assert "leave --absolute out, and use --motion space" in said
+
+
+def test_a_frame_without_a_face_costs_no_keypoints(other: Path, tmp_path: Path) -> None:
+    """It is held, in the video and wherever the file is played."""
+    first, last = itertools.islice(open_driving(CLIP), 2)
+    video = make_video(tmp_path / "lost.mp4", [first, np.full_like(first, 90), last])
+    own, model = tmp_path / "own.safetensors", ["--model", str(other)]
+    assert animate(tmp_path / "video", video, *model, "--save-motion", str(own)) == 0
+    keypoints = load_track(own).keypoints
+    assert keypoints is not None
+    assert not keypoints.measured
+    for name, more in (("file", []), ("whole", ["--no-crop"])):
+        assert animate(tmp_path / name, own, *model, *more) == 0
+        shown = pictures(tmp_path / name)
+        assert len(shown) == 3
+        assert (shown[1] == shown[0]).all(), "held"
+        assert np.abs(shown[2] - shown[1]).max() > EXACT
+    assert np.abs(pictures(tmp_path / "video") - pictures(tmp_path / "file")).max() <= EXACT
+
+
+def test_keypoints_found_in_another_way_are_told_how_to_be_had(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = McnetConfig.named("tiny")
+    facts = {"keypoints": {"points": list(range(config.num_keypoints))}}
+    save_model(Mcnet(config, ModelInfo(name="either", training=facts)), tmp_path / "either.safetensors")
+    way = {"detected": ["--keypoints", "detected"], "measured": ["--motion", "plane"]}
+    model = ["--model", str(tmp_path / "either.safetensors"), "--max-frames", "2"]
+    for kept, told in (("detected", "use --keypoints detected"), ("measured", "leave --keypoints detected out")):
+        own = tmp_path / f"{kept}.safetensors"
+        assert animate(tmp_path / kept, CLIP, *model, *way[kept], "--save-motion", str(own)) == 0
+        [other_way] = [options for name, options in way.items() if name != kept]
+        capsys.readouterr()
+        assert animate(tmp_path / "no", own, *model, *other_way) == 1
+        assert capsys.readouterr().err.strip().endswith(f"keypoints of model either: {told}")
+        assert animate(tmp_path / f"{kept} again", own, *model, *way[kept]) == 0
 
 
 def test_what_a_motion_file_does_not_take_is_said(

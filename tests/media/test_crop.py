@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -127,6 +128,17 @@ def test_beyond_the_border_its_last_pixels_are_repeated(
     y, x = np.mgrid[:200, :200] - 100 + np.array(center[::-1])[:, None, None]
     expected = portrait[np.clip(y, 0, 511).astype(int), np.clip(x, 0, 511).astype(int)]
     assert np.array_equal(cut, expected)
+
+
+def test_what_is_no_picture_is_not_cropped(portrait: NDArray[np.uint8]) -> None:
+    box = SquareBox(256, 256, 200)
+    strange: list[Any] = [portrait[..., 0], portrait[:0], portrait / 255, np.dstack((portrait, portrait[..., 0]))]
+    for one in strange:
+        with pytest.raises(MediaError, match=r"cannot crop: got .* of shape .*, expected uint8 of shape"):
+            crop(one, box, 64)
+    for size_px in (0, -1):
+        with pytest.raises(MediaError, match=f"cannot crop to {size_px} px: expected 1 at least"):
+            crop(portrait, box, size_px)
 
 
 @pytest.mark.parametrize("box", [SquareBox(-200, 256, 300), SquareBox(256, 256, 0), SquareBox(256, 256, math.nan)])

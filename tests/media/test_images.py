@@ -357,6 +357,40 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, pict
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder.png"]
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_what_is_no_picture_of_eight_bits_is_named_and_writes_nothing(
+    tmp_path: Path, picture: NDArray[np.uint8], suffix: str
+) -> None:
+    shown = np.zeros((64, 64, 3), np.uint8)
+    write_rgb(tmp_path / f"old{suffix}", shown)
+    strange: list[Any] = [
+        picture / 255,
+        picture.astype(np.float32) / 255,
+        picture.astype(np.int64),
+        picture[..., 0],
+        picture[..., :2],
+        picture[:0],
+        picture[None],
+        None,
+    ]
+    if suffix != ".png":
+        strange.append(np.dstack((picture, picture[..., 0])))
+    for one in strange:
+        with pytest.raises(MediaError, match=rf"for a {suffix} file: got .* of shape .*, expected uint8 of shape"):
+            write_rgb(tmp_path / f"old{suffix}", one)
+    assert np.array_equal(read_rgb(tmp_path / f"old{suffix}"), shown)
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"old{suffix}"]
+
+
+@pytest.mark.parametrize(("suffix", "most"), [(".png", 1_000_000), (".jpg", 65_500)])
+def test_what_a_format_has_no_room_for_is_named(tmp_path: Path, suffix: str, most: int) -> None:
+    write_rgb(tmp_path / f"most{suffix}", np.zeros((1, most, 3), np.uint8))
+    for shape in ((1, most + 1, 3), (most + 1, 1, 3)):
+        with pytest.raises(MediaError, match=f"expected at most {most} pixels per side; make it smaller"):
+            write_rgb(tmp_path / f"more{suffix}", np.zeros(shape, np.uint8))
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"most{suffix}"]
+
+
 def _png_header(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + b"".join(

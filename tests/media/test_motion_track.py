@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,8 @@ def moved(face: Face, aside_px: float) -> Face:
 
 
 def keypoints(number: float) -> Keypoints[NDArray[Any]]:
-    return Keypoints(np.full((1, 4, 2), number, np.float32), np.full((1, 4, 2, 2), 2 * number, np.float32))
+    jacobian = np.broadcast_to((1 + number) * np.eye(2, dtype=np.float32), (1, 4, 2, 2))
+    return Keypoints(np.full((1, 4, 2), number, np.float32), jacobian)
 
 
 @pytest.fixture
@@ -75,8 +78,9 @@ def test_what_was_recorded_comes_back(tmp_path: Path, track: MotionTrack) -> Non
             assert other.presence == pytest.approx(one.presence)
     assert back.keypoints is not None
     assert (back.keypoints.model, back.keypoints.measured, back.model_name) == ("abc", True, "mine")
-    np.testing.assert_array_equal(back.keypoints.at(5).value, keypoints(5).value)
-    np.testing.assert_array_equal(back.keypoints.at(3).jacobian, keypoints(0).jacobian)  # nobody was there
+    for got, kept in zip(back.keypoints.at(5) or (), keypoints(5), strict=True):
+        np.testing.assert_array_equal(got, kept)
+    assert back.keypoints.at(3) is None, "nobody was there"
     np.testing.assert_allclose(back.keypoints.box[7], [180, 140, 207])
 
 
@@ -104,6 +108,17 @@ def test_the_file_is_what_its_page_says(tmp_path: Path, track: MotionTrack) -> N
     assert "2,892 bytes" in page
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such rights")
+def test_whoever_may_read_other_files_may_read_it(tmp_path: Path, track: MotionTrack) -> None:
+    path, other = tmp_path / "t.safetensors", tmp_path / "other"
+    other.touch()
+    save_track(path, track)
+    assert path.stat().st_mode == other.stat().st_mode
+    path.chmod(0o664)
+    save_track(path, track)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664, "as it was"
+
+
 def test_it_is_read_at_a_constant_rate(track: MotionTrack, face: Face) -> None:
     driving = TrackDriving(Path("t.safetensors"), track)
     assert (driving.fps, driving.frame_count, driving.has_audio) == (10.0, 8, False)
@@ -112,13 +127,38 @@ def test_it_is_read_at_a_constant_rate(track: MotionTrack, face: Face) -> None:
     assert (pictures[3] == pictures[3][0, 0]).all(), "nobody is there"
     assert not (pictures[0] == pictures[7]).all()
     late = dataclasses.replace(track, times_s=np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.2, 1.4]))
-    assert len(TrackDriving(Path("t"), late).frames) == 8
-    assert late.index_at(0.84) == 5
-    assert late.index_at(0.86) == 6
-    assert late.index_at(99.0) == 7
-    assert late.index_at(-1.0) == 0
+    assert TrackDriving(Path("t"), late).frames == [0, 1, 2, 3, 4, *[5] * 7, 6, 6, 7]
     one = MotionTrack(np.zeros(1), [face], (360, 288))
     assert TrackDriving(Path("t"), one).frames == [0]
+
+
+def test_a_pause_and_a_fast_camera_cost_no_frame(tmp_path: Path, face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    """At the mean rate of all, most frames had no place."""
+    path = tmp_path / "t.safetensors"
+    steady_s = np.arange(100) / 30
+    for times_s, fps, count in (
+        (steady_s + 20.0 * (steady_s > 1.65), 30, 700),  # the camera was gone for 20 s
+        (steady_s + 3600.0 * (steady_s > 1.65), 30, 1899),  # a minute is held of an hour and a thirtieth of a second
+        (np.arange(100) / 240, 240, 100),
+        (np.arange(100) * 1001 / 30000, 30000 / 1001, 100),
+        (np.array([0.0, 5.0]), 1, 6),
+    ):
+        caplog.clear()
+        save_track(path, MotionTrack(times_s, [face] * len(times_s), (360, 288)))
+        driving = open_track(path)
+        assert (driving.fps, driving.frame_count) == (fps, count)
+        assert len(set(driving.frames)) == len(times_s)
+        assert bool(caplog.messages) == (times_s[-1] > 3600)
+        assert all("has pauses of more than 60 s: 1 are cut to that" in said for said in caplog.messages)
+
+
+def test_what_has_no_place_at_the_rate_is_told(tmp_path: Path, face: Face, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "t.safetensors"
+    times_s = np.sort(np.append(np.arange(100) / 30, 1.0 + np.arange(1, 9) / 10_000))
+    save_track(path, MotionTrack(times_s, [face] * 108, (360, 288)))
+    shown = len(set(open_track(path).frames))
+    assert 99 < shown < 108
+    assert f"at 30 frames/s {108 - shown} of its 108 frames are left out" in caplog.text
 
 
 def test_a_loop_goes_on_without_a_jump(face: Face) -> None:
@@ -168,6 +208,16 @@ def test_the_recorder_takes_what_comes(face: Face, monkeypatch: pytest.MonkeyPat
     partly.add(0.0, face, keypoints(1), SquareBox(1, 1, 1))
     partly.add(0.1, face)
     assert partly.track((64, 64)).keypoints is None, "keypoints of some frames are of no use"
+
+
+def test_detected_keypoints_are_kept_though_a_frame_shows_no_face(face: Face) -> None:
+    recorder = TrackRecorder("abc", measured=False)
+    recorder.add(0.0, face, keypoints(1), SquareBox(1, 1, 1))
+    recorder.add(0.1, None, None, SquareBox(1, 1, 1))
+    recorder.add(0.2, None, keypoints(2), SquareBox(1, 1, 1))
+    found = recorder.track((64, 64)).keypoints
+    assert found is not None
+    assert [found.at(frame) is None for frame in range(3)] == [False, True, False]
 
 
 def test_what_cannot_be_kept_is_said_and_nothing_is_left(tmp_path: Path, track: MotionTrack, face: Face) -> None:
@@ -241,6 +291,9 @@ _TOLD = {"frame_size_px": [360, 288], "model": None}
         (_changed(mesh=lambda _: None), "is a damaged motion file: 'mesh'"),
         (_changed(mesh=lambda one: one[:, :400]), "of 400 points, expected some of 468 or 478"),
         (_changed(mesh=lambda one: one.astype(np.float32)), "got mesh as float32"),
+        (_changed(mesh=lambda one: one[0, 0]), "got 8 frames of 0 points"),
+        (_changed(time_s=lambda one: np.array(one[0])), "got 0 frames"),
+        (_changed(jacobian=_filled(0)), "jacobian has matrices without an inverse"),
         (_changed(time_s=lambda one: one[::-1].copy()), "does not ascend from 0"),
         (_changed(time_s=lambda one: one * 1e6), "194.4 hours, expected at most 24"),
         (_changed(time_s=_filled(np.nan)), "numbers that are not finite"),
@@ -264,6 +317,37 @@ def test_what_is_damaged_is_said_in_a_sentence(
         open_track(path)
     assert reason in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F8_E4M3"])
+def test_types_that_numpy_lacks_are_said_where_they_matter(tmp_path: Path, track: MotionTrack, kind: str) -> None:
+    """As torch writes them. What the format does not know is not read, whatever it is."""
+    path = tmp_path / "t.safetensors"
+    save_track(path, track)
+    size = 2 if kind == "BF16" else 1
+    told, tensors = _parts(path)
+    told["more"] = {"dtype": kind, "shape": [3], "data_offsets": [len(tensors), len(tensors) + 3 * size]}
+    _write_parts(path, told, tensors + bytes(3 * size))
+    assert len(load_track(path).faces) == 8
+    save_track(path, track)
+    told, tensors = _parts(path)
+    told["confidence"]["dtype"] = kind
+    told["confidence"]["shape"] = [8, 4 // size]
+    _write_parts(path, told, tensors)
+    with pytest.raises(MediaError, match=rf"damaged motion file: got confidence as {kind} \(8, {4 // size}\)"):
+        load_track(path)
+
+
+def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Header and tensors of a safetensors file."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:start]), content[start:]
+
+
+def _write_parts(path: Path, header: dict[str, Any], tensors: bytes) -> None:
+    told = json.dumps(header).encode()
+    path.write_bytes(len(told).to_bytes(8, "little") + told + tensors)
 
 
 def test_the_motion_of_very_large_frames_is_read_in_proportion(tmp_path: Path, track: MotionTrack) -> None:

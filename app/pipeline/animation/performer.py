@@ -18,8 +18,7 @@ from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Event, MotionFollowed, MotionRefused
 from app.settings import LiveSettings
 from mcnet.engine import EngineError
-from mcnet.media.crop import SquareBox, crop
-from mcnet.media.errors import MediaError
+from mcnet.media.crop import SquareBox, crop, touches
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, mesh_in_square, places_on
 from mcnet.phrases import phrase
@@ -257,11 +256,10 @@ class Performer:
 
     def _crop(self, rgb: NDArray[np.uint8], box: SquareBox) -> NDArray[np.uint8] | None:
         """The square that the model sees; None where the user's zoom and nudge left nothing of the picture in it."""
-        try:
-            with self._watch.timed("crop"):
-                return crop(rgb, box, self._engine.config.size_px)
-        except MediaError:
+        if not touches(box, rgb):
             return None
+        with self._watch.timed("crop"):
+            return crop(rgb, box, self._engine.config.size_px)
 
     def _detect(self, square: NDArray[np.uint8], measured: Head | None) -> Pose:
         """Keypoints of the performer, at measured places if there are any.

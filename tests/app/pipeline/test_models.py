@@ -111,6 +111,13 @@ def test_the_authors_files_have_no_card(tmp_path: Path) -> None:
     assert card_lines(None, 20.0)[0].startswith("No card")
 
 
+def test_a_file_of_ours_has_its_card_whatever_its_name(tmp_path: Path) -> None:
+    path = written(tmp_path / "own.safetensors").rename(tmp_path / "own")
+    card = card_of(str(path))
+    assert card is not None
+    assert card.name == "small one"
+
+
 def test_only_a_run_that_learns_has_successors(tmp_path: Path) -> None:
     path = written(tmp_path / "model.safetensors")
     assert stamp_while_learning(str(tmp_path)) is None

@@ -196,6 +196,40 @@ def test_order_of_calls(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
     engine.animate(noise)
 
 
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_keypoints_of_another_shape_are_refused_alike(backend: Any, tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    engine = Engine(tiny, EngineOptions(device="cpu", precision="fp32", backend=backend, warm_up_frames=0))
+    value, jacobian = engine.set_source(noise).keypoints
+    expected = engine.render(Keypoints(value, jacobian))
+    np.testing.assert_array_equal(engine.render(Keypoints(value.astype(np.float64), jacobian.tolist())), expected)
+    strange: list[tuple[Any, Any]] = [
+        (value[:, :-1], jacobian[:, :-1]),
+        (value[0], jacobian[0]),
+        (value[:0], jacobian[:0]),
+        (value, jacobian[:, :, 0]),
+        (value, np.concatenate((jacobian, jacobian))),
+        (np.float32(0), np.float32(0)),
+    ]
+    for keypoints in (Keypoints(*parts) for parts in strange):
+        for call in (engine.render, engine.render_batch, engine.render_with_flow):
+            with pytest.raises(EngineError, match=r"keypoints: got shapes .* of at least one frame"):
+                call(keypoints)
+    with pytest.raises(EngineError, match="expected a value and a jacobian of numbers"):
+        engine.render(Keypoints([["a"]], jacobian))  # type: ignore[arg-type]
+    assert engine.backend_name == backend
+    np.testing.assert_array_equal(engine.render(Keypoints(value, jacobian)), expected)
+
+
+def test_no_frame_is_refused(of_starter: Engine, tiny: Mcnet, pictures: Pictures) -> None:
+    engine = Engine(tiny, FP32)
+    engine.set_source(pictures["source"])
+    for call in (engine.animate_batch, engine.drive):
+        with pytest.raises(EngineError, match="frames: got none, expected one at least"):
+            call([], relative=False)
+    with pytest.raises(EngineError, match="frames: got none, expected one at least"):
+        of_starter._keypoints(None, [])
+
+
 @pytest.mark.parametrize("poisoned", ["generator.final", "generator.first.conv", "keypoint_detector.jacobians"])
 def test_nan_is_never_shown(tiny: Mcnet, noise: NDArray[np.uint8], poisoned: str) -> None:
     bias = tiny.get_submodule(poisoned).bias
