@@ -22,14 +22,15 @@ from mcnet.model_file import ModelInfo
 from tests.media.videos import make_video
 
 FRAMES = 3
-EXACT = 2
-"""Steps of 255, in any pixel: a mesh is kept to a hundredth of a pixel, which moves the sharpest edge by no more."""
+EXACT = 1
+"""Steps of 255, in any pixel of the network's own size: a mesh is kept to a hundredth of a pixel, which moves hardly an
+edge by more. Enlarged by a cubic kernel, and with the portrait's detail, a step grows."""
 
 
 def animate(output: Path, driving: Path, *more: str, source: str = "woman_2") -> int:
     files = ["--source", source, "--driving", str(driving), "--output", str(output)]
-    options = ["--device", "cpu", "--precision", "fp32", "--backend", "torch", "--no-content-credentials"]
-    return main(["animate", *files, *options, *more])
+    exact = ["--device", "cpu", "--precision", "fp32", "--backend", "torch", "--size", "256"]
+    return main(["animate", *files, *exact, "--no-content-credentials", *more])
 
 
 def pictures(folder: Path) -> NDArray[np.int16]:
@@ -56,7 +57,7 @@ def test_a_file_gives_the_pictures_of_its_video(kept: Path, tmp_path: Path, moti
     assert track.keypoints is not None
     assert animate(tmp_path / "out", kept / "grid.safetensors", "--motion", motion) == 0
     of_video, of_file = pictures(kept / motion), pictures(tmp_path / "out")
-    assert of_file.shape == of_video.shape == (FRAMES, 512, 512, 3)
+    assert of_file.shape == of_video.shape == (FRAMES, 256, 256, 3)
     assert np.abs(of_file - of_video).max() <= EXACT
     assert np.abs(of_video[0] - of_video[-1]).max() > 5 * EXACT, "there is motion to be lost"
 
@@ -65,7 +66,7 @@ def test_it_plays_on_another_portrait_with_a_sheet(kept: Path, tmp_path: Path) -
     more = ["--side-by-side", "--contact-sheet", str(tmp_path / "sheet.png"), "--max-frames", "2"]
     assert animate(tmp_path / "out", kept / "grid.safetensors", *more, source="man_3") == 0
     shown = pictures(tmp_path / "out")
-    assert shown.shape == (2, 512, 1536, 3)
+    assert shown.shape == (2, 256, 768, 3)
     assert read_rgb(tmp_path / "sheet.png").size
 
 
