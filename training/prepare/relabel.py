@@ -38,12 +38,12 @@ from training.data import (
     write_landmarks,
 )
 from training.landmarks import TRAINING_POINTS
+from training.prepare.labels import BEFORE, keep_labels
 
 if TYPE_CHECKING:  # OpenCV is imported by what labels only
     from mcnet.media.faces import Face
 
 _WORK = ".relabel"
-_OLD = "landmarks.before.npz"
 _TABLES = ("dataset.json", "clips.json")
 _SECONDS_PER_LINE = 10.0
 
@@ -100,7 +100,7 @@ def add_parser(commands: Any) -> None:
         "--out",
         type=Path,
         help=f"a folder for the labelled data, whose pictures are linked or copied (default: in place; the old table "
-        f"stays as {_OLD})",
+        f"stays as {BEFORE})",
     )
     parser.add_argument(
         "--points",
@@ -207,10 +207,13 @@ def _relabel(folder: Path, pictures: "_Pictures", out: Path, finders: Finders, p
             places[rows], valid[rows] = labels
             bar.update(clip.frames)
     _link_pictures(folder, out, table if pictures.name == "clips.json" else None)
-    if out.resolve() == folder.resolve() and not (folder / _OLD).exists():
-        with replacing(folder / _OLD) as partial:  # it is made once: half of it would stay
-            shutil.copyfile(folder / "landmarks.npz", partial)
     new = Landmarks(columns, places[..., :2], valid, places[..., 2])
+    if out.resolve() == folder.resolve():
+        if not (folder / BEFORE).exists():
+            with replacing(folder / BEFORE) as partial:  # it is made once: half of it would stay
+                shutil.copyfile(folder / "landmarks.npz", partial)
+        if pictures.name == "clips.json":  # or `prepare` would write its own again when it is called once more
+            keep_labels(folder, table.clips, new)
     write_landmarks(work / "landmarks.npz", new)
     (work / "landmarks.npz").replace(out / "landmarks.npz")
     if out.resolve() != folder.resolve():
