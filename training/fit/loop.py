@@ -349,7 +349,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     teacher = load_teacher(config)
     backbone = None
     looking = config.loss.perceptual or config.loss.generated_perceptual or config.loss.crops_perceptual
-    if looking and (config.full.steps or config.full.epochs):
+    if looking and config.full.runs:
         backbone = load_backbone(config.loss.backbone, config.loss.backbone_weights)
 
     def unpack() -> None:
@@ -447,6 +447,13 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
             for rows in shown
         )
         held_out = HeldOut(source.pictures, driving.pictures, measured(source, driving, data))
+    elif config.log.sheet_every:
+        _log.warning(
+            "there will be no sample sheets: the split %r of %s has no clip of two frames or more; set "
+            "data.held_out_split to a split that has some",
+            data.held_out_split,
+            dataset.folder,
+        )
     return _Ready(
         config,
         trainer,

@@ -17,7 +17,7 @@ from mcnet.model_file import CheckpointError, ModelInfo
 from training.__main__ import tell_mistakes
 from training.fit.config import FitConfig, load_config
 from training.fit.export import export
-from training.fit.journal import SHEETS, STATS
+from training.fit.journal import STATS, newest_sheet
 from training.fit.loop import fit
 from training.fit.stages import FitError
 from training.fit.state import CHECKPOINT, load_state
@@ -88,8 +88,8 @@ def _train(recipe: Recipe, options: argparse.Namespace) -> int:
     info = export(options.run_dir, options.out, half=True)
     beside = _written(options.out)
     shutil.copyfile(options.run_dir / STATS, beside[_STATISTICS])
-    if sheets := sorted((options.run_dir / SHEETS).glob("*.png")):
-        shutil.copyfile(sheets[-1], beside[_SHEET])
+    if sheet := newest_sheet(options.run_dir, result.step):
+        shutil.copyfile(sheet, beside[_SHEET])
     ending = "all steps are done" if result.reason == "done" else f"stopped ({result.reason}); call again to go on"
     sys.stdout.write(f"{options.out}: {info.name} after {result.step} steps; {ending}\n")
     return 0

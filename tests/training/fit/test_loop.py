@@ -426,10 +426,25 @@ def test_another_run_is_not_continued_and_changes_are_named(
     with pytest.raises(FitError, match=r"data\.keypoint_points: .*; data\.keypoints: 'detected' -> 'measured'"):
         fit(tiny_config(heads, **short, data=measured), run)
     fit(tiny_config(heads, **short, data=measured), tmp_path / "measured")
-    points = {"keypoint_points": [374, 145, 1, 291, 61]}
+    points = [374, 145, 1, 291, 61]
+    moved = tiny_config(heads, **short, data={**measured, "keypoint_points": points}, loss={"guidance_points": points})
     with pytest.raises(FitError, match=r"data\.keypoint_points: \[386, .*\] -> \[374, 145, 1, .*\]\. Use another"):
-        guided: dict[str, object] = {"guidance_points": points["keypoint_points"]}
-        fit(tiny_config(heads, **short, data={**measured, **points}, loss=guided), tmp_path / "measured")
+        fit(moved, tmp_path / "measured")
+
+
+def test_a_run_that_can_draw_no_sheets_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = write_dataset(tmp_path / "data", [Clip("a", "ann", "train", 3), Clip("s", "dee", "test", 1)])
+    for every, told in ((1, True), (0, False)):
+        caplog.clear()
+        config = tiny_config(
+            data,
+            data={"stills_share": 0.0},
+            full={"steps": 0},
+            motion={"steps": 1},
+            log={"sheet_every": every},
+        )
+        fit(config, tmp_path / f"run of {every}")
+        assert ("there will be no sample sheets: the split 'test' of" in caplog.text) is told
 
 
 def test_a_run_has_its_beginning_from_its_first_call(
