@@ -45,7 +45,7 @@ def cause_and_remedy(error: Exception) -> str:
     return listed([said, _REMEDIES.get(number, phrase("choose another place"))], ";")
 
 
-def as_written(path: str) -> Path:
+def as_written(path: str | Path) -> Path:
     """A path as a person writes it, `~` being a home; where nobody's home is meant, it stays as it is."""
     try:
         return Path(path).expanduser()

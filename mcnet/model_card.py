@@ -224,13 +224,24 @@ def fit_to_show(text: str) -> str:
     )
 
 
+def licences_of(training: Mapping[str, Any]) -> dict[str, int]:
+    """The licences of all data that a model learned from, with the clips of each: of its own data, as `fit` notes them,
+    and of that of the models that it began with and was taught by.
+    """
+    every: dict[str, int] = {}
+    for part in ("data", "initial", "teacher"):
+        noted = training.get(part)
+        licences = noted.get("licences") if isinstance(noted, Mapping) else None
+        for licence, clips in licences.items() if isinstance(licences, Mapping) else ():
+            # One and the same clips may be in the data of both.
+            every[str(licence)] = max(every.get(str(licence), 0), clips if type(clips) is int else 0)
+    return every
+
+
 def licence_of(training: Mapping[str, Any]) -> str:
-    """The licences of the data, as `fit` notes them; "" where nothing was stated."""
-    data = training.get("data")
-    licences = data.get("licences") if isinstance(data, Mapping) else None
-    if not isinstance(licences, Mapping):
-        return ""
-    stated = [fit_to_show(str(licence)) for licence in licences if licence != "not stated"]
+    """The licences of the data, for people; "" where nothing was stated."""
+    licences = licences_of(training)
+    stated = [fit_to_show(licence) for licence in licences if licence != "not stated"]
     if not stated:
         return ""
     more = len(stated) - _LICENCES_NAMED

@@ -17,6 +17,7 @@ from assets import ROOT as ASSETS
 from mcnet.arrays import Array, Keypoints
 from mcnet.config import ConfigError, McnetConfig, range_names
 from mcnet.errors import UserError
+from mcnet.files import as_written
 from mcnet.mesh_points import MESH_SIZE
 from mcnet.model_card import FORMAT, CardError, fit_to_show
 from mcnet.model_card import model_file as file_in_folder
@@ -343,8 +344,8 @@ def find_model(name_or_path: str | Path) -> Path:
         CheckpointError: there is neither such a file nor such a name, or the folder holds no model.
     """
     folder: Path | None = None
-    with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
-        path = Path(name_or_path).expanduser()
+    with contextlib.suppress(OSError):  # too long a name: no such file either
+        path = as_written(name_or_path)
         if path.is_file():
             return path
         folder = path if path.is_dir() else None

@@ -165,12 +165,17 @@ def _export(options: argparse.Namespace) -> int:
     sys.stdout.write(f"wrote {options.out}: {info.name}, {info.training['steps']} steps, {info.content_hash[:12]}\n")
     from mcnet.model_card import fit_to_show
 
-    licences = info.training["data"].get("licences", {})  # runs of before did not note them
-    if licences:
-        told = ", ".join(
-            f"{fit_to_show(licence)} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items()
-        )
-        sys.stdout.write(f"licences of the data: {told}\n")
+    for part, whose in (
+        ("data", "the"),
+        ("initial", "the initial model's"),
+        ("teacher", "the teacher's"),
+    ):
+        licences = info.training.get(part, {}).get("licences", {})  # runs of before did not note them
+        if licences:
+            told = ", ".join(
+                f"{fit_to_show(licence)} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items()
+            )
+            sys.stdout.write(f"licences of {whose} data: {told}\n")
     return 0
 
 

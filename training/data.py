@@ -4,7 +4,7 @@ A packed dataset is a folder:
 
     dataset.json    {"format": "mcnet-frames/2", "size_px",
                      "clips": [{"file", "identity", "split", "frames", "kind", "licence"}, ...],
-                     "left_out": ["why", ...], of clips that could not be read; nobody reads it but people}
+                     "left_out": ["why", ...], of clips that could not be read: told whenever it is opened}
     frames.u8       all frames of all clips in that order: (N, size_px, size_px, 3) uint8 RGB, nothing else
     landmarks.npz   points (P,): the mesh points that are kept; landmarks (N, P, 2) float16 xy in [0, 1] of the
                     picture's width and height; depth (N, P) float16, their third coordinate in the same unit;
@@ -31,7 +31,7 @@ import os
 import shutil
 import zipfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +54,7 @@ CLIP, PHOTOS = "clip", "photos"
 """The kinds of clips: consecutive frames (or one still), and photographs of one person, in no order, cut by one box."""
 NO_LICENCE = "not stated"
 """What a model's card calls the licence of clips that have none."""
+_LEFT_OUT_TOLD = 3
 _EXPECTED = "expected a dataset: mcnet-train prepare makes one of videos and photographs"
 _log = logging.getLogger(__name__)
 
@@ -139,10 +140,17 @@ class Dataset:
 
 
 class ClipTable(NamedTuple):
-    """What `dataset.json` and `clips.json` hold."""
+    """What `dataset.json` and `clips.json` hold.
+
+    Attributes:
+        size_px: side of the pictures.
+        clips: in the order of their frames.
+        left_out: a line for each clip that is not in it, though it was to be.
+    """
 
     size_px: int
     clips: tuple[Clip, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def open_dataset(folder: Path) -> Dataset:
@@ -160,6 +168,14 @@ def open_dataset(folder: Path) -> Dataset:
         raise DataError(f"{path}: got {size} bytes, expected {np.prod(shape)} for {total} frames; pack it again")
     frames = np.memmap(path, np.uint8, "r", shape=shape)
     _tell_of_mixed_splits(folder / "dataset.json", table.clips)
+    if table.left_out:
+        _log.warning(
+            "%s lacks %d of %d clips, which could not be read: %s; mend or remove them, and pack again",
+            folder / "dataset.json",
+            len(table.left_out),
+            len(table.left_out) + len(table.clips),
+            "; ".join(table.left_out[:_LEFT_OUT_TOLD]) + (", ..." if len(table.left_out) > _LEFT_OUT_TOLD else ""),
+        )
     landmarks = read_landmarks(folder / "landmarks.npz")
     if len(landmarks.valid) != total:
         raise DataError(
@@ -186,7 +202,7 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
         raise DataError(f"{path}: got format {found!r}, expected {' or '.join(map(repr, accepted))}")
     try:
         clips = tuple(clip_of(row) for row in values["clips"])
-        table = ClipTable(int(values["size_px"]), clips)
+        table = ClipTable(int(values["size_px"]), clips, tuple(map(str, values.get("left_out", ()))))
     except KeyError as error:
         raise DataError(f"{path} lacks {error}, expected what {expected_format} has: see training/data.py") from error
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
@@ -241,19 +257,12 @@ def clip_of(row: Mapping[str, Any]) -> Clip:
     return Clip(str(row["file"]), str(row["identity"]), str(row["split"]), int(row["frames"]), kind, licence)
 
 
-def write_table(path: Path, format_name: str, table: ClipTable, left_out: Sequence[str] = ()) -> None:
-    """Write `dataset.json` or `clips.json`.
-
-    Args:
-        path: of the file.
-        format_name: its format.
-        table: what it holds.
-        left_out: a line for each clip that is not in it, though it was to be, for whoever looks.
-    """
+def write_table(path: Path, format_name: str, table: ClipTable) -> None:
+    """Write `dataset.json` or `clips.json`."""
     rows = [dataclasses.asdict(clip) for clip in table.clips]
     values = {"format": format_name, "size_px": table.size_px, "clips": rows}
-    if left_out:
-        values["left_out"] = list(left_out)
+    if table.left_out:
+        values["left_out"] = list(table.left_out)
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
@@ -397,6 +406,32 @@ def _decode_with_opencv(path: Path) -> Iterator[NDArray[np.uint8]]:
         capture.release()
 
 
+def files_of(folder: Path, name: str) -> list[str]:
+    """What a clip of a table consists of: a file, or the pictures in a folder that its name is a pattern of."""
+    if Path(name).name != PNG_PATTERN:
+        return [name]
+    return [str(picture.relative_to(folder)) for picture in sorted((folder / name).parent.glob("*.png"))]
+
+
+def state_of_files(folder: Path, names: Iterable[str]) -> str:
+    """Tells by their sizes and times whether pictures have changed, which are too many to read.
+
+    Args:
+        folder: of the data.
+        names: of files in it, or of a table's clips.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        for file in files_of(folder, name):
+            try:
+                status = (folder / file).stat()
+                state = f"{status.st_size} {status.st_mtime_ns}"
+            except (OSError, ValueError):  # ValueError: its name is no text; whoever reads it tells
+                state = "away"
+            digest.update(f"{file} {state}\n".encode(errors="backslashreplace"))
+    return digest.hexdigest()
+
+
 class PackReport(NamedTuple):
     """What `pack` did.
 
@@ -460,7 +495,7 @@ def pack(folder: Path, out: Path) -> PackReport:
             raise DataError(f"none of the {len(table.clips)} clips of {folder} can be used; the first: {skipped[0]}")
         rows = np.concatenate(kept)
         write_landmarks(out / "landmarks.npz", landmarks.rows(rows))
-        write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)), skipped)
+        write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed), tuple(skipped)))
     except BaseException:  # they are large, and nobody reads them without their table
         (out / "frames.u8").unlink(missing_ok=True)
         (out / "dataset.json").unlink(missing_ok=True)
@@ -540,14 +575,17 @@ def is_packed(path: Path) -> bool:
 
 
 def open_or_pack(path: Path, cache: Path) -> Dataset:
-    """Open a packed dataset, or pack a folder of clips into `cache` (unless that was done before) and open it.
+    """Open a packed dataset, or pack a folder of clips into `cache` (unless that was done before, of the files as they
+    are now) and open it.
 
     Raises:
         DataError: there is neither, or it cannot be used; or the cache is a dataset that was packed for itself.
     """
     if is_packed(path):
         return open_dataset(path)
-    stamp = hashlib.sha256((path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()).hexdigest()
+    clips = [clip.file for clip in read_table(path / "clips.json", CLIPS_FORMAT).clips]
+    tables = (path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()
+    stamp = hashlib.sha256(tables + state_of_files(path, clips).encode()).hexdigest()
     mark, packed = cache / "packed_from", cache / "dataset.json"
     _check_place(cache)
     cache.mkdir(parents=True, exist_ok=True)
@@ -562,6 +600,4 @@ def open_or_pack(path: Path, cache: Path) -> Dataset:
             mark.write_text(stamp, encoding="utf-8")
             report = pack(path, cache)
             _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)
-            if report.skipped:
-                _log.warning("%d of %d clips are left out", len(report.skipped), report.clips + len(report.skipped))
         return open_dataset(cache)

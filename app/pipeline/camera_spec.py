@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from app.errors import CameraError
 from app.pipeline.v4l2 import VideoDevices
 from mcnet.config import MIN_SIDE_PX
+from mcnet.files import as_written
 from mcnet.phrases import phrase
 from mcnet.track_name import is_track
 
@@ -115,8 +116,8 @@ def parse_camera(text: str) -> CameraSpec:
     if not text.strip():
         raise CameraError(phrase("camera: got nothing, expected {expected}", expected=_EXPECTED))
     for name in (text, text.strip()):  # a name may end in a space, and what is typed may too
-        with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
-            path = Path(name).expanduser()
+        with contextlib.suppress(OSError):  # too long a name: no such file either
+            path = as_written(name)
             if path.is_dir():
                 return CameraSpec("folder", path=path)
             if path.is_file():

@@ -17,7 +17,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
@@ -33,6 +32,7 @@ from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Preci
 from mcnet.engine.quantization import note_ranges
 from mcnet.engine.torch_backend import TorchBackend
 from mcnet.errors import UserError
+from mcnet.files import as_written
 from mcnet.generator import Mcnet, blend
 from mcnet.model_file import bundled_models, driven_as_trained, find_model, with_own_jacobians
 from mcnet.phrases import offered
@@ -322,7 +322,7 @@ def synchronize(device: torch.device) -> None:
 
 def open_model(name_or_path: str) -> tuple[Mcnet, bool]:
     """A model, and whether its weights are trained: a configuration's name without weights gives random ones."""
-    path = Path(name_or_path).expanduser()
+    path = as_written(name_or_path)
     if name_or_path in bundled_models() or path.is_file() or (path.is_dir() and name_or_path not in named_configs()):
         return load_model(name_or_path), True
     try:

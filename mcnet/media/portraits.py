@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from assets import ROOT
+from mcnet.files import as_written
 from mcnet.media.errors import MediaError
 from mcnet.phrases import offered, phrase
 
@@ -25,8 +26,8 @@ def find_portrait(text: str, known: Mapping[str, Path] | None = None) -> Path:
         MediaError: there is neither such a file nor such a name.
     """
     known = bundled_portraits() if known is None else known
-    with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
-        path = Path(text).expanduser()
+    with contextlib.suppress(OSError):  # too long a name: no such file either
+        path = as_written(text)
         if path.exists():  # a folder, too: reading says what is wrong
             return path
     if text in known:

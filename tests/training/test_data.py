@@ -22,6 +22,7 @@ from PIL import Image
 import training.data
 from mcnet.media.crop import SHIFT_PER_SIZE, SIDE_PER_SIZE
 from mcnet.media.faces import Face
+from mcnet.media.images import write_rgb
 from mcnet.mesh_points import MESH_SIZE
 from tests.tolerance import EPSILON, largest_error
 from tests.training.conftest import SIZE_PX, head, write_dataset, write_video
@@ -162,6 +163,37 @@ def test_packing_again_is_spared_until_the_clips_change(clips_folder: Path, tmp_
     table["clips"][0]["identity"] = "zoe"
     (clips_folder / "clips.json").write_text(json.dumps(table), encoding="utf-8")
     assert open_or_pack(clips_folder, cache).fingerprint != first.fingerprint
+
+
+def test_a_clip_that_is_left_out_is_told_each_time_until_it_is_mended(
+    clips_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache, clip = tmp_path / "cache", clips_folder / "clips/a.mp4"
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: len(whole) // 3])
+    for _ in range(2):  # packed, and opened as it was packed
+        caplog.clear()
+        assert len(open_or_pack(clips_folder, cache).clips) == 2
+        assert "lacks 1 of 3 clips, which could not be read: " in caplog.text
+        assert "a.mp4" in caplog.text
+    clip.write_bytes(whole)
+    caplog.clear()
+    assert len(open_or_pack(clips_folder, cache).clips) == 3
+    assert not caplog.messages
+
+
+def test_a_frame_of_a_clip_of_pngs_that_changes_is_packed_again(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    frames = [np.full((SIZE_PX, SIZE_PX, 3), 40 * index, np.uint8) for index in range(3)]
+    (folder / "a").mkdir(parents=True)
+    for index, rgb in enumerate(frames[:2]):
+        write_rgb(folder / "a" / f"{index:06d}.png", rgb)
+    write_table(folder / "clips.json", CLIPS_FORMAT, ClipTable(SIZE_PX, (Clip("a/%06d.png", "ann", "train", 2),)))
+    places = np.full((2, len(TRAINING_POINTS), 2), 0.5, np.float16)
+    write_landmarks(folder / "landmarks.npz", Landmarks(np.array(TRAINING_POINTS), places, np.ones(2, bool)))
+    assert open_or_pack(folder, tmp_path / "cache").frames[1].max() == 40
+    write_rgb(folder / "a" / "000001.png", frames[2])
+    assert open_or_pack(folder, tmp_path / "cache").frames[1].max() == 80
 
 
 def test_a_folder_of_clips_is_not_packed_into(clips_folder: Path) -> None:

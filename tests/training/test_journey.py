@@ -37,8 +37,9 @@ from training.data import (
     write_table,
 )
 from training.fit.config import FitConfig, format_config, load_config
-from training.fit.loop import AfterStage
+from training.fit.loop import AfterStage, FitResult
 from training.fit.profiling import StageProfile
+from training.fit.stages import in_steps
 from training.fit.state import CHECKPOINT, load_state
 from training.landmarks import TRAINING_POINTS
 from training.prepare.portable import write_jpeg
@@ -204,6 +205,10 @@ def test_steps_fill_the_minutes_by_their_shares() -> None:
     # Discriminators join after the same share of their stage.
     late = load_config("starter", ["data.linear_share=0", "full.steps=9", "loss.gan=1", "loss.gan_after=6"])
     assert journey.scheduled(late, {"detector": 0.1, "motion": 0.2, "full": 0.5}, 500).loss.gan_after == 400
+    epochs = load_config("starter", ["data.linear_share=0", "full.steps=0", "full.epochs=1", "full.batch=75"])
+    epochs = in_steps(dataclasses.replace(epochs, loss=late.loss), [Clip("a", "ann", "train", 2)] * 9)
+    assert (epochs.full.steps, epochs.full.epochs) == (9, 0)
+    assert journey.scheduled(epochs, {"detector": 0.1, "motion": 0.2, "full": 0.5}, 500).loss.gan_after == 400
     # A stage without steps has no share, and no time at all still makes one step.
     two = journey.scheduled(config, {"motion": 0.2, "full": 0.5}, 500)
     assert (two.motion.steps, two.full.steps) == (int(500 * 0.25 / 0.2), 2 * int(500 * 0.75 / 0.5))
@@ -316,16 +321,19 @@ def test_another_call_goes_on_and_keeps_what_there_is(
     def profiled(*_: object, **__: object) -> list[StageProfile]:
         return [StageProfile("full", 100.0, 10.0, "a table")]
 
-    def fitted(config: FitConfig, run: Path, *, after_stage: AfterStage, **_: object) -> None:
+    def fitted(config: FitConfig, run: Path, *, after_stage: AfterStage, **_: object) -> FitResult:
         taken.append(config.run.initial)
         run.mkdir()
         for name in (CHECKPOINT, "stats.jsonl", "config.toml"):
             (run / name).write_text(f"{len(taken)}", encoding="utf-8")
         after_stage("full", model, {"steps": 7})
+        return FitResult(7, "done", run / CHECKPOINT)
 
     monkeypatch.setattr("training.fit.loop.profile", profiled)
     monkeypatch.setattr("training.fit.loop.fit", fitted)
     (tmp_path / "travel.toml").write_text(format_config(load_config("starter", ["full.steps=1"])), encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    write_table(tmp_path / "data" / "clips.json", CLIPS_FORMAT, ClipTable(256, (Clip("a.mp4", "ann", "train", 2),)))
     for _ in range(2):
         journey.run(tmp_path, 1.0)
     assert taken == [str(tmp_path / "weights.safetensors"), str(tmp_path / "out/model_full.safetensors")]
@@ -353,11 +361,12 @@ def test_a_teacher_travels_along(
     teacher.unlink()
     taught: list[str] = []
 
-    def fitted(config: FitConfig, run: Path, **_: object) -> None:
+    def fitted(config: FitConfig, run: Path, **_: object) -> FitResult:
         taught.append(config.run.teacher)
         run.mkdir()
         for name in (CHECKPOINT, "stats.jsonl", "config.toml"):
             (run / name).write_text("whatever", encoding="utf-8")
+        return FitResult(1, "done", run / CHECKPOINT)
 
     monkeypatch.setattr("training.fit.loop.profile", lambda *_, **__: [StageProfile("motion", 100.0, 10.0, "a table")])
     monkeypatch.setattr("training.fit.loop.fit", fitted)

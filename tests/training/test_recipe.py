@@ -63,6 +63,13 @@ def test_the_recipe_starts_resumes_and_exports(heads: Path, tmp_path: Path, caps
     assert state.facts["initial"]["fresh"] == []
     assert '"step": 5, "stage": "full"' in (there / "out.stats.jsonl").read_text(encoding="utf-8")
     assert '"step": 1,' not in (there / "out.stats.jsonl").read_text(encoding="utf-8")
+    # The same call again goes on with the run; another model is nothing that it could go on from.
+    assert run(heads, there, *longer) == 0
+    capsys.readouterr()
+    before = (there / "run" / CHECKPOINT).read_bytes()
+    assert run(heads, there, "--resume-from", str(there / "out.safetensors")) == 2
+    assert "leave out --resume-from to go on with it, or choose another --run-dir" in capsys.readouterr().err
+    assert (there / "run" / CHECKPOINT).read_bytes() == before
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from mcnet.generator import Mcnet
 from mcnet.layers import AntiAlias
 from mcnet.model_file import CheckpointError, ModelInfo
 from mcnet.pictures import to_picture, to_rgb
-from training.ablate.held_out import figures
+from training.ablate.held_out import check_held_out, figures
 from training.ablate.variants import VARIANTS, member, with_memory
 from training.data import (
     CLIP,
@@ -29,11 +29,14 @@ from training.data import (
     Dataset,
     open_dataset,
     open_or_pack,
+    state_of_files,
+    table_of,
     write_landmarks,
     write_table,
 )
 from training.fit.config import FitConfig, differences
 from training.fit.loop import fit
+from training.fit.stages import in_steps
 from training.fit.state import CHECKPOINT, load_state
 
 RESULTS, CONFIG = "ablation.json", "config.json"
@@ -128,13 +131,16 @@ def ablate(
         raise AblationError("model.memory.levels_px is empty, expected levels that a memory compensates: it is ablated")
     if config.run.initial:
         raise AblationError(f"run.initial is {config.run.initial}, expected none: its memory would come along")
-    if not config.full.steps:
+    if not config.full.runs:
         raise AblationError("full.steps is 0, expected the steps of the stage in which the variants differ")
     started = time.monotonic()
+    check_held_out(Path(config.data.path), table_of(Path(config.data.path)).clips, config.data.held_out_split)
     out.mkdir(parents=True, exist_ok=True)
     dataset = shrunk(open_or_pack(Path(config.data.path), out / "packed"), config.model.size_px, out / "frames")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(dataset.folder)))
+    config = in_steps(config, dataset.clips)
     _check_same(out, config, dataset, frames_per_clip)
+    check_held_out(dataset.folder, dataset.clips, config.data.held_out_split)  # again: some clips may be left out
     done: list[Member] = []
     wanted = [(variant, config.run.seed + number) for number in range(seeds) for variant in VARIANTS]
     for variant, seed in wanted:
@@ -222,8 +228,7 @@ def shrunk(dataset: Dataset, size_px: int, folder: Path) -> Dataset:
 
 def _stamp(dataset: Dataset, size_px: int) -> str:
     """Tells what is shrunk: its table, its landmarks, and by size and time its frames, which are too many to read."""
-    frames = (dataset.folder / "frames.u8").stat()
-    digest = hashlib.sha256(f"{size_px} {frames.st_size} {frames.st_mtime_ns}\n".encode())
+    digest = hashlib.sha256(f"{size_px} {state_of_files(dataset.folder, ['frames.u8'])}\n".encode())
     for name in ("dataset.json", "landmarks.npz"):
         digest.update((dataset.folder / name).read_bytes())
     return digest.hexdigest()
@@ -270,7 +275,7 @@ def _first_weights(
     if path.is_file():
         return path
     shared = member(config, VARIANTS[-1].name, seed, "")
-    if config.detector.steps or config.motion.steps:
+    if config.detector.runs or config.motion.runs:
         say(f"what all variants share, seed {seed}")
         shared = dataclasses.replace(shared, full=dataclasses.replace(shared.full, steps=0))
         model = _fitted(shared, out / "shared" / f"seed-{seed}", minutes)

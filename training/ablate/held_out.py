@@ -1,6 +1,7 @@
 """What a trained variant makes of clips that none has learned from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,11 +9,35 @@ from torch import Tensor
 
 from mcnet.generator import Mcnet
 from mcnet.pictures import to_picture
-from training.data import CLIP, DataError, Dataset
+from training.data import CLIP, Clip, DataError, Dataset
 
 FIGURES = ("l1", "l1_of_copying", "distrusted_l1", "psnr_db")
 """Names of what `figures` gives."""
 _GREY = 255.0
+
+
+def check_held_out(folder: Path, clips: Iterable[Clip], split: str) -> None:
+    """See that there is something to measure by.
+
+    Args:
+        folder: of the data, for the message.
+        clips: of all splits.
+        split: whose clips are measured.
+
+    Raises:
+        DataError: nobody moves in that split.
+    """
+    clips = list(clips)
+    if not any(_measures(clip, split) for clip in clips):
+        splits = ", ".join(sorted({clip.split for clip in clips}))
+        raise DataError(
+            f"{folder} has no clip of two frames or more in split {split!r} to measure by (its splits: {splits}): hold "
+            "out more people (mcnet-train prepare --test-share), or set data.held_out_split to another split"
+        )
+
+
+def _measures(clip: Clip, split: str) -> bool:
+    return clip.split == split and clip.kind == CLIP and clip.frames > 1
 
 
 @torch.inference_mode()
@@ -34,6 +59,7 @@ def figures(model: Mcnet, dataset: Dataset, split: str, frames_per_clip: int) ->
     Raises:
         DataError: the split has no clips.
     """
+    check_held_out(dataset.folder, dataset.clips, split)
     rows = []
     for source, driving in _pairs(dataset, split, frames_per_clip):
         cache = model.encode_source(source)
@@ -50,8 +76,6 @@ def figures(model: Mcnet, dataset: Dataset, split: str, frames_per_clip: int) ->
                 ),
             ]
         )
-    if not rows:
-        raise DataError(f"{dataset.folder} has no clip of two frames or more in split {split!r} to measure by")
     l1, copied, distrusted, psnr = np.array(rows).mean(0).tolist()
     return {"l1": l1, "l1_of_copying": l1 / max(copied, 1e-9), "distrusted_l1": distrusted, "psnr_db": psnr}
 
@@ -59,7 +83,7 @@ def figures(model: Mcnet, dataset: Dataset, split: str, frames_per_clip: int) ->
 def _pairs(dataset: Dataset, split: str, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Of each clip, its first frame (1, 3, S, S) and driving frames (n, 3, S, S), float32 RGB in [0, 1]."""
     for clip, start in zip(dataset.clips, dataset.starts.tolist(), strict=True):
-        if clip.split != split or clip.kind != CLIP or clip.frames < 2:
+        if not _measures(clip, split):
             continue
         chosen = sorted({round(place) for place in np.linspace(0, clip.frames - 1, count + 1)[1:].tolist()})
         taken = torch.from_numpy(np.array(dataset.frames[[start, *(start + frame for frame in chosen)]]))

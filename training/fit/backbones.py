@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mcnet.errors import UserError
+from mcnet.files import as_written
 
 VGG19_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 
@@ -170,7 +171,7 @@ def load_backbone(name: str, weights: str = "") -> nn.Module:
 def _as_published(name: str, weights: str) -> nn.Module:
     backbone: nn.Module = Vgg19() if name == "vgg19" else EfficientNetLite0()
     if weights:
-        state, where = _read(Path(weights).expanduser()), weights
+        state, where = _read(as_written(weights)), weights
     elif name == "vgg19":
         state, where = _fetch_vgg19(), VGG19_URL
     else:

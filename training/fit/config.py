@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
+from mcnet.files import as_written
 from mcnet.mean_head import RIGID_POINTS
 from mcnet.phrases import offered
 from mcnet.pose import Jacobians, tells_rotation
@@ -79,7 +80,7 @@ class DataConfig:
     split: str = "train"
     """The split to learn from."""
     held_out_split: str = "test"
-    """The split that sample sheets show; the training split where a dataset has no such split."""
+    """The split that sample sheets show; the clips of all splits where a dataset has no such split."""
     stills_share: float = 0.0
     """The share of pairs that are made from stills, in [0, 1]; 0 leaves stills out."""
     lively_share: float = 0.0
@@ -302,6 +303,11 @@ class StageConfig:
     """The share of transformed pairs in this stage, as a multiple of `augment.similarity_share`: the detector gains by
     them, while a motion that sees too many takes the background along with the head."""
 
+    @property
+    def runs(self) -> bool:
+        """Whether the run has this stage."""
+        return bool(self.steps or self.epochs)
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
@@ -406,7 +412,7 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> FitC
 
 
 def _read(name_or_path: str | Path) -> dict[str, Any]:
-    path = Path(name_or_path).expanduser()
+    path = as_written(name_or_path)
     shipped = resources.files("training") / "configs" / f"{name_or_path}.toml"
     try:
         # Some editors begin a file with a mark of its encoding.
@@ -663,7 +669,7 @@ def _check_teacher(config: FitConfig, require: Callable[[bool, str, object, str]
     require(not teacher or any(terms.values()), "run.teacher", teacher, expected)
     for name in ("motion", "full"):
         stage: StageConfig = getattr(config, name)
-        learns = bool((stage.steps or stage.epochs) and stage.detector_rate)
+        learns = stage.runs and bool(stage.detector_rate)
         expected = "0 where there is a run.teacher: what it says follows the keypoints, and cannot teach them"
         require(not (teacher and learns), f"{name}.detector_rate", stage.detector_rate, expected)
 
@@ -687,9 +693,10 @@ def _check_measured(config: FitConfig, require: Callable[[bool, str, object, str
     if data.linear_share:
         detected = "detected where data.linear_share is above 0"
         require(data.keypoint_jacobians == "detected", "data.keypoint_jacobians", data.keypoint_jacobians, detected)
-        rests = not config.detector.steps
         at_rest = "0 where data.linear_share is above 0: the map is fitted to the detector that the run begins with"
-        require(rests, "detector.steps", config.detector.steps, at_rest)
+        for name in ("steps", "epochs"):
+            length = getattr(config.detector, name)
+            require(not length, f"detector.{name}", length, at_rest)
         initial = "a model whose detector the map of data.linear_share is fitted to"
         require(bool(config.run.initial), "run.initial", config.run.initial, initial)
     if data.keypoint_jacobians == "rotation":

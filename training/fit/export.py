@@ -14,6 +14,7 @@ from mcnet.model_card import MODEL_FILE
 from mcnet.model_file import CheckpointError, ModelInfo, content_hash, is_counter
 from training.fit.card import card_of
 from training.fit.config import FitConfig
+from training.fit.journal import newest_sheet
 from training.fit.model_folder import check_folder, check_sheet, write_beside
 from training.fit.state import CHECKPOINT, StateError, load_state
 
@@ -83,8 +84,7 @@ def export(
     info = save_model(model, weights, half=half)
     _compare(model, load_model(weights), weights, half=half)
     if as_folder:
-        sheets = sorted((path.parent / "sheets").glob("*.png"))
-        write_beside(out, config.model, info, sheet or (sheets[-1] if sheets else None))
+        write_beside(out, config.model, info, sheet or newest_sheet(path.parent, state.step))
     return info
 
 

@@ -28,7 +28,8 @@ class Journal:
 
     Args:
         run: the run's folder.
-        step: where the run goes on; lines of later steps, which a run that was killed may have left, are dropped.
+        step: where the run goes on; lines and sheets of later steps, which a run that was killed may have left, are
+            dropped.
         tensorboard: whether to write event files.
     """
 
@@ -42,6 +43,9 @@ class Journal:
                 partial.write_text("".join(line for line in lines if _step(line) <= step), encoding="utf-8")
         else:
             self._stats.touch()  # so that it is there, however soon the run stops
+        for later, sheet in _sheets(run).items():
+            if later > step:
+                sheet.unlink()
         self._events: Any = None
         if tensorboard:
             try:
@@ -123,6 +127,22 @@ class Journal:
         if self._events is not None:
             self._events.close()
             self._events = None
+
+
+def newest_sheet(run: Path, step: int) -> Path | None:
+    """The last sample sheet of a run until a step; None where it has drawn none.
+
+    Args:
+        run: its folder.
+        step: of the weights that the sheet goes with: a later one is of others.
+    """
+    sheets = {drawn: sheet for drawn, sheet in _sheets(run).items() if drawn <= step}
+    return sheets[max(sheets)] if sheets else None
+
+
+def _sheets(run: Path) -> dict[int, Path]:
+    """A run's sample sheets, by their steps."""
+    return {int(sheet.stem): sheet for sheet in (run / SHEETS).glob("*.png") if sheet.stem.isdecimal()}
 
 
 def time_words(line: Mapping[str, float]) -> str:

@@ -23,11 +23,11 @@ from mcnet.cuda_recording import record
 from mcnet.files import claimed, remove_left_scratch
 from mcnet.generator import Mcnet
 from mcnet.layers import UpBlock
-from mcnet.model_card import LATEST_FILE
-from mcnet.model_file import LINEAR_JACOBIANS
+from mcnet.model_card import LATEST_FILE, licences_of
+from mcnet.model_file import LINEAR_JACOBIANS, ModelInfo
 from mcnet.pose import LinearMap
 from mcnet.signals import StopSignals
-from training.data import NO_LICENCE, DataError, Dataset, has_depth, open_or_pack, table_of
+from training.data import CLIP, NO_LICENCE, DataError, Dataset, has_depth, open_or_pack, table_of
 from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
 from training.fit.card import card_of
@@ -66,8 +66,17 @@ _CONFIG = "config.toml"
 _FILES = (CHECKPOINT, LATEST_FILE, STATS, CURVES, _CONFIG)
 _FOLDERS = (SHEETS, EVENTS)
 """What a run writes into its folder."""
-_OF_THE_RUN = ("run.seed", "loss.discriminator_widths", "loss.crop_discriminator_widths")
+_OF_THE_RUN = (
+    "run.seed",
+    "loss.discriminator_widths",
+    "loss.crop_discriminator_widths",
+    "data.keypoints",
+)
 """Values that cannot change within a run, besides the network's configuration."""
+_OF_MEASURED_KEYPOINTS = ("data.keypoint_points", "data.keypoint_jacobians")
+"""Likewise, where keypoints are measured: the network and the run's map of jacobians know these alone."""
+_OF_ITS_BEGINNING = ("initial", "first_step")
+"""Values of the table `run` that a run has from its first call, whatever later ones say."""
 
 
 class FitResult(NamedTuple):
@@ -120,7 +129,8 @@ def fit(
             logging.getLogger("training").setLevel(logging.ERROR)  # once is enough
         processes.by_one(lambda: _claim(run, stack))
         ready = _set_up(config, run, cache, processes)
-        trainer, stages, facts, step, reader = ready.trainer, ready.stages, ready.facts, ready.step, ready.reader
+        config, trainer, stages, facts = ready.config, ready.trainer, ready.stages, ready.facts
+        step, reader = ready.step, ready.reader
         clock = _Clock(started, max_minutes, facts.get("time_share", 0.0))
         clock.check(stages, processes)
         totals = trainer.totals
@@ -282,6 +292,7 @@ class _Ready(NamedTuple):
     """What a run needs before its first step.
 
     Attributes:
+        config: as given, with what the run has from its first call.
         trainer: with the checkpoint's state, if there is one.
         stages: of the run.
         facts: for the model's card.
@@ -290,6 +301,7 @@ class _Ready(NamedTuple):
         held_out: what sheets show; None where there is nothing.
     """
 
+    config: FitConfig
     trainer: Trainer
     stages: tuple[Stage, ...]
     facts: dict[str, Any]
@@ -326,15 +338,18 @@ def check_data(config: FitConfig, folder: Path) -> None:
 
 
 def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Processes) -> _Ready:
-    settings, device = config.run, processes.device
+    given, device = config, processes.device
     # What is given by name is read before minutes of unpacking, and nothing is fetched where there is no data.
     check_data(config, Path(config.data.path))
     state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
+    if state is not None:
+        config = _as_begun(config, state)
+    settings = config.run
     initial = load_model(settings.initial) if state is None and settings.initial else None
     teacher = load_teacher(config)
     backbone = None
     looking = config.loss.perceptual or config.loss.generated_perceptual or config.loss.crops_perceptual
-    if looking and (config.full.steps or config.full.epochs):
+    if looking and config.full.runs:
         backbone = load_backbone(config.loss.backbone, config.loss.backbone_weights)
 
     def unpack() -> None:
@@ -358,9 +373,9 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     playing = config.loss.gan > 0 or config.loss.crops_gan > 0
     torch.manual_seed(settings.seed)  # and the same first discriminators, however much the network drew before
     adversaries = Adversaries(config.model.num_keypoints, config.loss) if playing else None
-    facts: dict[str, Any] = {"data": _data_facts(dataset, sampler, data.split)}
+    facts: dict[str, Any] = {"data": _data_facts(dataset, {data.split, *_splits_before(state)})}
     if state is not None:
-        _check_same_run(config, dataset, state, run)
+        _check_same_run(given, dataset, state, run)
         model.load_state_dict(state.model)
         facts |= {key: value for key, value in state.facts.items() if key != "data"}
     elif initial is not None:
@@ -388,10 +403,12 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         backbone.to(device)
     if teacher is not None:
         teacher.generator.dense_motion.to(device)
-        taught_by = {"from": teacher.info.name, "content_hash": teacher.info.content_hash}
-        if facts.setdefault("teacher", taught_by) != taught_by:
-            _log.warning("another teacher than in the last call: %s -> %s", facts["teacher"], taught_by)
-            facts["teacher"] = taught_by
+        taught_by, before = _origin(teacher.info), facts.get("teacher", {})
+        if before and before["content_hash"] != taught_by["content_hash"]:
+            _log.warning("another teacher than in the last call: %s -> %s", before, taught_by)
+        if licences := licences_of({"initial": before, "teacher": taught_by}):  # of all that taught it
+            taught_by["licences"] = licences
+        facts["teacher"] = taught_by
     if state is None and settings.first_step >= last_step:
         raise FitError(
             f"run.first_step is {settings.first_step}, but the stages have {last_step} steps: there is nothing to do"
@@ -430,7 +447,15 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
             for rows in shown
         )
         held_out = HeldOut(source.pictures, driving.pictures, measured(source, driving, data))
+    elif config.log.sheet_every:
+        _log.warning(
+            "there will be no sample sheets: the split %r of %s has no clip of two frames or more; set "
+            "data.held_out_split to a split that has some",
+            data.held_out_split,
+            dataset.folder,
+        )
     return _Ready(
+        config,
         trainer,
         stages,
         facts,
@@ -531,7 +556,7 @@ def take_weights(
         guidance_points: the mesh points that the detected keypoints are taught to be.
     """
     theirs, ours = given.state_dict(), model.state_dict()
-    facts: dict[str, Any] = {"from": given.info.name, "content_hash": given.info.content_hash}
+    facts = _origin(given.info)
     known, before, count = given.info.keypoint_landmarks, given.config.num_keypoints, model.config.num_keypoints
     alike = dataclasses.replace(given.config, num_keypoints=count, border=model.config.border) == model.config
     if measured_points and known and count > before and measured_points[:before] == known and alike:
@@ -560,6 +585,12 @@ def take_weights(
     return facts | {"taken": len(taken), "fresh": _groups(left), "unused": len(unused)}
 
 
+def _origin(info: ModelInfo) -> dict[str, Any]:
+    """What the card of a model says of another one that went into it."""
+    licences = licences_of(info.training)
+    return {"from": info.name, "content_hash": info.content_hash, **({"licences": licences} if licences else {})}
+
+
 def _groups(keys: list[str]) -> list[str]:
     """Modules instead of single tensors, each once."""
     return list(dict.fromkeys(key.rpartition(".")[0] for key in keys))
@@ -568,7 +599,8 @@ def _groups(keys: list[str]) -> list[str]:
 def _check_same_run(config: FitConfig, dataset: Dataset, state: TrainState, run: Path) -> None:
     """Refuse to go on with another network, seed or data; anything else may change, and is logged."""
     changed = differences(_as_of_this_version(state.config), config.to_dict())
-    fatal = [str(change) for change in changed if change.key.startswith("model.") or change.key in _OF_THE_RUN]
+    fixed = (*_OF_THE_RUN, *(_OF_MEASURED_KEYPOINTS if config.data.keypoints == "measured" else ()))
+    fatal = [str(change) for change in changed if change.key.startswith("model.") or change.key in fixed]
     before = state.facts["data"]["fingerprint"]
     if before != dataset.fingerprint:
         fatal.append(f"the data's fingerprint: {before} -> {dataset.fingerprint}")
@@ -578,8 +610,27 @@ def _check_same_run(config: FitConfig, dataset: Dataset, state: TrainState, run:
             "the weights of a model exported from this one"
         )
     for change in changed:
-        _log.warning("changed since the last call: %s", change)
+        if change.key in {f"run.{name}" for name in _OF_ITS_BEGINNING}:
+            _log.warning(
+                "%s has no effect: the run goes on from its checkpoint; choose another run folder to begin anew", change
+            )
+        else:
+            _log.warning("changed since the last call: %s", change)
     _log.info("resuming %s at step %d", run, state.step)
+
+
+def _as_begun(config: FitConfig, state: TrainState) -> FitConfig:
+    """The configuration with what a run has from its first call."""
+    begun = {name: value for name, value in state.config["run"].items() if name in _OF_ITS_BEGINNING}
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, **begun))
+
+
+def _splits_before(state: TrainState | None) -> Sequence[str]:
+    """The splits that earlier calls of a run learned from."""
+    if state is None:
+        return ()
+    splits: Sequence[str] = state.facts["data"].get("splits", [state.config["data"]["split"]])
+    return splits
 
 
 def _as_of_this_version(values: dict[str, Any]) -> dict[str, Any]:
@@ -590,16 +641,19 @@ def _as_of_this_version(values: dict[str, Any]) -> dict[str, Any]:
         return values
 
 
-def _data_facts(dataset: Dataset, sampler: PairSampler, split: str) -> dict[str, Any]:
-    """What a model's card tells of the data that it learned from."""
-    licences = Counter(clip.licence or NO_LICENCE for clip in dataset.clips if clip.split == split)
+def _data_facts(dataset: Dataset, splits: set[str]) -> dict[str, Any]:
+    """What a model's card tells of the data that it learned from, in all calls together."""
+    learned_from = [clip for clip in dataset.clips if clip.split in splits]
+    moving = [clip for clip in learned_from if clip.frames > 1]
+    clips = [clip for clip in moving if clip.kind == CLIP]
     return {
         "fingerprint": dataset.fingerprint,
-        "clips": len(sampler.clips),
-        "clip_identities": sampler.clips.identities,
-        "stills": len(sampler.stills),
-        "packs_of_photos": len(sampler.photos),
-        "licences": dict(sorted(licences.items())),
+        "splits": sorted(splits),
+        "clips": len(clips),
+        "clip_identities": len({clip.identity for clip in clips}),
+        "stills": len(learned_from) - len(moving),
+        "packs_of_photos": len(moving) - len(clips),
+        "licences": dict(sorted(Counter(clip.licence or NO_LICENCE for clip in learned_from).items())),
         "frames": sum(clip.frames for clip in dataset.clips),
     }
 

@@ -10,7 +10,7 @@ from mcnet.bench.macs import count_macs
 from mcnet.commands.outputs import check_outputs
 from mcnet.config import McnetConfig
 from mcnet.files import replacing
-from mcnet.model_card import CARD_FORMAT, CONFIG_FILE, MODEL_FILE, README_FILE, fit_to_show, licence_of
+from mcnet.model_card import CARD_FORMAT, CONFIG_FILE, MODEL_FILE, README_FILE, fit_to_show, licence_of, licences_of
 from mcnet.model_file import CheckpointError, ModelInfo
 from training.data import NO_LICENCE
 
@@ -156,6 +156,7 @@ def readme(config: McnetConfig, info: ModelInfo, *, sheet: bool) -> str:
         f"{data.get('frames', '?')} frames; fingerprint `{data.get('fingerprint', '?')}`.",
         "",
         *_licence_lines(data),
+        *_origin_lines(training),
     ]
     if sheet:
         lines += ["", "## To look at", f"![What it makes of people]({SHEET_FILE})"]
@@ -168,8 +169,7 @@ def readme(config: McnetConfig, info: ModelInfo, *, sheet: bool) -> str:
 
 def _front_matter(info: ModelInfo, evaluation: object) -> list[str]:
     """What hubs read: YAML, whose strings are written as JSON has them."""
-    data = info.training.get("data")
-    licences = list(data.get("licences", {})) if isinstance(data, Mapping) else []
+    licences = list(licences_of(info.training))
     known = _HUB_LICENCES.get(licences[0].strip().lower()) if len(licences) == 1 else None
     lines = ["---", f"license: {known or 'other'}"]
     if known is None:
@@ -227,6 +227,17 @@ def _licence_lines(data: Mapping[str, Any]) -> list[str]:
         "| --- | --- |",
         *(f"| {fit_to_show(licence)} | {clips} |" for licence, clips in licences.items()),
     ]
+
+
+def _origin_lines(training: Mapping[str, Any]) -> list[str]:
+    """The licences of the data behind the models that this one began with and was taught by."""
+    lines = []
+    for part, told in (("initial", "It began with the weights of"), ("teacher", "Its motion was taught by")):
+        origin = training.get(part)
+        if isinstance(origin, Mapping):
+            name = fit_to_show(str(origin.get("from", origin.get("name", "a model without a name"))))
+            lines += ["", f"{told} {name}.", "", *_licence_lines(origin)]
+    return lines
 
 
 def _memory(levels_px: tuple[int, ...], conditioning: str) -> str:

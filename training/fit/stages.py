@@ -1,5 +1,6 @@
 """Stages of a run: when each begins, what learns in it and how fast."""
 
+import dataclasses
 import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from torch import nn
 
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
+from training.data import CLIP, Clip
 from training.fit.config import STAGES, FitConfig, StageConfig
 
 
@@ -48,6 +50,22 @@ def resolve_stages(config: FitConfig, clips: int, processes: int) -> tuple[Stage
     if not stages:
         raise FitError("none of detector.steps, motion.steps, full.steps (or .epochs) is above 0: nothing to do")
     return tuple(stages)
+
+
+def in_steps(config: FitConfig, clips: Iterable[Clip]) -> FitConfig:
+    """The configuration with its epochs as the steps that one process makes of them.
+
+    Args:
+        config: of a run.
+        clips: of its data, of all splits.
+
+    Raises:
+        FitError: no stage has any.
+    """
+    moving = sum(clip.split == config.data.split and clip.kind == CLIP and clip.frames > 1 for clip in clips)
+    steps = {stage.name: stage.steps for stage in resolve_stages(config, moving, 1)}
+    changes = {name: dataclasses.replace(getattr(config, name), steps=steps.get(name, 0), epochs=0) for name in STAGES}
+    return dataclasses.replace(config, **changes)
 
 
 def stage_at(stages: Iterable[Stage], step: int) -> Stage:

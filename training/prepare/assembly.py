@@ -24,13 +24,14 @@ from training.data import (
     PNG_PATTERN,
     Clip,
     ClipTable,
-    DataError,
     Landmarks,
     decode,
     write_landmarks,
     write_table,
 )
 from training.prepare.clips import LANDMARKS, REASONS, RECORD, ClipFacts, ClipRules, Record, Reject
+from training.prepare.labels import BEFORE, DONE, STATE, kept_labels, key_of, relabelled
+from training.prepare.licences import Licences
 from training.prepare.sources import Identities, Source, split_identities
 
 SPLITS = ("train", "test")
@@ -66,7 +67,8 @@ class Workplace:
         manifest.csv    the same clips with their origin and quality
         rejects.csv     what became no clip, and why
         report.txt      what came of it in figures; contact_sheet.png: a frame of each clip
-        .prepare/       what is needed to go on: a record for each finished source
+        .prepare/       what is needed to go on: a record for each finished source, the labels that `relabel` measured
+                        of its clips, and the licences that were written into manifest.csv by hand
 
     Args:
         out: the folder.
@@ -74,11 +76,12 @@ class Workplace:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.state = out / ".prepare"
+        self.state = out / STATE
         self.rules = self.state / "rules.json"
         self.partial = self.state / "partial"
-        self.done = self.state / "done"
+        self.done = self.state / DONE
         self.unused = self.state / "unused"
+        self.licences = self.state / "licences.json"
 
     def clip_files(self) -> dict[str, Path]:
         """Where each clip lies, by its key; the one of an unfinished move lies where it was."""
@@ -86,8 +89,7 @@ class Workplace:
         found: dict[str, Path] = {}
         for place in places:
             for file in sorted(place.glob("*.mp4")) if place.is_dir() else []:
-                parts = file.stem.split("#")
-                found["#".join(parts[-4:])] = file
+                found[key_of(file)] = file
         return found
 
     def finished(self, source: Source, stamp: str, files: Mapping[str, Path]) -> Record | None:
@@ -143,7 +145,8 @@ def assemble(
     Raises:
         DataError: something cannot be written.
     """
-    by_hand = _licences(workplace.out / "manifest.csv")
+    by_hand = Licences(workplace.out / "manifest.csv", workplace.licences)
+    by_hand.keep()
     # The table is what makes it a dataset: removed first and written last.
     (workplace.out / "clips.json").unlink(missing_ok=True)
     files = workplace.clip_files()
@@ -164,7 +167,7 @@ def assemble(
                 splits[identity],
                 facts.frames,
                 source.kind,
-                identities.licence(source, facts.track) or by_hand.get(source.label, ""),
+                identities.licence(source, facts.track) or by_hand.of(facts.key, source.label),
             )
             rows.append(Row(clip, facts, source, record, landmarks[first : first + facts.frames]))
             first += facts.frames
@@ -172,17 +175,39 @@ def assemble(
     rows.sort(key=lambda row: (SPLITS.index(row.clip.split), row.clip.file))
     _write_manifest(workplace.out / "manifest.csv", rows, rules)
     if rows:
-        places = np.concatenate([row.landmarks for row in rows])
-        points = np.array(rules.points, np.int64)
-        partial = workplace.state / "landmarks.npz"
-        write_landmarks(partial, Landmarks(points, places[..., :2], np.ones(len(places), bool), places[..., 2]))
-        partial.replace(workplace.out / "landmarks.npz")
+        _write_landmarks(workplace, rows, rules)
         partial = workplace.state / "clips.json"
         write_table(partial, CLIPS_FORMAT, ClipTable(rules.size_px, tuple(row.clip for row in rows)))
         partial.replace(workplace.out / "clips.json")
     else:
         (workplace.out / "landmarks.npz").unlink(missing_ok=True)
     return rows
+
+
+def _write_landmarks(workplace: Workplace, rows: Sequence[Row], rules: ClipRules) -> None:
+    """Write those that `relabel` measured where it measured all of the clips, else those that were measured here."""
+    places = np.concatenate([row.landmarks for row in rows])
+    ours = Landmarks(np.array(rules.points, np.int64), places[..., :2], np.ones(len(places), bool), places[..., 2])
+    sources = [workplace.done / name for name in dict.fromkeys(row.source.name for row in rows)]
+    theirs = relabelled(sources, [row.clip for row in rows])
+    before = workplace.out / BEFORE
+    if theirs is not None:
+        _replace_landmarks(workplace, before, ours)
+    else:
+        if before.is_file() or any(map(kept_labels, sources)):
+            logger.warning(
+                "relabel did not measure all of these clips, so that the landmarks are prepare's own, of one kind for "
+                "all: call mcnet-train relabel %s again",
+                workplace.out,
+            )
+        before.unlink(missing_ok=True)  # of other clips: the next `relabel` keeps what it finds
+    _replace_landmarks(workplace, workplace.out / "landmarks.npz", ours if theirs is None else theirs)
+
+
+def _replace_landmarks(workplace: Workplace, path: Path, landmarks: Landmarks) -> None:
+    partial = workplace.state / "landmarks.npz"
+    write_landmarks(partial, landmarks)
+    partial.replace(path)
 
 
 def _move(old: Path, new: Path) -> None:
@@ -236,19 +261,6 @@ def _write_manifest(path: Path, rows: Sequence[Row], rules: ClipRules) -> None:
         }
         lines.append([values[name] if name in values else getattr(facts, name) for name in _COLUMNS])
     write_csv(path, _COLUMNS, lines)
-
-
-def _licences(manifest: Path) -> dict[str, str]:
-    """What the user wrote into the licence column of an earlier manifest, by source."""
-    if not manifest.is_file():
-        return {}
-    try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            return {row["source"]: row["licence"] for row in csv.DictReader(file) if row.get("licence")}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise DataError(
-            f"cannot read {manifest}, whose licence column is kept: {error}; mend it or put it away"
-        ) from error
 
 
 def write_csv(path: Path, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:

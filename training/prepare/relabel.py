@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,25 +25,26 @@ from mcnet.mesh_points import MESH_SIZE
 from training.data import (
     CLIP,
     CLIPS_FORMAT,
-    PNG_PATTERN,
     Clip,
     ClipTable,
     DataError,
     Landmarks,
     decode,
+    files_of,
     is_packed,
     open_dataset,
     read_landmarks,
     read_table,
+    state_of_files,
     write_landmarks,
 )
 from training.landmarks import TRAINING_POINTS
+from training.prepare.labels import BEFORE, keep_labels
 
 if TYPE_CHECKING:  # OpenCV is imported by what labels only
     from mcnet.media.faces import Face
 
 _WORK = ".relabel"
-_OLD = "landmarks.before.npz"
 _TABLES = ("dataset.json", "clips.json")
 _SECONDS_PER_LINE = 10.0
 
@@ -100,7 +101,7 @@ def add_parser(commands: Any) -> None:
         "--out",
         type=Path,
         help=f"a folder for the labelled data, whose pictures are linked or copied (default: in place; the old table "
-        f"stays as {_OLD})",
+        f"stays as {BEFORE})",
     )
     parser.add_argument(
         "--points",
@@ -190,7 +191,7 @@ def _relabel(folder: Path, pictures: "_Pictures", out: Path, finders: Finders, p
     if len(old.valid) != starts[-1]:
         raise DataError(f"{folder / 'landmarks.npz'}: got {len(old.valid)} rows, expected {starts[-1]}, one per frame")
     columns = np.array(sorted(points), np.int64)
-    work = _workplace(out, folder, pictures.name, columns)
+    work = _workplace(out, folder, pictures, columns)
     places = np.zeros((len(old.valid), len(columns), 3), np.float16)
     valid = np.zeros(len(old.valid), bool)
     skipped: list[str] = []
@@ -206,11 +207,14 @@ def _relabel(folder: Path, pictures: "_Pictures", out: Path, finders: Finders, p
                 labels = _kept(old.rows(np.arange(rows.start, rows.stop)), columns)
             places[rows], valid[rows] = labels
             bar.update(clip.frames)
-    _link_pictures(folder, out, table if pictures.name == "clips.json" else None)
-    if out.resolve() == folder.resolve() and not (folder / _OLD).exists():
-        with replacing(folder / _OLD) as partial:  # it is made once: half of it would stay
-            shutil.copyfile(folder / "landmarks.npz", partial)
+    _link_pictures(folder, out, pictures.files)
     new = Landmarks(columns, places[..., :2], valid, places[..., 2])
+    if out.resolve() == folder.resolve():
+        if not (folder / BEFORE).exists():
+            with replacing(folder / BEFORE) as partial:  # it is made once: half of it would stay
+                shutil.copyfile(folder / "landmarks.npz", partial)
+        if pictures.name == "clips.json":  # or `prepare` would write its own again when it is called once more
+            keep_labels(folder, table.clips, new)
     write_landmarks(work / "landmarks.npz", new)
     (work / "landmarks.npz").replace(out / "landmarks.npz")
     if out.resolve() != folder.resolve():
@@ -248,6 +252,11 @@ class _Pictures:
             self.name = "clips.json"
             self.table = read_table(folder / self.name, CLIPS_FORMAT)
 
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that they are in, as the table has them."""
+        return ["frames.u8"] if self._packed is not None else sorted({clip.file for clip in self.table.clips})
+
     def frames(self, number: int) -> Iterator[NDArray[np.uint8]]:
         """Of one clip, (S, S, 3) uint8 RGB each.
 
@@ -263,12 +272,13 @@ class _Pictures:
             yield np.array(self._packed[row])
 
 
-def _workplace(out: Path, folder: Path, name: str, columns: NDArray[np.int64]) -> Path:
-    """Where measured clips wait. What was measured of another table, or for other points, is dropped."""
+def _workplace(out: Path, folder: Path, pictures: "_Pictures", columns: NDArray[np.int64]) -> Path:
+    """Where measured clips wait. What was measured of another table, of other pictures or points is dropped."""
     if out.resolve() != folder.resolve() and any((out / table).exists() for table in _TABLES):
         raise DataError(f"{out} holds a dataset already: choose another folder, or label that one in place")
     work = out / _WORK
-    stamp = hashlib.sha256((folder / name).read_bytes() + columns.tobytes()).hexdigest()
+    files = state_of_files(folder, pictures.files)
+    stamp = hashlib.sha256((folder / pictures.name).read_bytes() + columns.tobytes() + files.encode()).hexdigest()
     mark = work / "stamp"
     if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp):
         shutil.rmtree(work, ignore_errors=True)
@@ -312,12 +322,11 @@ def _kept(old: Landmarks, columns: NDArray[np.int64]) -> tuple[NDArray[np.float1
     return old.in_space[:, np.searchsorted(old.points, columns)], old.valid
 
 
-def _link_pictures(folder: Path, out: Path, clips: ClipTable | None) -> None:
+def _link_pictures(folder: Path, out: Path, listed: Sequence[str]) -> None:
     """Have the pictures in `out` as well: linked where the file system can, otherwise copied."""
     if out.resolve() == folder.resolve():
         return
-    named = ["frames.u8"] if clips is None else sorted({clip.file for clip in clips.clips})
-    for name in (file for listed in named for file in _files(folder, listed)):
+    for name in (file for each in listed for file in files_of(folder, each)):
         source, target = folder / name, out / name
         if target.exists() or not source.is_file():
             continue
@@ -327,13 +336,6 @@ def _link_pictures(folder: Path, out: Path, clips: ClipTable | None) -> None:
         except OSError:
             with replacing(target) as partial:
                 shutil.copyfile(source, partial)
-
-
-def _files(folder: Path, name: str) -> list[str]:
-    """What a clip of a table consists of: a file, or the pictures in a folder that its name is a pattern of."""
-    if Path(name).name != PNG_PATTERN:
-        return [name]
-    return [str(picture.relative_to(folder)) for picture in sorted((folder / name).parent.glob("*.png"))]
 
 
 def _apart_px(new: Landmarks, old: Landmarks, both: NDArray[np.bool_], size_px: int) -> float:

@@ -196,7 +196,10 @@ def run(folder: Path, minutes: float) -> None:
     Raises:
         UserError: of any kind: something cannot be used.
     """
+    from training.data import table_of
+    from training.fit.journal import newest_sheet
     from training.fit.loop import fit, profile
+    from training.fit.stages import in_steps
     from training.fit.state import CHECKPOINT
 
     started = time.monotonic()
@@ -216,7 +219,7 @@ def run(folder: Path, minutes: float) -> None:
         here += [f"loss.backbone_weights={folder / 'backbone.pt'}"]
         if (folder / _TEACHER).is_file():
             here += [f"run.teacher={folder / _TEACHER}"]
-        config = load_config(folder / _CONFIG, here)
+        config = in_steps(load_config(folder / _CONFIG, here), table_of(folder / "data").clips)
         limit_s = 60 * minutes * _PROFILE_SHARE / len(STAGES)
         profiles = profile(config, work, PROFILED_STEPS, cache=folder / "frames", limit_s=limit_s)
         (out / "profile.txt").write_text("\n\n".join(each.table for each in profiles) + "\n", encoding="utf-8")
@@ -224,7 +227,7 @@ def run(folder: Path, minutes: float) -> None:
         left_s = 60 * minutes - kept_s - (time.monotonic() - started)
         config = scheduled(config, {each.stage: each.step_ms / 1000 for each in profiles}, left_s)
         _log.info("%s", ", ".join(f"{stage}: {getattr(config, stage).steps} steps" for stage in STAGES))
-        fit(
+        result = fit(
             config,
             work,
             max_minutes=left_s / 60,
@@ -234,8 +237,8 @@ def run(folder: Path, minutes: float) -> None:
         _split(work / CHECKPOINT, out / "state")
         for file in ("stats.jsonl", "config.toml"):
             shutil.copyfile(work / file, out / file)
-        if sheets := sorted((work / "sheets").glob("*.png")):
-            shutil.copyfile(sheets[-1], out / "sheet.png")
+        if sheet := newest_sheet(work, result.step):
+            shutil.copyfile(sheet, out / "sheet.png")
         _log.info("done after %.1f s; all is in %s", time.monotonic() - started, out)
     except BaseException:
         _log.exception("ended before its end")
@@ -252,7 +255,7 @@ def scheduled(config: FitConfig, step_s: dict[str, float], seconds: float) -> Fi
     the run as it was in the profile.
 
     Args:
-        config: its stages without steps stay so.
+        config: its stages without steps stay so, and none goes by epochs.
         step_s: seconds per step of each stage that has steps.
         seconds: that training may take.
     """

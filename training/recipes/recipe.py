@@ -13,13 +13,14 @@ import torch
 from mcnet.checkpoint import load_model
 from mcnet.commands.arguments import number
 from mcnet.commands.outputs import check_outputs
-from mcnet.model_file import CheckpointError
+from mcnet.model_file import CheckpointError, ModelInfo
 from training.__main__ import tell_mistakes
 from training.fit.config import FitConfig, load_config
 from training.fit.export import export
-from training.fit.journal import SHEETS, STATS
+from training.fit.journal import STATS, newest_sheet
 from training.fit.loop import fit
-from training.fit.state import CHECKPOINT
+from training.fit.stages import FitError
+from training.fit.state import CHECKPOINT, load_state
 from training.recipes import journey
 
 _EXPORT_MINUTES = 0.5
@@ -87,8 +88,8 @@ def _train(recipe: Recipe, options: argparse.Namespace) -> int:
     info = export(options.run_dir, options.out, half=True)
     beside = _written(options.out)
     shutil.copyfile(options.run_dir / STATS, beside[_STATISTICS])
-    if sheets := sorted((options.run_dir / SHEETS).glob("*.png")):
-        shutil.copyfile(sheets[-1], beside[_SHEET])
+    if sheet := newest_sheet(options.run_dir, result.step):
+        shutil.copyfile(sheet, beside[_SHEET])
     ending = "all steps are done" if result.reason == "done" else f"stopped ({result.reason}); call again to go on"
     sys.stdout.write(f"{options.out}: {info.name} after {result.step} steps; {ending}\n")
     return 0
@@ -121,12 +122,30 @@ def _config(recipe: Recipe, options: argparse.Namespace) -> FitConfig:
     overrides = [] if torch.cuda.is_available() else list(recipe.on_a_cpu)
     overrides += [f"data.path={options.data}", *options.overrides]
     if options.resume_from is not None:
-        steps = load_model(options.resume_from).info.training.get("steps")
+        info = load_model(options.resume_from).info
+        steps = info.training.get("steps")
         if not isinstance(steps, int):
             raise CheckpointError(
                 f"{options.resume_from} does not say how many steps it is old: it is no model of a run"
             )
+        _check_begun(options.run_dir, options.resume_from, info)
         overrides += [f"run.initial={options.resume_from}", f"run.first_step={steps}"]
     elif not (options.run_dir / CHECKPOINT).is_file():
         logging.getLogger(__name__).info("starting afresh in %s", options.run_dir)
     return load_config(recipe.name, overrides)
+
+
+def _check_begun(run: Path, resume_from: Path, info: ModelInfo) -> None:
+    """Refuse a model that a run would not go on from, as it has gone further already.
+
+    Raises:
+        FitError: the run's folder has a checkpoint, and that did not begin with this model.
+    """
+    if not (run / CHECKPOINT).is_file():
+        return
+    begun = load_state(run / CHECKPOINT).facts.get("initial", {})
+    if begun.get("content_hash") != info.content_hash:
+        raise FitError(
+            f"{run} holds a run, which goes on from its own {CHECKPOINT} and not from {resume_from}: leave out "
+            "--resume-from to go on with it, or choose another --run-dir to begin with that model"
+        )

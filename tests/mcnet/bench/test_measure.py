@@ -334,3 +334,5 @@ def test_random_weights_stand_in_for_those_that_are_not_bundled() -> None:
     assert not trained
     assert model.config == McnetConfig.named("tiny")
     assert open_model("starter")[1]
+    with pytest.raises(CheckpointError, match="no model '~nobody-of-that-name'"):
+        open_model("~nobody-of-that-name")

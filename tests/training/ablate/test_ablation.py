@@ -16,13 +16,13 @@ from mcnet.files import claimed
 from mcnet.generator import Mcnet
 from mcnet.layers import AntiAlias
 from mcnet.pictures import to_picture
-from tests.training.conftest import SIZE_PX, one_thread, tiny_config
+from tests.training.conftest import SIZE_PX, one_thread, tiny_config, write_dataset
 from training.__main__ import main
 from training.ablate.ablation import Ablation, AblationError, Member, Size, ablate, shrunk
 from training.ablate.held_out import FIGURES, figures
 from training.ablate.report import format_table, step_between
 from training.ablate.variants import VARIANTS, member, with_memory
-from training.data import DataError, open_dataset, write_landmarks
+from training.data import PHOTOS, Clip, DataError, open_dataset, write_landmarks
 from training.fit.config import FitConfig, load_config
 from training.fit.loop import fit
 from training.fit.stages import FitError
@@ -106,6 +106,24 @@ def test_it_stops_in_time_and_goes_on(heads: Path, tmp_path: Path) -> None:
     second = run(config, tmp_path, seeds=1, say=said.append)
     assert second.missing == 0
     assert said == ["what all variants share, seed 3", *(f"{variant.label}, seed 3" for variant in VARIANTS)]
+
+
+def test_stages_that_go_by_epochs_are_trained_as_well(heads: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    motion: dict[str, object] = {"steps": 0, "epochs": 1, "repeats": 2, "batch": 2}
+    ablation = run(small(heads, motion=motion), tmp_path, seeds=1, say=said.append)
+    assert said[0] == "what all variants share, seed 3"
+    assert load_state(tmp_path / "shared" / "seed-3" / "checkpoint.pt").step == 3  # of three clips, twice
+    assert ablation.budget["shared_steps"] == 3
+
+
+@pytest.mark.parametrize("held_out", [Clip("s", "dee", "test", 1), Clip("p", "dee", "test", 3, PHOTOS), None])
+def test_nothing_to_measure_by_is_told_before_anything_is_trained(held_out: Clip | None, tmp_path: Path) -> None:
+    clips = [Clip("a", "ann", "train", 3), Clip("b", "ben", "train", 1)]
+    data = write_dataset(tmp_path / "data", [*clips, held_out] if held_out else clips)
+    with pytest.raises(DataError, match=r"in split 'test' to measure by .*: hold out more people .*--test-share"):
+        run(small(data), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

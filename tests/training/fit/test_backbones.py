@@ -97,3 +97,8 @@ def test_vgg19_loads_a_file_and_says_what_to_do_when_offline(tmp_path: Path, mon
         BackboneError, match=r"cannot be fetched .*no network.*efficientnet_lite0, which needs no download"
     ):
         load_backbone("vgg19")
+
+
+def test_a_home_of_nobody_holds_no_weights() -> None:
+    with pytest.raises(BackboneError, match=r"there is no file ~nobody-of-that-name/lite0\.pt"):
+        load_backbone("efficientnet_lite0", "~nobody-of-that-name/lite0.pt")

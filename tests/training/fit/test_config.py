@@ -103,6 +103,8 @@ def test_a_stage_may_not_have_more_pairs_than_there_are() -> None:
 def test_a_file_that_is_not_there_and_one_that_is_no_toml(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a file nor a shipped name"):
         load_config("nothing")
+    with pytest.raises(ConfigError, match="neither a file nor a shipped name"):
+        load_config("~nobody-of-that-name/x.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("[loss\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="is no TOML"):
@@ -155,6 +157,15 @@ def test_differences_are_named() -> None:
 def test_what_one_key_asks_of_another(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config("smoke", overrides)
+
+
+@pytest.mark.parametrize("length", ["steps", "epochs"])
+def test_a_detector_that_a_map_is_fitted_to_rests(length: str) -> None:
+    assert load_config("starter").data.linear_share
+    with pytest.raises(
+        ConfigError, match=rf"detector\.{length}: got 2, expected 0 where data\.linear_share is above 0"
+    ):
+        load_config("starter", [f"detector.{length}=2"])
 
 
 def test_the_smallest_crop_that_a_discriminator_can_judge() -> None:

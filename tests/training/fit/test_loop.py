@@ -26,10 +26,12 @@ from mcnet.checkpoint import load_model
 from mcnet.commands.outputs import OutputError
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
+from mcnet.model_card import MODEL_FILE, read_card
 from mcnet.model_file import CheckpointError
 from tests.bare import code_without
 from tests.tolerance import EPSILON, PICTURE, largest_error
 from tests.training.conftest import ASKED, SIZE_PX, TINY, one_thread, tiny_config, write_dataset
+from training.__main__ import main
 from training.data import CLIPS_FORMAT, Clip, ClipTable, write_table
 from training.fit.augment import Faces, augment
 from training.fit.config import AugmentConfig, FitConfig, StageConfig, format_config
@@ -420,6 +422,82 @@ def test_another_run_is_not_continued_and_changes_are_named(
         fit(tiny_config(other, **short), run)
     fit(tiny_config(heads, full={"steps": 0}, motion={"steps": 2}, loss={"warped": 7.0}), run)
     assert "changed since the last call: loss.warped: 10.0 -> 7.0" in caplog.text
+    measured: dict[str, object] = {"keypoints": "measured", "keypoint_points": [386, 159, 1, 291, 61]}
+    with pytest.raises(FitError, match=r"data\.keypoint_points: .*; data\.keypoints: 'detected' -> 'measured'"):
+        fit(tiny_config(heads, **short, data=measured), run)
+    fit(tiny_config(heads, **short, data=measured), tmp_path / "measured")
+    points = [374, 145, 1, 291, 61]
+    moved = tiny_config(heads, **short, data={**measured, "keypoint_points": points}, loss={"guidance_points": points})
+    with pytest.raises(FitError, match=r"data\.keypoint_points: \[386, .*\] -> \[374, 145, 1, .*\]\. Use another"):
+        fit(moved, tmp_path / "measured")
+
+
+def test_a_run_that_can_draw_no_sheets_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = write_dataset(tmp_path / "data", [Clip("a", "ann", "train", 3), Clip("s", "dee", "test", 1)])
+    for every, told in ((1, True), (0, False)):
+        caplog.clear()
+        config = tiny_config(
+            data,
+            data={"stills_share": 0.0},
+            full={"steps": 0},
+            motion={"steps": 1},
+            log={"sheet_every": every},
+        )
+        fit(config, tmp_path / f"run of {every}")
+        assert ("there will be no sample sheets: the split 'test' of" in caplog.text) is told
+
+
+def test_a_run_has_its_beginning_from_its_first_call(
+    heads: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it begins with, and where, says nothing to a run that has a checkpoint."""
+    run = tmp_path / "run"
+
+    def config(steps: int, **begun: object) -> FitConfig:
+        return tiny_config(heads, full={"steps": 0}, motion={"steps": steps, "warmup_steps": 2}, run=begun)
+
+    fit(config(2, first_step=1), run)
+    fit(config(3, first_step=9, initial="nothing"), run)
+    for told in ("run.first_step: 1 -> 9 has no effect: the run goes on", "run.initial: '' -> 'nothing' has no effect"):
+        assert told in caplog.text
+    assert "changed since the last call: run" not in caplog.text
+    rates = [line["learning_rate"] for line in stats(run)]
+    assert rates == pytest.approx([1e-4, 2e-4])
+    kept = load_state(run / CHECKPOINT).config["run"]
+    assert (kept["initial"], kept["first_step"]) == ("", 1)
+
+
+def test_the_card_tells_of_all_data_that_went_into_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clips = [Clip("a", "ann", "train", 3, licence="CC0"), Clip("b", "ben", "more", 3, licence="CC BY 4.0")]
+    data = write_dataset(tmp_path / "data", clips)
+
+    def config(folder: Path, split: str, steps: int, **run: object) -> FitConfig:
+        stages: dict[str, dict[str, object]] = {"motion": {"steps": steps}, "full": {"steps": 0}}
+        return tiny_config(folder, data={"split": split, "stills_share": 0.0}, run=run, **stages)
+
+    fit(config(data, "train", 1), tmp_path / "run")
+    fit(config(data, "more", 2), tmp_path / "run")
+    fit(config(data, "more", 3), tmp_path / "run")
+    told = export(tmp_path / "run", tmp_path / "first.safetensors").training
+    assert told["data"]["licences"] == {"CC0": 1, "CC BY 4.0": 1}
+    assert (told["data"]["clips"], told["data"]["clip_identities"]) == (2, 2)
+    # A model that begins with those weights has their licences beside its own; and so have those that begin with it.
+    other = write_dataset(tmp_path / "other", [Clip("c", "cyd", "train", 3, licence="MIT")])
+    before = tmp_path / "first.safetensors"
+    for name in ("second", "third"):
+        fit(config(other, "train", 1, initial=str(before)), tmp_path / name)
+        assert main(["export", str(tmp_path / name), str(tmp_path / "models" / name)]) == 0
+        assert "licences of the data: MIT (1 clip)\n" in (printed := capsys.readouterr().out)
+        assert "licences of the initial model's data: " in printed
+        card = read_card(tmp_path / "models" / name / MODEL_FILE)
+        assert card.training["data"]["licences"] == {"MIT": 1}
+        assert {"CC0", "CC BY 4.0"} <= set(card.training["initial"]["licences"])
+        assert all(licence in card.licence for licence in ("MIT", "CC0", "CC BY 4.0"))
+        text = (tmp_path / "models" / name / "README.md").read_text(encoding="utf-8")
+        assert text.startswith("---\nlicense: other\n")
+        assert f"It began with the weights of {before.stem}" in text
+        assert "| CC BY 4.0 | 1 |" in text
+        before = tmp_path / "models" / name
 
 
 def test_a_checkpoint_of_one_discriminator_goes_on(heads: Path, tmp_path: Path) -> None:
@@ -681,8 +759,6 @@ def test_two_processes_are_one_with_twice_the_batch(
 
 
 def command(*arguments: str) -> int:
-    from training.__main__ import main
-
     return main(arguments)
 
 

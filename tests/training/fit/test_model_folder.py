@@ -18,6 +18,7 @@ from mcnet.model_file import CheckpointError, ModelInfo
 from tests.media.videos import GRID
 from tests.training.conftest import one_thread, tiny_config
 from training.__main__ import main
+from training.fit.journal import newest_sheet
 from training.fit.loop import fit
 from training.fit.model_folder import check_folder, readme
 
@@ -60,6 +61,22 @@ def test_a_folder_has_all_that_hubs_and_people_look_for(run: Path, tmp_path: Pat
     assert "| CC BY 4.0 | 2 |" in text
     assert "Not measured." in text
     assert "![What it makes of people](sheet.png)" in text
+
+
+def test_the_sheet_of_a_folder_is_of_its_weights(run: Path, heads: Path, tmp_path: Path) -> None:
+    """A run that was killed may have drawn what its checkpoint knows nothing of; it goes with it when that goes on."""
+    again = shutil.copytree(run, tmp_path / "run")
+    ours = sorted((again / "sheets").glob("*.png"))[-1]
+    assert ours.name == "0000004.png"
+    later = again / "sheets" / "0000009.png"
+    shutil.copyfile(again / "sheets" / "0000001.png", later)
+    assert newest_sheet(again, 3) == again / "sheets" / "0000001.png"
+    assert newest_sheet(again, 0) is None
+    assert main(["export", str(again), str(tmp_path / "mine")]) == 0
+    assert (tmp_path / "mine" / "sheet.png").read_bytes() == ours.read_bytes()
+    fit(tiny_config(heads, log={"sheet_every": 4, "sheet_rows": 1}), again)
+    assert not later.exists()
+    assert ours.exists()
 
 
 def test_a_sheet_that_is_no_picture_leaves_nothing(

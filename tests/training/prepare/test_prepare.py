@@ -48,6 +48,7 @@ from training.prepare import clips as clips_module
 from training.prepare import command as prepare
 from training.prepare import progress, shards, workers
 from training.prepare.clips import ClipRules, Record, SourceTask, prepare_source
+from training.prepare.relabel import Finders, relabel
 from training.prepare.sources import (
     Identities,
     Source,
@@ -1004,6 +1005,88 @@ def test_the_licence_of_the_table_reaches_the_dataset(short: Path, tmp_path: Pat
     table.write_text("source,licence\na.mp4,CC0\nb.mp4,MIT\n", encoding="utf-8")
     assert call(short, out, "--identities", table) == 0
     assert {row["source"]: row["licence"] for row in read_csv(out / "manifest.csv")} == {"a.mp4": "CC0", "b.mp4": "MIT"}
+
+
+def licences_in(out: Path) -> dict[str, str]:
+    """The manifest's licences, by clip."""
+    return {Path(row["file"]).stem.partition("#")[2]: row["licence"] for row in read_csv(out / "manifest.csv")}
+
+
+def write_licences(out: Path, licences: dict[str, str]) -> None:
+    """As by hand."""
+    rows = read_csv(out / "manifest.csv")
+    with (out / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        for row in rows:
+            key = Path(row["file"]).stem.partition("#")[2]
+            writer.writerow({**row, "licence": licences.get(key, row["licence"])})
+
+
+def test_licences_by_hand_outlive_calls_with_other_inputs(short: Path, tmp_path: Path) -> None:
+    out, halves = tmp_path / "out", ("--min-seconds", 0.4, "--max-seconds", 0.6)
+    assert call(short, out, *halves) == 0
+    keys = sorted(licences_in(out))
+    assert [key.split("#")[0] for key in keys] == ["a", "a", "b", "b"]
+    by_hand = dict(zip(keys, ("CC BY 4.0", "CC0", "MIT", "MIT"), strict=True))
+    write_licences(out, by_hand)
+    assert call(short, out, *halves) == 0
+    assert licences_in(out) == by_hand  # each clip has its own
+    assert call(short / "a.mp4", out, *halves) == 0
+    assert licences_in(out) == {key: by_hand[key] for key in keys[:2]}
+    make_video(tmp_path / "grey.mp4", [np.full((288, 360, 3), 90, np.uint8)] * 28)
+    with pytest.raises(DataError, match="no clip came"):
+        call(tmp_path / "grey.mp4", out, *halves)
+    assert call(short, out, *halves) == 0
+    assert licences_in(out) == by_hand
+    # What is taken back stays so, and clips that are cut otherwise have what all those of their source have.
+    write_licences(out, {keys[1]: ""})
+    assert call(short, out, *halves) == 0
+    assert licences_in(out) == {**by_hand, keys[1]: ""}
+    assert call(short, out, "--redo") == 0
+    assert {key.split("#")[0]: licence for key, licence in licences_in(out).items()} == {"a": "", "b": "MIT"}
+    (out / ".prepare" / "licences.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"licences\.json, which keeps the licences .*; mend it, or put it away"):
+        call(short, out)
+
+
+def labelled_at(middle: float) -> Finders:
+    """Finders that see a face whose points all lie in one place, in pixels."""
+    face = Face(np.full((468, 3), middle, np.float32), 1.0, np.full((2, 5, 2), middle, np.float32))
+    return Finders(lambda _: face, lambda: None, lambda _: face)
+
+
+def test_labels_that_were_measured_anew_outlive_a_further_call(
+    short: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    assert call(short / "a.mp4", out, "--test-share", 0) == 0
+    ours = read_landmarks(out / "landmarks.npz")
+    relabel(out, out, labelled_at(64))
+    theirs = read_landmarks(out / "landmarks.npz")
+    assert (theirs.landmarks == 0.25).all()
+    for share in (0, 0.95):  # in whichever split they are
+        assert call(short / "a.mp4", out, "--test-share", share) == 0
+        again = read_landmarks(out / "landmarks.npz")
+        for one, other in zip(again, theirs, strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(read_landmarks(out / "landmarks.before.npz").landmarks, ours.landmarks)
+    assert not caplog.messages
+    # With a source that was not labelled anew, all are prepare's own, which is told; labelled again, they stay.
+    assert call(short, out) == 0
+    assert "call mcnet-train relabel" in caplog.text
+    both = read_landmarks(out / "landmarks.npz")
+    assert len(both.points) == len(ours.points)
+    assert not (out / "landmarks.before.npz").exists()
+    relabel(out, out, labelled_at(128))
+    np.testing.assert_array_equal(read_landmarks(out / "landmarks.before.npz").landmarks, both.landmarks)
+    caplog.clear()
+    assert call(short, out) == 0
+    assert (read_landmarks(out / "landmarks.npz").landmarks == 0.5).all()
+    assert not caplog.messages
+    # What is prepared anew was not labelled.
+    assert call(short, out, "--redo", "--min-seconds", 0.5) == 0
+    assert len(read_landmarks(out / "landmarks.npz").points) == len(ours.points)
 
 
 @pytest.fixture(scope="module")

@@ -254,6 +254,17 @@ def test_what_was_measured_of_another_table_is_not_taken(clips: Path) -> None:
     check(new.rows(np.array([2, 3, 4, 5, 6, 7, 0, 1])))
 
 
+def test_what_was_measured_of_other_pictures_is_not_taken(clips: Path) -> None:
+    write_video(clips / "m" / "a.mp4", [picture(30)] * 3)
+    fakes = Fakes()
+    fakes.stop_after = 6
+    with pytest.raises(KeyboardInterrupt):
+        relabel(clips, clips, fakes())
+    write_video(clips / "m" / "a.mp4", [picture(60), picture(100), picture(140)])
+    relabel(clips, clips, Fakes()())
+    check(read_landmarks(clips / "landmarks.npz"))
+
+
 def test_a_clip_that_cannot_be_read_keeps_what_it_had(clips: Path) -> None:
     relabel(clips, clips, Fakes()())
     (clips / "m" / "a.mp4").write_bytes(b"no video")
