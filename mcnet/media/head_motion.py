@@ -247,18 +247,19 @@ class PoseLimits(NamedTuple):
 
     Attributes:
         turn_deg, nod_deg, tilt_deg: of the head, to either side.
-        hidden_turn_deg: likewise, in place of `turn_deg`, towards the side that a portrait hides: the more of it, the
-            farther the portrait looks aside, and all from 18 degrees on.
         shift: in the picture's coordinates.
         nearness: factor of size, and its inverse.
+        hidden_turn_deg: of a head that looks aside by 18 degrees or more, towards the side that it hides. Turns are
+            compressed from the first degree on, to half of it for a turn by as much, so that the head still moves
+            where a performer's looks straight ahead.
     """
 
     turn_deg: float = 40.0
-    hidden_turn_deg: float = 10.0
     nod_deg: float = 25.0
     tilt_deg: float = 45.0
     shift: float = 0.45
     nearness: float = 1.4
+    hidden_turn_deg: float = 20.0
 
 
 class PortraitInSpace:
@@ -284,6 +285,7 @@ class PortraitInSpace:
         self.head = Head.of(mesh)
         self._points = list(points)
         self._limits = limits or PoseLimits()
+        self._own_yaw_deg = head_turn(self.head.rotation).yaw
         shape = self.head.shape
         self._closing = self.head.with_mouth_closed().shape - shape
         self._own_mouth = self.head.openings.mouth
@@ -368,7 +370,7 @@ class PortraitInSpace:
         own, limits = self.head, self._limits
         yaw, pitch, roll, _ = head_turn(performer.rotation @ own.rotation.T)
         turned = _rotation(
-            softly(gains.turn * yaw, self._turn_limit_deg(yaw)),
+            self._turned_deg(gains.turn * yaw),
             softly(gains.nod * pitch, limits.nod_deg),
             softly(gains.tilt * roll, limits.tilt_deg),
         )
@@ -378,14 +380,15 @@ class PortraitInSpace:
         shift = own.shift + np.array([softly(part, limits.shift) for part in moved])
         return turned @ own.rotation, scale, shift
 
-    def _turn_limit_deg(self, yaw_deg: float) -> float:
-        """How far the head may be turned from its own pose to the side of a turn."""
-        limits, own_deg = self._limits, head_turn(self.head.rotation).yaw
-        if yaw_deg * own_deg >= 0:
-            return limits.turn_deg
+    def _turned_deg(self, yaw_deg: float) -> float:
+        """By how much the head is turned from its own pose for a turn by so much."""
+        turned = softly(yaw_deg, self._limits.turn_deg)
+        if yaw_deg * self._own_yaw_deg >= 0:
+            return turned
         begin, end = _LOOKS_ASIDE_DEG
-        hidden = min(max((abs(own_deg) - begin) / (end - begin), 0.0), 1.0)
-        return limits.turn_deg + hidden * (limits.hidden_turn_deg - limits.turn_deg)
+        hidden = min(max((abs(self._own_yaw_deg) - begin) / (end - begin), 0.0), 1.0)
+        compressed = yaw_deg / (1 + abs(yaw_deg) / self._limits.hidden_turn_deg)
+        return turned + hidden * (softly(compressed, self._limits.turn_deg) - turned)
 
     def _shape(self, performer: Head, reference: Head, gains: Gains) -> Array:
         own = self.head.shape

@@ -4,10 +4,12 @@ The network moves 64 x 64 places, of which an eye spans four: when it shuts one 
 slit. The mesh knows three rings around each eye, the edge of the lids, the fold, and one below the brow. Between them
 the portrait's own picture is warped triangle by triangle, in the picture's own resolution. What an open eye hides in
 its fold the portrait does not show: a lid that shuts gets the skin above the fold instead, mirrored and smoothed, or
-its lashes would be drawn out over all of it. Hair, rims of glasses and the shadow of a brow may lie over that skin:
-they are left out, and where nothing remains, it has the colour of the skin below the eye. Where the edges of the lids
-meet a line of lashes is drawn.
+its lashes would be drawn out over all of it. Hair and rims of glasses may lie over that skin: they are left out, and
+where nothing remains, it has the colour of the skin below the eye. Where the edges of the lids meet a line of lashes
+is drawn.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,13 +111,19 @@ _UNFOLDED_BLUR, _UNFOLDED_EDGE_BLUR = 0.08, 0.03
 """Of that skin and of its edge, in widths of the eye."""
 _UNFOLDED_SHADE = 0.1
 """By so much it is darker at its edge than at the fold, as it turns away from the light."""
-_UNLIKE_SKIN = 0.35, 0.8
-"""Between these, in natural logarithms of a colour over that of the skin below the eye, it is not the lid's own: hair,
-the rim of glasses, or the shadow of the brow."""
+_DARKER = 0.6, 1.2
+"""Between these, in natural logarithms of how much darker it is than the skin below the eye, a colour is not the lid's
+own: hair, or the rim of glasses. Make-up is seldom darker than the first of them, and where all of the lid is, it
+stays."""
 _BARE_ENOUGH = 0.4
 """Of the skin around a place on the lid: where so much is bare, it tells the colour there."""
+_BELOW, _LIT = 2.0, (0.5, 0.9)
+"""The skin below the eye lies between its fold and so many times as far as the ring below it; of its brightness these
+quantiles are taken, as rims of glasses and the shadows of tired eyes may lie there."""
+_FAR_DARKER = 0.7
+"""Where skin below one eye is darker by so much than below the other, something lies before it."""
 _DARKEST = 8.0
-"""Below so many levels there is no telling colours apart."""
+"""Below so many levels there is no telling how dark."""
 _REACH = 0.8
 """How far the drawn skin goes, from the fold to the ring below the brow."""
 _FEATHER = 0.05
@@ -149,7 +157,7 @@ class DrawnLids:
         self._gaps = [shape[list(lower), 1] - shape[list(upper), 1] for upper, lower in _LIDS]
         self._rings = [_ring_pixels(mesh, rings, square) for rings in EYE_RINGS]
         self._lashes = [_lashes(square, ring) for ring in self._rings]
-        self._usual = [_below(square, ring) for ring in self._rings]
+        self._usual = _usual_skin(square, self._rings)
 
     def opened(self, head: Head) -> Head:
         """A head as the network is to pose it: what its lids are shut beyond half-way is drawn, and nothing is dragged.
@@ -262,7 +270,7 @@ def _unfolded(lid: Rgb, down: Maps, width: float, usual: Colour) -> tuple[Maps, 
     """
     share = np.minimum(down / np.float32(_UNFOLDED_AT), 1)
     blur = _UNFOLDED_BLUR * width
-    bare = share * _likeness(lid, usual)
+    bare = share * _bareness(lid, usual)
     there, told = blurred(share, blur), blurred(bare, blur)
     skin = blurred(lid * bare[..., None], blur) / np.maximum(told, np.float32(_LEAST_SHARE))[..., None]
     sure = np.minimum(told / np.maximum(_BARE_ENOUGH * there, np.float32(_LEAST_SHARE)), 1)[..., None]
@@ -271,18 +279,34 @@ def _unfolded(lid: Rgb, down: Maps, width: float, usual: Colour) -> tuple[Maps, 
     return np.asarray(skin, np.float32), blurred(share, _UNFOLDED_EDGE_BLUR * width)
 
 
-def _likeness(colours: Rgb, usual: Colour) -> Maps:
-    """(h, w) of (h, w, 3): 1 where a colour may be that of skin, 0 where something else is before it."""
-    apart = np.log(np.maximum(colours, _DARKEST) / np.maximum(usual, _DARKEST))
-    begin, end = _UNLIKE_SKIN
-    return np.asarray(np.clip((end - np.abs(apart).max(axis=2)) / (end - begin), 0, 1), np.float32)
+def _bareness(colours: Rgb, usual: Colour) -> Maps:
+    """(h, w) of (h, w, 3): 1 where a colour may be that of skin, 0 where something dark is before it."""
+    begin, end = _DARKER
+    darker = _log_brightness(usual) - _log_brightness(colours.astype(np.float32))
+    return np.asarray(np.clip((end - darker) / (end - begin), 0, 1), np.float32)
+
+
+def _log_brightness(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.log(np.maximum(brightness(colours), np.float32(_DARKEST))))
+
+
+def _usual_skin(square: Rgb, rings: Sequence[Array]) -> list[Colour]:
+    """The colour of the skin below each eye, where hair and brows do not reach."""
+    found = [_below(square, ring) for ring in rings]
+    lightest = max(found, key=lambda colour: float(_log_brightness(colour)))
+    return [
+        lightest if _log_brightness(lightest) - _log_brightness(colour) > _FAR_DARKER else colour for colour in found
+    ]
 
 
 def _below(square: Rgb, ring: Array) -> Colour:
-    """The colour of the skin below an eye, where hair and brows do not reach."""
+    """The colour of the lit skin below an eye."""
     _, fold, brow = np.split(ring, len(EYE_RINGS[0]))
-    colours = colours_inside(square, np.concatenate((fold[_LOWER], brow[_LOWER][::-1])))
-    return np.asarray(np.median(colours, axis=0), np.float32)
+    farther = fold + _BELOW * (brow - fold)
+    colours = colours_inside(square, np.concatenate((fold[_LOWER], farther[_LOWER][::-1])))
+    least, most = (int(share * len(colours)) for share in _LIT)
+    lit = np.argsort(brightness(colours))[least : max(most, least + 1)]
+    return np.asarray(colours[lit].mean(axis=0), np.float32)
 
 
 def _tone(under: Rgb, skin: Maps, around: Maps) -> Colour:

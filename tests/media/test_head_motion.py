@@ -303,21 +303,25 @@ def _aside(mesh: Array, yaw_deg: float) -> Array:
 
 
 @pytest.mark.parametrize("side", [-1, 1])
-def test_a_portrait_that_looks_aside_is_hardly_turned_to_the_side_that_it_hides(meshes: list[Array], side: int) -> None:
+@pytest.mark.parametrize(("own_deg", "least_deg", "most_deg"), [(4, 4, 4), (12, 9, 11), (16, 9, 11), (23, 9, 11)])
+def test_a_portrait_that_looks_aside_is_turned_less_to_the_side_that_it_hides(
+    meshes: list[Array], own_deg: int, least_deg: float, most_deg: float, side: int
+) -> None:
     straight = Head.of(meshes[0])._replace(rotation=np.eye(3))
-    turned_by = {}
-    for own_deg in (4, 12, 16, 23):
-        portrait = PortraitInSpace(_aside(meshes[0], side * own_deg), POINTS)
-        shown = portrait.follow(straight, straight)
-        turned_by[own_deg] = head_turn(shown.rotation @ portrait.head.rotation.T).angle
-    assert turned_by[4] == pytest.approx(4)
-    assert turned_by[12] == pytest.approx(12)
-    assert 9 < turned_by[16] < 15
-    assert 9 < turned_by[23] <= PoseLimits().hidden_turn_deg
-    away = straight._replace(rotation=rotation(side * 40))
-    portrait = PortraitInSpace(_aside(meshes[0], side * 23), POINTS)
-    shown = portrait.follow(away, straight)
-    assert head_turn(shown.rotation @ portrait.head.rotation.T).angle == pytest.approx(17, abs=0.1)
+    portrait = PortraitInSpace(_aside(meshes[0], side * own_deg), POINTS)
+
+    def turned_deg(performer_deg: float) -> float:
+        """From the portrait's own pose, towards the hidden side."""
+        performer = straight._replace(rotation=rotation(side * performer_deg))
+        shown = portrait.follow(performer, straight).rotation
+        return -side * head_turn(shown @ portrait.head.rotation.T).yaw
+
+    assert least_deg - 0.01 <= turned_deg(0) <= most_deg + 0.01, "while the performer looks straight ahead"
+    turns = [turned_deg(degrees) for degrees in range(60, -61, -5)]
+    assert (np.diff(turns) > 0).all()
+    assert turned_deg(-5) - turned_deg(5) > 2, "it moves where the performer does"
+    assert turned_deg(own_deg + 15) == pytest.approx(-15), "to the other side as any portrait"
+    assert turned_deg(-40) < (16 if own_deg > 18 else 40)
 
 
 def test_poses_are_limited_softly(meshes: list[Array]) -> None:

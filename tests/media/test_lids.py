@@ -61,20 +61,42 @@ def test_lashes_are_not_drawn_out_over_a_shut_lid(portrait: Portrait) -> None:
     assert np.abs(shown[lid, middle].astype(int) - plain[lid, middle]).mean() < 3
 
 
-@pytest.mark.parametrize("points", [3, 9], ids=["a strand of hair", "the rim of glasses"])
-def test_a_shut_lid_shows_skin_where_something_dark_lies_above_the_eye(portrait: Portrait, points: int) -> None:
-    """A lid that comes out of its fold has the colour of the skin above it, if that is seen, else of that below."""
-    skin = np.array((200, 150, 120))
-    square = np.full_like(portrait.square, skin)
-    covered = square.copy()
-    _, fold, brow = (pixels(portrait.mesh[list(ring)], square) for ring in EYE_RINGS[1])
-    band = np.concatenate((fold[:points], brow[:points][::-1]))
-    cv2.fillPoly(covered, [np.round(band).astype(np.int32)], (12, 10, 14))
+SKIN, BLACK, MAKE_UP = (200, 150, 120), (12, 10, 14), (90, 100, 160)
+
+
+def middle_of_lid(portrait: Portrait, above: int, below: int, colour: tuple[int, ...]) -> Rgb:
+    """(5, 3): what a shut left lid shows in its middle where something of a colour covers what lies between the fold and
+    the brow, and the cheek: along so many of the nine points above the eye, and of those below.
+    """
+    covered = np.full_like(portrait.square, SKIN)
+    _, fold, brow = (pixels(portrait.mesh[list(ring)], covered) for ring in EYE_RINGS[1])
+    upper, lower = np.arange(9)[:above], np.arange(8, 17)[:below] % 16
+    for points in (upper, lower):
+        if len(points):
+            band = np.concatenate((fold[points], brow[points][::-1]))
+            cv2.fillPoly(covered, [np.round(band).astype(np.int32)], colour)
     shut = with_eyes_at(portrait.head, 0.0)
     shown = DrawnLids(covered, portrait.head).drawn(covered, shut)
     meeting = pixels(shut.mesh[list(EYE_RINGS[1][0][2:7])], shown)
-    column, row = (0.55 * meeting + 0.45 * fold[2:7]).round().astype(int).T  # in the middle of the lid
-    assert np.abs(np.log(shown[row, column] / skin)).max() < 0.3
+    column, row = (0.55 * meeting + 0.45 * fold[2:7]).round().astype(int).T
+    lid: Rgb = shown[row, column]
+    return lid
+
+
+@pytest.mark.parametrize(
+    ("above", "below"), [(3, 0), (9, 0), (0, 9), (9, 9)], ids=["a strand", "an upper rim", "a lower rim", "both rims"]
+)
+def test_a_shut_lid_is_skin_where_something_dark_lies_around_the_eye(
+    portrait: Portrait, above: int, below: int
+) -> None:
+    """It has the colour of the skin above the fold, if that is seen, else of that below."""
+    lid = middle_of_lid(portrait, above, below, BLACK)
+    assert np.abs(np.log(lid / np.array(SKIN))).max() < 0.3
+
+
+def test_make_up_above_the_eye_is_on_the_lid_too(portrait: Portrait) -> None:
+    lid = middle_of_lid(portrait, 9, 0, MAKE_UP)
+    assert np.abs(np.log(lid / np.array(MAKE_UP))).max() < 0.2
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (1, 1)])
