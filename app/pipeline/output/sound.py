@@ -231,11 +231,11 @@ class Track(Protocol):
 class SoundTrack:
     """Writes the sound of a recording beside its pictures.
 
-    A picture is as old as the app takes to make it, and its time in the file is a count of pictures, which stands still
-    while none is sent. Both are known: what was heard at the moment that a picture shows belongs to where the file
-    shows it. The median over the pictures half a second around a place says how far sound has to be moved there, so
-    that a late picture moves nothing; therefore sound is written half a second after the pictures. How it follows says
-    `Follower`.
+    A picture is as old as the app takes to make it, and its time in the file is a whole number of ticks, which may
+    stand still while none is sent. Both are known: what was heard at the moment that a picture shows belongs to where
+    the file shows it. The median over the pictures half a second around a place says how far sound has to be moved
+    there, so that a late picture moves nothing; therefore sound is written half a second after the pictures. How it
+    follows says `Follower`.
 
     Args:
         feed: the microphone.
