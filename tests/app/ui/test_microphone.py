@@ -191,6 +191,22 @@ def test_a_recording_that_has_no_sound_says_so(proven: MainWindow, world: World,
     assert proven.session.recordings.path is not None
 
 
+def test_sound_that_ends_during_a_recording_is_told_at_once_and_once(
+    proven: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    _on(proven, qtbot)
+    proven.session.recordings.toggle()
+    qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
+    told: list[str] = []
+    proven.session.recordings.told.connect(lambda message: told.append(message.text))
+    sink = world.pipeline.sinks["recorder"]
+    sink.sound_trouble = "The recording goes on without sound."
+    qtbot.waitUntil(lambda: proven.messages.text == "The recording goes on without sound.")
+    assert proven.session.recordings.path is not None
+    proven.action_bar.show_recording()
+    assert told == ["The recording goes on without sound."]
+
+
 def test_a_system_whose_sound_hangs_holds_up_nothing_else(
     open_window: OpenWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
