@@ -1,5 +1,6 @@
 import dataclasses
 import threading
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -8,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.compositor import Compositor, _write_centred
 from app.pipeline.output.output_frame import Person, badge_place
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
-from app.settings import LONGEST_SLATE_TEXT, Background, LiveSettings
+from app.settings import LONGEST_SLATE_TEXT, Background, LiveSettings, not_on_slate
 from assets import ROOT
 from mcnet.arrays import Rgb
 from mcnet.media.images import read_rgb, write_rgb
@@ -242,6 +243,53 @@ def test_a_long_text_of_the_slate_is_written_smaller() -> None:
     written = np.flatnonzero(np.abs(long - bare).sum(axis=2).any(axis=0))
     assert written.min() > 10
     assert written.max() < 630
+
+
+def _drawn(text: str) -> Rgb:
+    """A text by itself."""
+    picture = np.zeros((60, 90 * len(text), 3), np.uint8)
+    _write_centred(picture, text, size=36, bottom=45, ink=(255, 255, 255))
+    return picture
+
+
+def test_every_character_that_a_slates_text_may_have_is_drawn() -> None:
+    """OpenCV draws a question mark, or nothing, where it has no glyph."""
+    none, unknown = _drawn(" "), _drawn("?")
+    assert np.array_equal(_drawn("\N{GRINNING FACE}"), unknown)
+    allowed = {unicodedata.normalize("NFC", char) for char in map(chr, range(0x110000)) if not not_on_slate(char)}
+    assert len(allowed) > 30_000
+    assert not [char for char in allowed if unicodedata.bidirectional(char) in ("R", "AL", "AN")]
+    assert not [char for char in allowed if unicodedata.category(char)[0] in "MC"]
+    for char in allowed:
+        drawn = _drawn(char)
+        assert char == "?" or not np.array_equal(drawn, unknown), f"{char} U+{ord(char):04X}"
+        assert char.isspace() or not np.array_equal(drawn, none), f"{char} U+{ord(char):04X}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Gleich zurück \N{EN DASH} bis 15 Uhr…",
+        "Je reviens à l\N{RIGHT SINGLE QUOTATION MARK}instant",
+        "¡Vuelvo enseguida!",
+        "Já volto",
+        "Tôi sẽ quay lại ngay",
+        "Zaraz wracam, żółć",
+        "Επιστρέφω αμέσως",
+        "Скоро вернусь, їжак",
+        "すぐに戻ります",
+        "马上回来\N{FULLWIDTH COMMA}請稍候",
+        "곧 돌아올게요",
+        "Back at 10 ♥",
+    ],
+)
+def test_scripts_that_a_slate_shows(text: str) -> None:
+    """Accents of their own, as macOS has them in names of files, too."""
+    assert not not_on_slate(text)
+    compositor = Compositor(OutputFormat(640, 360))
+    composed = compositor.slate(State.SLATE, unicodedata.normalize("NFD", text))
+    assert np.array_equal(composed, compositor.slate(State.SLATE, text))
+    assert not np.array_equal(composed, compositor.slate(State.SLATE, "".join("?" if c.isalpha() else c for c in text)))
 
 
 def test_slates_differ_by_state_and_are_never_written_to() -> None:
