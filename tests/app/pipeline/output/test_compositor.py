@@ -213,14 +213,32 @@ def test_the_badge_is_legible_on_any_background(colour: str, size: tuple[int, in
     assert np.ptp(rows) >= 0.025 * size[1]
 
 
-@pytest.mark.parametrize("size", [(64, 64), (64, 320), (1920, 1080)])
+@pytest.mark.parametrize(
+    "size", [(64, 64), (64, 320), (64, 1440), (64, 4096), (256, 4096), (4096, 64), (4096, 4096), (1920, 1080)]
+)
 def test_the_badge_lies_in_the_picture(size: tuple[int, int]) -> None:
     left, top, width, height = badge_place(*size)
     assert left >= 0
     assert top >= 0
     assert left + width <= size[0]
     assert top + height <= size[1]
-    Compositor(OutputFormat(*size)).compose(avatar(), dataclasses.replace(PLAIN, badge=True))
+    assert width > 3 * height
+    assert width >= min(0.75 * size[0], 0.2 * size[1])
+    compositor = Compositor(OutputFormat(*size))
+    with_badge, without = (
+        compositor.compose(avatar(), dataclasses.replace(PLAIN, badge=badge)) for badge in (True, False)
+    )
+    changed = np.argwhere((with_badge != without).any(axis=2))
+    assert (changed >= (top, left)).all()
+    assert (changed < (top + height, left + width)).all()
+    assert len(changed) > width * height // 2
+    assert compositor.slate(State.SLATE, "Back at ten").shape == (size[1], size[0], 3)
+
+
+def test_the_badge_keeps_its_place_in_the_usual_sizes() -> None:
+    assert badge_place(1280, 720) == (1100, 662, 164, 42)
+    assert badge_place(720, 1280) == (403, 1178, 289, 74)
+    assert badge_place(640, 480) == (520, 441, 109, 28)
 
 
 def test_the_slate_says_what_the_user_wants_but_while_the_avatar_gets_ready() -> None:
