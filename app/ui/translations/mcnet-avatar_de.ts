@@ -1909,6 +1909,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Die Einstellungen konnten nicht gelesen werden ({error}). Es gelten die voreingestellten; {kept}.</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>Das Pausenbild kann {characters} nicht darstellen. Lassen Sie das weg, oder wählen Sie ein Pausenbild, das es zeigt.</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>Auf die Pausentaste wird nicht gehört: {why}.</translation>
         </message>
@@ -3293,6 +3297,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>Einstellung slate_text: {got} Zeichen, erwartet werden höchstens {longest_slate_text}</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>Einstellung slate_text: Das Pausenbild kann {characters} nicht darstellen; lassen Sie das weg, oder geben Sie als slate_image ein Bild an, das es zeigt</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>

@@ -1909,6 +1909,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>No se pudieron leer los ajustes ({error}). Se usan los predeterminados; {kept}.</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>La pantalla de espera no puede mostrar {characters}. Quítelo o elija una imagen de espera que lo muestre.</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>No se escucha la tecla de espera: {why}.</translation>
         </message>
@@ -3293,6 +3297,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>ajuste slate_text: {got} caracteres, se esperaban como máximo {longest_slate_text}</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>ajuste slate_text: la pantalla de espera no puede mostrar {characters}; quítelo o indique en slate_image una imagen que lo muestre</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>

@@ -1909,6 +1909,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Les réglages n'ont pas pu être lus ({error}). Ceux par défaut sont utilisés ; {kept}.</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>L'écran d'attente ne peut pas afficher {characters}. Retirez-le, ou choisissez une image d'attente qui le montre.</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>La touche d'attente n'est pas écoutée : {why}.</translation>
         </message>
@@ -3293,6 +3297,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>réglage slate_text : {got} caractères, il en faut au plus {longest_slate_text}</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>réglage slate_text : l'écran d'attente ne peut pas afficher {characters} ; retirez-le, ou indiquez en slate_image une image qui le montre</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>

@@ -1908,6 +1908,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>設定を読み込めませんでした（{error}）。既定値を使います。{kept}。</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>待機画面には {characters} を表示できません。取り除くか、それを描いた待機画面の画像を選んでください。</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>待機キーを受け取れません：{why}。</translation>
         </message>
@@ -3292,6 +3296,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>設定 slate_text：{got} 文字です。{longest_slate_text} 文字以内にしてください</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>設定 slate_text：待機画面には {characters} を表示できません。取り除くか、それを描いた画像を slate_image に指定してください</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>

@@ -1909,6 +1909,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>As configurações não puderam ser lidas ({error}). Valem as padrão; {kept}.</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>A tela de espera não consegue mostrar {characters}. Retire isso ou escolha uma imagem de espera que o mostre.</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>A tecla de espera não é ouvida: {why}.</translation>
         </message>
@@ -3293,6 +3297,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>configuração slate_text: {got} caracteres, esperavam-se no máximo {longest_slate_text}</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>configuração slate_text: a tela de espera não consegue mostrar {characters}; retire isso ou indique em slate_image uma imagem que o mostre</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>

@@ -1908,6 +1908,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法读取设置（{error}）。正在使用默认值；{kept}。</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>待机画面无法显示 {characters}。请去掉它，或选择包含它的待机画面图片。</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>无法接收待机按键：{why}。</translation>
         </message>
@@ -3292,6 +3296,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>设置 slate_text：有 {got} 个字符，最多 {longest_slate_text} 个</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>设置 slate_text：待机画面无法显示 {characters}；请去掉它，或用 slate_image 指定包含它的图片</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>
