@@ -19,7 +19,7 @@ from app.ui.main_window import MainWindow
 from tests.app.fakes import wait_until
 from tests.app.ui import microphone_processes
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import FakeEar, World
+from tests.app.ui.fakes import FakeEar, FakeSink, World
 
 
 @pytest.fixture(autouse=True)
@@ -200,6 +200,7 @@ def test_sound_that_ends_during_a_recording_is_told_at_once_and_once(
     told: list[str] = []
     proven.session.recordings.told.connect(lambda message: told.append(message.text))
     sink = world.pipeline.sinks["recorder"]
+    assert isinstance(sink, FakeSink)
     sink.sound_trouble = "The recording goes on without sound."
     qtbot.waitUntil(lambda: proven.messages.text == "The recording goes on without sound.")
     assert proven.session.recordings.path is not None
