@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -32,6 +34,24 @@ EXPRESSION_PARTS = ("lids", "gaze", "mouth", "brows")
 
 
 LONGEST_SLATE_TEXT = 60
+# OpenCV has no glyph for most of the rest, and writes from left to right, character by character: what is written the
+# other way, or joined, comes out wrong though each of its letters is there.
+_ON_THE_SLATE = re.compile(
+    "["
+    " -~\u00a0-\u00ac\u00ae-\u017f\u01a0\u01a1\u01af\u01b0\u01fa-\u01ff\u0218-\u021b"  # Latin
+    "\u1e80-\u1e85\u1e9e\u1ea0-\u1ef9"  # Latin of Wales and Vietnam
+    "\u0384-\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03ce\u0400-\u0482\u048a-\u0513"  # Greek, Cyrillic
+    "\u2010\u2013-\u2015\u2018-\u201e\u2020-\u2022\u2026\u2030\u2032\u2033\u2039-\u203b"  # punctuation
+    "\u20a0-\u20a8\u20aa-\u20b5\u20b8\u20b9\u20bd\u2116\u2122"  # currencies, number, trade mark
+    "\u2190-\u2199\u2212\u221e\u2248\u2260\u2264\u2265"  # arrows, mathematics
+    "\u25a0\u25a1\u25b2\u25b3\u25bc\u25bd\u25c6\u25c7\u25cb\u25ce\u25cf"  # squares, triangles, circles
+    "\u2605\u2606\u2640\u2642\u2660-\u266a\u266d\u266f\u2713"  # stars, cards, notes, a tick
+    "\u3000-\u3003\u3005-\u3017\u3041-\u3094\u309b-\u309e\u30a1-\u30f6\u30fb-\u30fe"  # Japanese
+    "\u4e00-\u9fa5\uac00-\ud7a3"  # Chinese, Korean
+    "\uff01-\uff5e\uff61-\uff9f\uffe0-\uffe6"  # their forms of other widths
+    "]"
+)
+_MOST_NAMED = 8
 GENTLE = "gentle"
 """Names the bundled motion as `LiveSettings.idle_motion`."""
 RECENT_MODELS = 6
@@ -51,6 +71,16 @@ LEAST_VIEWS, MOST_VIEWS = 2, 4
 
 _SPARE_FROM = 4
 """Processors. On two, network and face mesh leave nothing of a frame at 30 frames per second."""
+
+
+def not_on_slate(text: str) -> str:
+    """The characters of a text that the slate cannot show, for people; "" where it can show all."""
+    found = dict.fromkeys(char for char in unicodedata.normalize("NFC", text) if not _ON_THE_SLATE.match(char))
+    visible = [
+        char if char.isprintable() and unicodedata.category(char)[0] != "M" else f"U+{ord(char):04X}" for char in found
+    ]
+    more = ["…"] if len(visible) > _MOST_NAMED else []
+    return " ".join(visible[:_MOST_NAMED] + more)
 
 
 def has_processors_to_spare() -> bool:
@@ -153,7 +183,8 @@ class LiveSettings:
     background_video: str = ""
     """Likewise."""
     slate_text: str = ""
-    """What the slate says, at most 60 characters; empty: what is usual. While the avatar gets ready it says that."""
+    """What the slate says, at most 60 characters that it can show, see `not_on_slate`; empty: what is usual. While the
+    avatar gets ready it says that."""
     slate_image: str = ""
     """A picture's file that the slate shows, covering it; empty: none. Not while the avatar gets ready."""
     badge: bool = True
@@ -201,6 +232,14 @@ class LiveSettings:
                     "setting slate_text: got {got} characters, expected at most {longest_slate_text}",
                     got=got,
                     longest_slate_text=LONGEST_SLATE_TEXT,
+                )
+            )
+        if characters := not_on_slate(self.slate_text):
+            raise AppError(
+                phrase(
+                    "setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that "
+                    "shows it as slate_image",
+                    characters=characters,
                 )
             )
         colour = self.background_colour

@@ -119,7 +119,7 @@ class ActionBar(QWidget):
         self.record_button.setChecked(recordings.under_way)
         self.record_button.setAccessibleName(tr("Stop recording") if recordings.under_way else tr("Record"))
         restyle(self.record_button, "kind", "recording" if recording else "plain")
-        recordings.watch_motion()
+        recordings.watch()
         of_motion = recordings.motion_path is not None
         self.motion_button.setChecked(of_motion)
         self.motion_button.setAccessibleName(tr("Stop recording my motion") if of_motion else tr("Record my motion"))

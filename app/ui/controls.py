@@ -18,10 +18,12 @@ from app.settings import (
     LiveSettings,
     MotionKind,
     WindowSettings,
+    not_on_slate,
 )
 from app.ui.doctor_row import DoctorRow
 from app.ui.flow import FlowLayout
 from app.ui.languages import LANGUAGES, tr
+from app.ui.messages import Message
 from app.ui.preset_row import PresetRow
 from app.ui.remote_row import RemoteRow
 from app.ui.run_settings import RunSettings
@@ -432,9 +434,7 @@ class Controls(QFrame):
         self._column.addLayout(slate_pictures)
         self.slate_button.clicked.connect(self.slate_picture_wanted)
         self.no_slate_button.clicked.connect(lambda: self.set_slate_picture(None))
-        self.slate_text.editingFinished.connect(
-            lambda: self._set_live(replace(self._live, slate_text=written(self.slate_text)))
-        )
+        self.slate_text.editingFinished.connect(self._slate_text_written)
         self.fine_detail.clicked.connect(lambda on: self._set_live(replace(self._live, fine_detail=on)))
         self.sharpness.moved.connect(lambda value: self._set_live(replace(self._live, sharpness=value)))
         self.badge.clicked.connect(lambda on: self._set_live(replace(self._live, badge=on)))
@@ -533,6 +533,18 @@ class Controls(QFrame):
     @property
     def _window(self) -> WindowSettings:
         return self._session.settings.window
+
+    def _slate_text_written(self) -> None:
+        text = written(self.slate_text)
+        if characters := not_on_slate(text):
+            said = tr(
+                "The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.",
+                characters=characters,
+            )
+            self._session.told.emit(Message("slate text", said, tone="warning"))
+        else:
+            self._session.cleared.emit("slate text")
+            self._set_live(replace(self._live, slate_text=text))
 
     def _set_live(self, live: LiveSettings) -> None:
         self._session.set_live(live)

@@ -80,6 +80,7 @@ class Recordings(QObject):
         self._discloser = discloser
         self._is_transparent = is_transparent
         self._sink: FileSink | None = None
+        self._told_of_sound = ""
         self._motion: MotionRecording | None = None
         self._saves: list[_MotionSave] = []
 
@@ -123,8 +124,9 @@ class Recordings(QObject):
             # What is wrong is told now rather than at its end; a folder in a network may not answer for a while.
             self._folders.run(recording.path.parent, look, lambda _: None, failed)
 
-    def watch_motion(self) -> None:
-        """End a motion's recording that takes no more."""
+    def watch(self) -> None:
+        """Tell of what no event tells, and end a motion's recording that takes no more; to be called now and then."""
+        self._tell_of_sound()
         if self._motion is not None and self._motion.ended:
             text = tr("The recording of your motion ended: {why}.", why=self._motion.ended)
             self.told.emit(Message("motion ended", text, tone="warning"))
@@ -255,8 +257,7 @@ class Recordings(QObject):
             return
         if self._sink is None or event.sink != self._sink.name:
             return
-        if self._sink.sound_trouble:
-            self.told.emit(Message("recorded sound", self._sink.sound_trouble, tone="warning"))
+        self._tell_of_sound()
         if isinstance(event, SinkOpened):
             return
         sink, self._sink, self.path, self.ending = self._sink, None, None, False
@@ -271,9 +272,17 @@ class Recordings(QObject):
             self.told.emit(Message("recording", text, tone="warning"))
         self.changed.emit()
 
+    def _tell_of_sound(self) -> None:
+        """Say once what is wrong with the sound of the recording under way."""
+        trouble = "" if self._sink is None else self._sink.sound_trouble
+        if trouble and trouble != self._told_of_sound:
+            self._told_of_sound = trouble
+            self.told.emit(Message("recorded sound", trouble, tone="warning"))
+
     def _add(self, asked: Path, path: Path, sink: "FileSink") -> None:
         if self.pipeline is not None and self.beginning == asked:
             self._sink, self.path, self.beginning, self.began_s = sink, path, None, time.monotonic()
+            self._told_of_sound = ""
             self.pipeline.add_sink(sink)
             self.cleared.emit("recording")
             self.cleared.emit("recorded sound")

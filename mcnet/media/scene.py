@@ -154,7 +154,7 @@ def blurred(rgb: Rgb, strength: float) -> Rgb:
 
 
 class LoopedVideo:
-    """A video that begins anew where it ends. It belongs to one thread.
+    """A video that begins anew where it ends. It belongs to one thread, which asks for times or for the next frame.
 
     It holds its pictures itself: a playlist, which could lead to a camera, is refused.
 
@@ -163,17 +163,18 @@ class LoopedVideo:
 
     Args:
         path: of the video.
+        max_fps: a faster one is thinned out to this rate; None keeps its own.
 
     Raises:
         MediaError: it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._video = open_driving(path, self_contained=True)
+    def __init__(self, path: Path, max_fps: float | None = None) -> None:
+        self._video = open_driving(path, self_contained=True, max_fps=max_fps)
         self.fps = self._video.fps
         self._frames: Iterator[Rgb] = looped(self._video)
         self._index = -1
-        self._frame = self._next()
+        self._frame: Rgb | None = None
 
     def at(self, time_s: float) -> Rgb:
         """What is to be seen so many seconds after the start; times must not go back.
@@ -187,13 +188,14 @@ class LoopedVideo:
             MediaError: it cannot be read any more.
         """
         wanted = int(time_s * self.fps + _SLIGHTLY)
-        if wanted - self._index > _LONGEST_LAG_S * self.fps:
+        if self._frame is not None and wanted - self._index > _LONGEST_LAG_S * self.fps:
             self._index = wanted - 1
-        while self._index < wanted:
-            self._frame = self._next()
+        while self._frame is None or self._index < wanted:
+            self._frame = self.next()
         return self._frame
 
-    def _next(self) -> Rgb:
+    def next(self) -> Rgb:
+        """The frame after the one before; see `at`."""
         frame = next(self._frames, None)
         if frame is None:
             raise MediaError(phrase("no frame of {path} can be decoded; choose another video", path=self._video.path))

@@ -256,3 +256,31 @@ def test_the_slates_text_has_a_limit() -> None:
     assert LiveSettings(slate_text=60 * "x").slate_text == 60 * "x"
     with pytest.raises(AppError, match="slate_text: got 61 characters, expected at most 60"):
         LiveSettings(slate_text=61 * "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("سأعود", "س أ ع و د"),
+        ("\u05d1\u05e8", "\u05d1 \u05e8"),
+        ("ไทย", "ไ ท ย"),
+        ("Back \N{GRINNING FACE}\N{GRINNING FACE}", "\N{GRINNING FACE}"),
+        ("two\nlines", r"U\+000A"),
+        ("\u0905\u0902", r"\u0905 U\+0902"),
+        ("x\u0302", r"U\+0302"),
+        ("half \ud83d", r"U\+D83D"),
+        ("".join(map(chr, range(0xE01, 0xE31))), "ก ข ฃ ค ฅ ฆ ง จ …"),
+    ],
+)
+def test_what_the_slate_cannot_show_is_refused(text: str, named: str) -> None:
+    with pytest.raises(AppError, match=f"setting slate_text: the slate cannot show {named};"):
+        LiveSettings(slate_text=text)
+
+
+def test_a_slates_text_of_before_that_cannot_be_shown_costs_no_other_setting(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text('[live]\nslate_text = "\N{GRINNING FACE}"\nzoom = 1.25\n', encoding="utf-8")
+    settings, said = load_settings(path)
+    assert (settings.live.slate_text, settings.live.zoom) == ("", 1.25)
+    assert said is not None
+    assert "the slate cannot show \N{GRINNING FACE}" in said

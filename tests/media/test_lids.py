@@ -65,7 +65,7 @@ SKIN, BLACK, MAKE_UP = (200, 150, 120), (12, 10, 14), (90, 100, 160)
 
 
 def middle_of_lid(portrait: Portrait, above: int, below: int, colour: tuple[int, ...]) -> Rgb:
-    """(5, 3): what a shut left lid shows in its middle where something of a colour covers what lies between the fold and
+    """(5, 3): what a shut left lid shows in its middle where something of a colour covers what is between the fold and
     the brow, and the cheek: along so many of the nine points above the eye, and of those below.
     """
     covered = np.full_like(portrait.square, SKIN)

@@ -1,6 +1,5 @@
 """What stands in for a camera: a video file played in real time, a folder of pictures."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -11,11 +10,11 @@ from numpy.typing import NDArray
 from app.errors import CameraError
 from app.pipeline.capture.camera import CameraFormat, Tenancy
 from mcnet.media.errors import MediaError
+from mcnet.media.playing import Playing
 from mcnet.media.video import DrivingVideo, looped, open_driving
 from mcnet.phrases import phrase
 
 _MOST_FPS_HZ = 60.0  # a faster video is thinned out: no camera of a call is faster
-_LATEST_S = 0.5
 _AGAIN_S = 0.2  # a slower one gives each picture several times: a camera that is silent for longer may be gone
 
 
@@ -38,9 +37,8 @@ def open_file(name: str, path: Path) -> "FileCamera":
 class FileCamera:
     """A video file or a folder of pictures, looping, in real time like a camera; see `Camera`.
 
-    A late reader gets the frame that is due, and skips the earlier ones. If it is more than half a second late, or the
-    machine cannot decode in time, the video continues from where it was. Five times per second there is a picture, be
-    it the same one; a single picture is read once only.
+    Which picture a late reader gets, says `Playing`. Five times per second there is a picture, be it the same one; a
+    single picture is read once only.
     """
 
     is_device = False
@@ -50,19 +48,15 @@ class FileCamera:
         width, height = video.frame_size_px
         self.format = CameraFormat(width, height, round(video.fps, 3))
         self._frames: Iterator[NDArray[np.uint8]] = looped(video)
-        self._next = 0  # index of the frame that the iterator yields next, over all loops
+        self._playing = Playing(self._pull, self.format.fps_hz, monotonic)
         self._shown: NDArray[np.uint8] | None = None
-        self._start_s: float | None = None  # when frame 0 was due
         self._tenancy = Tenancy(name, self._release)
 
     def read(self) -> NDArray[np.uint8]:
         with self._tenancy.use():
-            if self._shown is None or self._wait_s(self._next) <= _AGAIN_S:
-                due = self._due_index()
-                self._shown = self._pull()
-                while self._next <= due:
-                    self._shown = self._pull()
-                wait_s = self._wait_s(self._next - 1)
+            if self._shown is None or self._playing.until_s(1) <= _AGAIN_S:
+                self._shown = self._playing.frame()
+                wait_s = self._playing.until_s()
             else:
                 wait_s = _AGAIN_S
             if wait_s > 0:
@@ -72,19 +66,6 @@ class FileCamera:
 
     def close(self) -> None:
         self._tenancy.close()
-
-    def _wait_s(self, index: int) -> float:
-        """Until a frame is due."""
-        assert self._start_s is not None
-        return self._start_s + index / self.format.fps_hz - monotonic()
-
-    def _due_index(self) -> int:
-        """Which frame a camera would have by now; at least the next one."""
-        now_s = monotonic()
-        next_after_s = self._next / self.format.fps_hz
-        if self._start_s is None or now_s - self._start_s - next_after_s > _LATEST_S:
-            self._start_s = now_s - next_after_s
-        return max(self._next, math.floor((now_s - self._start_s) * self.format.fps_hz))
 
     def _pull(self) -> NDArray[np.uint8]:
         """The next frame, over the end of the file. Cannot be interrupted, but takes a frame's decoding only."""
@@ -97,7 +78,6 @@ class FileCamera:
             raise CameraError(
                 phrase("{name}: got no frame any more, expected a video; was the file changed?", name=self.name)
             )
-        self._next += 1
         return rgb
 
     def _release(self) -> None:

@@ -2,11 +2,11 @@
 
 import logging
 import threading
-import time
 
 from app.errors import AppError
 from mcnet.arrays import Rgb
 from mcnet.errors import UserError, sentence
+from mcnet.media.playing import Playing
 from mcnet.media.scene import LoopedVideo, covering, require_file
 from mcnet.phrases import phrase
 
@@ -18,12 +18,12 @@ _JOIN_S = 1.0
 class BackdropVideo:
     """Gives the newest picture of a video that begins anew where it ends, at the output's size.
 
-    What is slow to decode is shown as it comes: nobody waits for it.
+    What is slow to decode is shown as it comes, frame by frame: nobody waits for it.
 
     Args:
         path: of the video, as the user gave it.
         size_px: (width, height) of the output.
-        most_fps: no more pictures per second are decoded into the output's size.
+        most_fps: a faster video is thinned out to this rate.
 
     Attributes:
         path: as given.
@@ -65,16 +65,15 @@ class BackdropVideo:
     def _run(self) -> None:
         """The thread's body."""
         try:
-            video = LoopedVideo(require_file(self.path))
-            began_s, step_s = time.monotonic(), 1 / min(video.fps, self._most_fps)
-            frame: Rgb | None = None
+            video = LoopedVideo(require_file(self.path), self._most_fps)
+            playing = Playing(video.next, video.fps)
+            frame = latest = None
             while not self._ended.is_set():
-                newest = video.at(time.monotonic() - began_s)
+                newest = playing.frame()
                 if newest is not frame:
-                    frame = newest
-                    self._latest = covering(frame, self._size_px)
-                due_s = step_s - (time.monotonic() - began_s) % step_s
-                self._ended.wait(due_s)
+                    frame, latest = newest, covering(newest, self._size_px)
+                self._ended.wait(max(0.0, playing.until_s()))
+                self._latest = latest
         except UserError as error:
             self._failure = phrase("the background video cannot be used: {error}", error=error)
         except Exception as error:  # told to the sink stage, which is another thread

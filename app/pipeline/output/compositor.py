@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -635,7 +636,8 @@ def _write(picture: Rgb, text: str, *, scale: float, offset: float = 0.0, ink: t
         offset: below the middle, of the picture's height.
         ink: its colour.
     """
-    text = text.encode(errors="replace").decode()  # OpenCV ends the process over half a character
+    text = unicodedata.normalize("NFC", text)  # OpenCV puts an accent of its own beside its letter
+    text = text.encode(errors="replace").decode()  # and ends the process over half a character
     height, width = picture.shape[:2]
     size = max(10, round(scale * height))
     while size > 6 and cv2.getTextSize((width, height), text, (0, 0), _face(), size)[2] > _WIDEST * width:

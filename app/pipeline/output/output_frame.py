@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mcnet.media.matte import Cutout
 
 _BADGE_HEIGHT, _BADGE_ASPECT, _BADGE_MARGIN = 0.058, 3.9, 0.022
+_WIDEST_MARGIN = 0.05
+"""Of the width, so that in a very narrow picture there is room for the badge."""
+_LEAST_BADGE_PX = 12
 
 
 def badge_place(width: int, height: int) -> tuple[int, int, int, int]:
@@ -25,8 +28,10 @@ def badge_place(width: int, height: int) -> tuple[int, int, int, int]:
     A part of the picture's own corner that depends on nothing else, so that whoever mirrors the picture can leave the
     badge legible.
     """
-    tall, margin = max(12, round(_BADGE_HEIGHT * height)), round(_BADGE_MARGIN * height)
-    wide = min(round(_BADGE_ASPECT * tall), width - 2 * margin)
+    margin = round(min(_BADGE_MARGIN * height, _WIDEST_MARGIN * width))
+    room = width - 2 * margin
+    tall = max(_LEAST_BADGE_PX, round(min(_BADGE_HEIGHT * height, room / _BADGE_ASPECT)))
+    wide = min(round(_BADGE_ASPECT * tall), room)
     return width - wide - margin, height - tall - margin, wide, tall
 
 

@@ -39,8 +39,7 @@ _NODE_NAME = "mcnet-avatar-microphone"
 _LINK_GROUP = "mcnet-avatar-sound"  # who is in one is never joined to itself
 _QUANTUM = 512
 _OLDEST = (0, 3, 50)  # older ones do not say how much sound they want, nor when a cycle began
-_GAP_S = 0.25
-_LOST_S = 0.004
+_LOST_S = 0.004  # of cycles, whose beginning is known: who is late only says so
 _SILENT_S = 2.0
 _LOOK_S = 0.25
 _TOLD_S = 0.005
@@ -89,7 +88,8 @@ class _Microphone:
         self._connection = connection
         self._key = key
         self._name = name
-        self._feed = SoundFeed()
+        self._feed = SoundFeed(_LOST_S)  # a busy system leaves cycles out
+        self._feed.begin(RATE_HZ)
         self._sound = DelayedSound(self._feed)
         self._sound.muted = True  # until it is told, or a call would hear what is said while the slate is shown
         self._heard_s = self._asked_s = 0.0
@@ -206,15 +206,8 @@ class _Microphone:
         wave = np.frombuffer(self._ear.take_sound(), np.float32)
         if not wave.size:
             return
-        now_s = self._ear.cycle_s()
-        since_s = now_s - self._heard_s
-        lost_s = since_s - wave.size / RATE_HZ
-        if since_s > _GAP_S:
-            self._feed.begin(RATE_HZ)
-        elif lost_s > _LOST_S:  # a busy system left a cycle out: what comes after it keeps its time
-            self._feed.put(np.zeros(round(lost_s * RATE_HZ), np.float32), now_s)
-        self._heard_s = now_s
-        self._feed.put(wave, now_s)
+        self._heard_s = self._ear.cycle_s()
+        self._feed.put(wave, self._heard_s)
 
     def _give(self, count: int) -> bytes:
         """From the data thread."""

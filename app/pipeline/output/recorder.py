@@ -43,6 +43,7 @@ from mcnet.phrases import phrase
 logger = logging.getLogger(__name__)
 
 _PENDING_PICTURES = 8
+_LONGEST_S = 1.0  # that one picture is shown: a computer that slept, or an output that stood still, is no film
 _THREADS = 2
 _KEYFRAME_S = 2  # of MP4 also what a crash may cost
 _BT709 = 1
@@ -96,9 +97,10 @@ RECORDED_SUFFIXES = tuple(_KINDS)
 class RecorderSink:
     """Writes pictures to a video file on a thread of its own; see `Sink`.
 
-    It writes one picture per tick, at a constant rate. An encoder that cannot follow never stops the stage: the oldest
-    picture that waits is dropped and counted, and the one before it is seen for longer, so that the time stays true.
-    Until it is finished the file is written in fragments: what is there when the disk is full or the app dies, can be
+    A picture has the tick of a constant rate at which it was sent, and of two for one tick the second has the next.
+    Where the output cannot keep its rate, or the encoder cannot follow, a picture is seen for longer, so that the time
+    stays true. The encoder never stops the stage: the oldest picture that waits is dropped and counted. Until it is
+    finished the file is written in fragments: what is there when the disk is full or the app dies, can be
     played.
 
     While the user wants the slate, nothing is heard either. What goes wrong with the sound costs no picture.
@@ -135,6 +137,9 @@ class RecorderSink:
         self._sound = sound
         self._disclose = disclose
         self._clock = clock
+        self._rate_hz = 0.0
+        self._tick = -1
+        self._began_s = 0.0
         self._recording: _Recording | None = None
         self._ended: _Recording | None = None
 
@@ -151,6 +156,7 @@ class RecorderSink:
         self._recording = _Recording(encoder, output, self._disclose)
         self.detail = str(encoder.path)
         self.sent = self.dropped = 0
+        self._rate_hz, self._tick = output.fps_hz, -1
 
     def send(self, picture: Composed) -> None:
         """Hand a picture to the encoder; never waits for it.
@@ -160,7 +166,9 @@ class RecorderSink:
         """
         if self._recording is None:
             raise SinkError(phrase("the recording is not open; open it first"))
-        self.dropped += self._recording.put(self.sent, self._clock(), picture)
+        now_s = self._clock()
+        self._tick = self._tick_at(now_s)
+        self.dropped += self._recording.put(self._tick, now_s, picture)
         self.sent += 1
 
     def close(self) -> None:
@@ -187,6 +195,17 @@ class RecorderSink:
         self._ended = None
         ended.require_good()
         return True
+
+    def _tick_at(self, now_s: float) -> int:
+        """Which one a picture has that is sent now."""
+        following = self._tick + 1
+        longest = self._tick + max(1, round(_LONGEST_S * self._rate_hz))
+        if following == 0:
+            self._began_s = now_s
+        tick = round((now_s - self._began_s) * self._rate_hz)
+        if tick > longest:
+            tick, self._began_s = longest, now_s - longest / self._rate_hz
+        return max(following, tick)
 
     def _lose_sound(self, trouble: str) -> None:
         self.sound_trouble = trouble

@@ -16,6 +16,7 @@ RATE_HZ = 48_000
 
 _KEPT_S = 10.0
 _DELIVERY_S = 2.0  # a hiccup of whoever delivers is shorter
+_LOST_S = 0.25
 _BLOCK = 960
 _BLOCK_S = _BLOCK / RATE_HZ
 _FADE = 240  # 5 ms: no click
@@ -47,10 +48,15 @@ class SoundFeed:
     """The newest ten seconds of a microphone, for whoever records them. One thread puts, others read.
 
     When a sample was heard follows from how many there were before it and from when they came. Chunks come late as
-    often as the system is busy, but never early: of the last two seconds the one that came soonest counts.
+    often as the system is busy, but never early: of the last two seconds the one that came soonest counts. Where far
+    less comes than time has gone, the rest was lost, and is silence: what comes after it keeps its time.
+
+    Args:
+        lost_s: what is missing for longer is lost, and what is missing for less may yet come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lost_s: float = _LOST_S) -> None:
+        self._lost_s = lost_s
         self._lock = threading.Lock()
         self._stretch = 0
         self._rate_hz = RATE_HZ
@@ -62,11 +68,14 @@ class SoundFeed:
     def begin(self, rate_hz: int) -> None:
         """A stretch of sound begins; what was before it is forgotten."""
         with self._lock:
-            self._stretch += 1
-            self._rate_hz = rate_hz
-            self._kept = np.zeros(round(_KEPT_S * rate_hz), np.float32)
-            self._count, self._peak = 0, 0.0
-            self._came.clear()
+            self._begin(rate_hz)
+
+    def _begin(self, rate_hz: int) -> None:
+        self._stretch += 1
+        self._rate_hz = rate_hz
+        self._kept = np.zeros(round(_KEPT_S * rate_hz), np.float32)
+        self._count, self._peak = 0, 0.0
+        self._came.clear()
 
     def end(self) -> None:
         """Forget all sound, and be silent until the next stretch begins."""
@@ -83,15 +92,23 @@ class SoundFeed:
         with self._lock:
             if not wave.size or not self._kept.size:
                 return
-            room = self._kept.size
-            newest = wave[-room:]
-            self._count += wave.size
-            places = np.arange(self._count - newest.size, self._count) % room
-            self._kept[places] = newest
+            lost_s = now_s - self._came[-1][0] - wave.size / self._rate_hz if self._came else 0.0
+            if lost_s > _KEPT_S:
+                self._begin(self._rate_hz)
+            elif lost_s > self._lost_s:
+                self._append(np.zeros(round(lost_s * self._rate_hz), np.float32))
+            self._append(wave)
             self._peak = max(self._peak, float(np.abs(wave).max()))
             self._came.append((now_s, now_s - self._count / self._rate_hz))
             while self._came[0][0] < now_s - _DELIVERY_S:
                 self._came.popleft()
+
+    def _append(self, wave: Wave) -> None:
+        room = self._kept.size
+        newest = wave[-room:]
+        self._count += wave.size
+        places = np.arange(self._count - newest.size, self._count) % room
+        self._kept[places] = newest
 
     def place(self) -> Place | None:
         """Where its samples lie in time; None as long as there are none."""
@@ -231,11 +248,11 @@ class Track(Protocol):
 class SoundTrack:
     """Writes the sound of a recording beside its pictures.
 
-    A picture is as old as the app takes to make it, and its time in the file is a count of pictures, which stands still
-    while none is sent. Both are known: what was heard at the moment that a picture shows belongs to where the file
-    shows it. The median over the pictures half a second around a place says how far sound has to be moved there, so
-    that a late picture moves nothing; therefore sound is written half a second after the pictures. How it follows says
-    `Follower`.
+    A picture is as old as the app takes to make it, and its time in the file is a whole number of ticks, which may
+    stand still while none is sent. Both are known: what was heard at the moment that a picture shows belongs to where
+    the file shows it. The median over the pictures half a second around a place says how far sound has to be moved
+    there, so that a late picture moves nothing; therefore sound is written half a second after the pictures. How it
+    follows says `Follower`.
 
     Args:
         feed: the microphone.

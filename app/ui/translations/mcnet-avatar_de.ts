@@ -1913,6 +1913,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Die Einstellungen konnten nicht gelesen werden ({error}). Es gelten die voreingestellten; {kept}.</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>Das Pausenbild kann {characters} nicht darstellen. Lassen Sie das weg, oder wählen Sie ein Pausenbild, das es zeigt.</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>Auf die Pausentaste wird nicht gehört: {why}.</translation>
         </message>
@@ -2503,6 +2507,14 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
             <translation>der Unterzeichner dieses Computers kann nicht in {path} gespeichert werden: {why}</translation>
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3219,8 +3231,12 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Genauigkeit: bf16 war auf {device} verlangt, erwartet wird dort fp32 oder fp16</translation>
         </message>
         <message>
-            <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
-            <translation>Genauigkeit: fp16 war auf dem Prozessor verlangt, erwartet wird dort fp32 oder bf16 (fp16 ist für GPUs)</translation>
+            <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3313,6 +3329,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>Einstellung slate_text: {got} Zeichen, erwartet werden höchstens {longest_slate_text}</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>Einstellung slate_text: Das Pausenbild kann {characters} nicht darstellen; lassen Sie das weg, oder geben Sie als slate_image ein Bild an, das es zeigt</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>
@@ -3427,6 +3447,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>das Hintergrundvideo kann nicht verwendet werden: {error}</translation>
         </message>
         <message>
+            <source>the bundle has no torch (an installation by pip has)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the calibration is under way</source>
             <translation>die Kalibrierung läuft</translation>
         </message>
@@ -3473,6 +3497,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
             <translation>das Portal des Desktops hat die Taste verweigert: Belegen Sie dort eine mit mcnet-avatar ctl slate</translation>
+        </message>
+        <message>
+            <source>the engine knows those of NVIDIA, Intel and Apple</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3595,12 +3623,12 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>das Paket cryptography kann nicht verwendet werden ({error}); installieren Sie die App neu</translation>
         </message>
         <message>
-            <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
-            <translation>das Paket openvino ist nicht installiert (pip install "mcnet-avatar[openvino]")</translation>
+            <source>the package {module} is missing in the bundle (install the app again)</source>
+            <translation type="unfinished" />
         </message>
         <message>
-            <source>the package torch is not installed (pip install torch)</source>
-            <translation>das Paket torch ist nicht installiert (pip install torch)</translation>
+            <source>the package {module} is not installed ({command})</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4043,6 +4071,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{key}: got {got}, expected {expected}</source>
             <translation>{key}: {got}, erwartet wird {expected}</translation>
+        </message>
+        <message>
+            <source>{lack}; in a clone, `make setup` installs every package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

@@ -1913,6 +1913,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Les réglages n'ont pas pu être lus ({error}). Ceux par défaut sont utilisés ; {kept}.</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>L'écran d'attente ne peut pas afficher {characters}. Retirez-le, ou choisissez une image d'attente qui le montre.</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>La touche d'attente n'est pas écoutée : {why}.</translation>
         </message>
@@ -2503,6 +2507,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
             <translation>impossible de conserver le signataire de cet ordinateur dans {path} : {why}</translation>
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3219,8 +3231,12 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>précision : bf16 était demandé sur {device}, il y faut fp32 ou fp16</translation>
         </message>
         <message>
-            <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
-            <translation>précision : fp16 était demandé sur le processeur, il y faut fp32 ou bf16 (fp16 est pour les GPU)</translation>
+            <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3313,6 +3329,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>réglage slate_text : {got} caractères, il en faut au plus {longest_slate_text}</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>réglage slate_text : l'écran d'attente ne peut pas afficher {characters} ; retirez-le, ou indiquez en slate_image une image qui le montre</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>
@@ -3427,6 +3447,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>la vidéo d'arrière-plan ne peut pas être utilisée : {error}</translation>
         </message>
         <message>
+            <source>the bundle has no torch (an installation by pip has)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the calibration is under way</source>
             <translation>le calibrage est en cours</translation>
         </message>
@@ -3473,6 +3497,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
             <translation>le portail du bureau a refusé la touche : associez-y mcnet-avatar ctl slate</translation>
+        </message>
+        <message>
+            <source>the engine knows those of NVIDIA, Intel and Apple</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3595,12 +3623,12 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>le paquet cryptography ne peut pas être utilisé ({error}) ; réinstallez l'application</translation>
         </message>
         <message>
-            <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
-            <translation>le paquet openvino n'est pas installé (pip install "mcnet-avatar[openvino]")</translation>
+            <source>the package {module} is missing in the bundle (install the app again)</source>
+            <translation type="unfinished" />
         </message>
         <message>
-            <source>the package torch is not installed (pip install torch)</source>
-            <translation>le paquet torch n'est pas installé (pip install torch)</translation>
+            <source>the package {module} is not installed ({command})</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4043,6 +4071,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{key}: got {got}, expected {expected}</source>
             <translation>{key} : {got}, il faut {expected}</translation>
+        </message>
+        <message>
+            <source>{lack}; in a clone, `make setup` installs every package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

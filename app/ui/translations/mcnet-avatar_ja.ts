@@ -1912,6 +1912,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>設定を読み込めませんでした（{error}）。既定値を使います。{kept}。</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>待機画面には {characters} を表示できません。取り除くか、それを描いた待機画面の画像を選んでください。</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>待機キーを受け取れません：{why}。</translation>
         </message>
@@ -2502,6 +2506,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
             <translation>このコンピューターの署名者を {path} に保存できません：{why}</translation>
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3218,8 +3230,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>精度：{device} で bf16 が指定されましたが、fp32 か fp16 が必要です</translation>
         </message>
         <message>
-            <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
-            <translation>精度：CPU で fp16 が指定されましたが、fp32 か bf16 が必要です（fp16 は GPU 用）</translation>
+            <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3312,6 +3328,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>設定 slate_text：{got} 文字です。{longest_slate_text} 文字以内にしてください</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>設定 slate_text：待機画面には {characters} を表示できません。取り除くか、それを描いた画像を slate_image に指定してください</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>
@@ -3426,6 +3446,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>背景の動画を使えません：{error}</translation>
         </message>
         <message>
+            <source>the bundle has no torch (an installation by pip has)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the calibration is under way</source>
             <translation>調整中</translation>
         </message>
@@ -3472,6 +3496,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
             <translation>デスクトップのポータルがキーを拒否しました：そこで mcnet-avatar ctl slate を割り当ててください</translation>
+        </message>
+        <message>
+            <source>the engine knows those of NVIDIA, Intel and Apple</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3594,12 +3622,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>パッケージ cryptography を使えません（{error}）。アプリを再インストールしてください</translation>
         </message>
         <message>
-            <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
-            <translation>パッケージ openvino がインストールされていません（pip install "mcnet-avatar[openvino]"）</translation>
+            <source>the package {module} is missing in the bundle (install the app again)</source>
+            <translation type="unfinished" />
         </message>
         <message>
-            <source>the package torch is not installed (pip install torch)</source>
-            <translation>パッケージ torch がインストールされていません（pip install torch）</translation>
+            <source>the package {module} is not installed ({command})</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4040,6 +4068,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{key}: got {got}, expected {expected}</source>
             <translation>{key}：{got} です。{expected} が必要です</translation>
+        </message>
+        <message>
+            <source>{lack}; in a clone, `make setup` installs every package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

@@ -1913,6 +1913,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>As configurações não puderam ser lidas ({error}). Valem as padrão; {kept}.</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>A tela de espera não consegue mostrar {characters}. Retire isso ou escolha uma imagem de espera que o mostre.</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>A tecla de espera não é ouvida: {why}.</translation>
         </message>
@@ -2503,6 +2507,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
             <translation>não é possível guardar o signatário deste computador em {path}: {why}</translation>
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3219,8 +3231,12 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>precisão: foi pedido bf16 em {device}, lá esperava-se fp32 ou fp16</translation>
         </message>
         <message>
-            <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
-            <translation>precisão: foi pedido fp16 no processador, lá esperava-se fp32 ou bf16 (fp16 é para GPUs)</translation>
+            <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3313,6 +3329,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>configuração slate_text: {got} caracteres, esperavam-se no máximo {longest_slate_text}</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>configuração slate_text: a tela de espera não consegue mostrar {characters}; retire isso ou indique em slate_image uma imagem que o mostre</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>
@@ -3427,6 +3447,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>o vídeo de fundo não pode ser usado: {error}</translation>
         </message>
         <message>
+            <source>the bundle has no torch (an installation by pip has)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the calibration is under way</source>
             <translation>a calibração está em andamento</translation>
         </message>
@@ -3473,6 +3497,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
             <translation>o portal da área de trabalho recusou a tecla: associe lá mcnet-avatar ctl slate</translation>
+        </message>
+        <message>
+            <source>the engine knows those of NVIDIA, Intel and Apple</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3595,12 +3623,12 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>o pacote cryptography não pode ser usado ({error}); instale o aplicativo de novo</translation>
         </message>
         <message>
-            <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
-            <translation>o pacote openvino não está instalado (pip install "mcnet-avatar[openvino]")</translation>
+            <source>the package {module} is missing in the bundle (install the app again)</source>
+            <translation type="unfinished" />
         </message>
         <message>
-            <source>the package torch is not installed (pip install torch)</source>
-            <translation>o pacote torch não está instalado (pip install torch)</translation>
+            <source>the package {module} is not installed ({command})</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4043,6 +4071,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{key}: got {got}, expected {expected}</source>
             <translation>{key}: {got}, esperava-se {expected}</translation>
+        </message>
+        <message>
+            <source>{lack}; in a clone, `make setup` installs every package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

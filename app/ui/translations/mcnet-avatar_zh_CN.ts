@@ -1912,6 +1912,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法读取设置（{error}）。正在使用默认值；{kept}。</translation>
         </message>
         <message>
+            <source>The slate cannot show {characters}. Leave that out, or choose a picture that shows it for the slate.</source>
+            <translation>待机画面无法显示 {characters}。请去掉它，或选择包含它的待机画面图片。</translation>
+        </message>
+        <message>
             <source>The slate key is not heard: {why}.</source>
             <translation>无法接收待机按键：{why}。</translation>
         </message>
@@ -2502,6 +2506,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
             <translation>无法将本机的签名者保存到 {path}：{why}</translation>
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3218,8 +3230,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>精度：在 {device} 上指定了 bf16，应为 fp32 或 fp16</translation>
         </message>
         <message>
-            <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
-            <translation>精度：在 CPU 上指定了 fp16，应为 fp32 或 bf16（fp16 用于 GPU）</translation>
+            <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3312,6 +3328,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
             <translation>设置 slate_text：有 {got} 个字符，最多 {longest_slate_text} 个</translation>
+        </message>
+        <message>
+            <source>setting slate_text: the slate cannot show {characters}; leave that out, or have a picture that shows it as slate_image</source>
+            <translation>设置 slate_text：待机画面无法显示 {characters}；请去掉它，或用 slate_image 指定包含它的图片</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>
@@ -3426,6 +3446,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法使用背景视频：{error}</translation>
         </message>
         <message>
+            <source>the bundle has no torch (an installation by pip has)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the calibration is under way</source>
             <translation>正在校准</translation>
         </message>
@@ -3472,6 +3496,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
             <translation>桌面的门户拒绝了该按键：请在那里绑定 mcnet-avatar ctl slate</translation>
+        </message>
+        <message>
+            <source>the engine knows those of NVIDIA, Intel and Apple</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3594,12 +3622,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法使用软件包 cryptography（{error}）；请重新安装应用</translation>
         </message>
         <message>
-            <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
-            <translation>未安装软件包 openvino（pip install "mcnet-avatar[openvino]"）</translation>
+            <source>the package {module} is missing in the bundle (install the app again)</source>
+            <translation type="unfinished" />
         </message>
         <message>
-            <source>the package torch is not installed (pip install torch)</source>
-            <translation>未安装软件包 torch（pip install torch）</translation>
+            <source>the package {module} is not installed ({command})</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4040,6 +4068,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{key}: got {got}, expected {expected}</source>
             <translation>{key}：为 {got}，应为 {expected}</translation>
+        </message>
+        <message>
+            <source>{lack}; in a clone, `make setup` installs every package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

@@ -37,7 +37,7 @@ from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
 from app.ui.theme import DARK, LIGHT
-from app.ui.widgets import ValueSlider
+from app.ui.widgets import ValueSlider, written
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import MISSING, World
 from tests.app.ui.hand import click, double_click, press, press_key
@@ -397,12 +397,26 @@ def test_the_slate_says_what_is_written(window: MainWindow, world: World) -> Non
     assert not world.pipeline.settings.slate
 
 
-def test_the_slates_text_ends_with_a_whole_character(window: MainWindow, world: World) -> None:
+def test_the_slates_text_ends_with_a_whole_character(window: MainWindow) -> None:
     """A field's limit counts halves of those that Unicode took up last."""
     field = window.controls.slate_text
     field.insert("-" + LONGEST_SLATE_TEXT * "\N{GRINNING FACE}")
+    assert written(field) == "-" + (LONGEST_SLATE_TEXT // 2 - 1) * "\N{GRINNING FACE}"
+
+
+def test_what_the_slate_cannot_show_is_told_and_stays_to_be_mended(window: MainWindow, world: World) -> None:
+    field = window.controls.slate_text
+    field.setFocus()
+    field.insert("Back \N{GRINNING FACE}")
     press_key(field, Qt.Key.Key_Return)
-    assert world.pipeline.settings.slate_text == "-" + (LONGEST_SLATE_TEXT // 2 - 1) * "\N{GRINNING FACE}"
+    assert window.messages.text == (
+        "The slate cannot show \N{GRINNING FACE}. Leave that out, or choose a picture that shows it for the slate."
+    )
+    assert (world.pipeline.settings.slate_text, field.text()) == ("", "Back \N{GRINNING FACE}")
+    field.backspace()
+    press_key(field, Qt.Key.Key_Return)
+    assert window.messages.text == ""
+    assert world.pipeline.settings.slate_text == "Back"
 
 
 def test_the_slate_shows_a_picture_of_ones_own(window: MainWindow, world: World, tmp_path: Path) -> None:

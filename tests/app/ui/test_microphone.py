@@ -19,7 +19,7 @@ from app.ui.main_window import MainWindow
 from tests.app.fakes import wait_until
 from tests.app.ui import microphone_processes
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import FakeEar, World
+from tests.app.ui.fakes import FakeEar, FakeSink, World
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +189,23 @@ def test_a_recording_that_has_no_sound_says_so(proven: MainWindow, world: World,
     world.pipeline.open_sink("recorder")
     qtbot.waitUntil(lambda: proven.messages.text == "The recording has no sound.")
     assert proven.session.recordings.path is not None
+
+
+def test_sound_that_ends_during_a_recording_is_told_at_once_and_once(
+    proven: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    _on(proven, qtbot)
+    proven.session.recordings.toggle()
+    qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
+    told: list[str] = []
+    proven.session.recordings.told.connect(lambda message: told.append(message.text))
+    sink = world.pipeline.sinks["recorder"]
+    assert isinstance(sink, FakeSink)
+    sink.sound_trouble = "The recording goes on without sound."
+    qtbot.waitUntil(lambda: proven.messages.text == "The recording goes on without sound.")
+    assert proven.session.recordings.path is not None
+    proven.action_bar.show_recording()
+    assert told == ["The recording goes on without sound."]
 
 
 def test_a_system_whose_sound_hangs_holds_up_nothing_else(

@@ -1,10 +1,12 @@
 import gc
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pillow_heif
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import CameraError
@@ -135,6 +137,26 @@ class TestFile:
             seen.append(number_of(camera.read()))
             clock.pass_s(0.36)
         assert seen == [0, 3, 7, 10]
+
+    def test_what_is_too_slow_to_decode_is_seen_frame_by_frame(
+        self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        camera = open_camera(parse_camera(str(make_video(tmp_path / "clip.mp4", counted(30), fps=30))))
+        camera = _on_clock(camera, clock, monkeypatch)
+        frames = camera._frames
+
+        def slow() -> Iterator[NDArray[np.uint8]]:
+            for rgb in frames:
+                clock.pass_s(0.045)
+                yield rgb
+
+        camera._frames = slow()
+        seen, times_s = [], []
+        for _ in range(60):
+            seen.append(number_of(camera.read()))
+            times_s.append(clock.now_s)
+        assert seen == 2 * list(range(30))
+        assert np.diff(times_s) == pytest.approx(np.full(59, 0.045))
 
     def test_who_reads_very_late_goes_on_where_he_was(
         self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,6 @@
 import dataclasses
 import threading
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -8,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.compositor import Compositor, _write_centred
 from app.pipeline.output.output_frame import Person, badge_place
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
-from app.settings import LONGEST_SLATE_TEXT, Background, LiveSettings
+from app.settings import LONGEST_SLATE_TEXT, Background, LiveSettings, not_on_slate
 from assets import ROOT
 from mcnet.arrays import Rgb
 from mcnet.media.images import read_rgb, write_rgb
@@ -212,14 +213,32 @@ def test_the_badge_is_legible_on_any_background(colour: str, size: tuple[int, in
     assert np.ptp(rows) >= 0.025 * size[1]
 
 
-@pytest.mark.parametrize("size", [(64, 64), (64, 320), (1920, 1080)])
+@pytest.mark.parametrize(
+    "size", [(64, 64), (64, 320), (64, 1440), (64, 4096), (256, 4096), (4096, 64), (4096, 4096), (1920, 1080)]
+)
 def test_the_badge_lies_in_the_picture(size: tuple[int, int]) -> None:
     left, top, width, height = badge_place(*size)
     assert left >= 0
     assert top >= 0
     assert left + width <= size[0]
     assert top + height <= size[1]
-    Compositor(OutputFormat(*size)).compose(avatar(), dataclasses.replace(PLAIN, badge=True))
+    assert width > 3 * height
+    assert width >= min(0.75 * size[0], 0.2 * size[1])
+    compositor = Compositor(OutputFormat(*size))
+    with_badge, without = (
+        compositor.compose(avatar(), dataclasses.replace(PLAIN, badge=badge)) for badge in (True, False)
+    )
+    changed = np.argwhere((with_badge != without).any(axis=2))
+    assert (changed >= (top, left)).all()
+    assert (changed < (top + height, left + width)).all()
+    assert len(changed) > width * height // 2
+    assert compositor.slate(State.SLATE, "Back at ten").shape == (size[1], size[0], 3)
+
+
+def test_the_badge_keeps_its_place_in_the_usual_sizes() -> None:
+    assert badge_place(1280, 720) == (1100, 662, 164, 42)
+    assert badge_place(720, 1280) == (403, 1178, 289, 74)
+    assert badge_place(640, 480) == (520, 441, 109, 28)
 
 
 def test_the_slate_says_what_the_user_wants_but_while_the_avatar_gets_ready() -> None:
@@ -242,6 +261,53 @@ def test_a_long_text_of_the_slate_is_written_smaller() -> None:
     written = np.flatnonzero(np.abs(long - bare).sum(axis=2).any(axis=0))
     assert written.min() > 10
     assert written.max() < 630
+
+
+def _drawn(text: str) -> Rgb:
+    """A text by itself."""
+    picture = np.zeros((60, 90 * len(text), 3), np.uint8)
+    _write_centred(picture, text, size=36, bottom=45, ink=(255, 255, 255))
+    return picture
+
+
+def test_every_character_that_a_slates_text_may_have_is_drawn() -> None:
+    """OpenCV draws a question mark, or nothing, where it has no glyph."""
+    none, unknown = _drawn(" "), _drawn("?")
+    assert np.array_equal(_drawn("\N{GRINNING FACE}"), unknown)
+    allowed = {unicodedata.normalize("NFC", char) for char in map(chr, range(0x110000)) if not not_on_slate(char)}
+    assert len(allowed) > 30_000
+    assert not [char for char in allowed if unicodedata.bidirectional(char) in ("R", "AL", "AN")]
+    assert not [char for char in allowed if unicodedata.category(char)[0] in "MC"]
+    for char in allowed:
+        drawn = _drawn(char)
+        assert char == "?" or not np.array_equal(drawn, unknown), f"{char} U+{ord(char):04X}"
+        assert char.isspace() or not np.array_equal(drawn, none), f"{char} U+{ord(char):04X}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Gleich zurück \N{EN DASH} bis 15 Uhr…",
+        "Je reviens à l\N{RIGHT SINGLE QUOTATION MARK}instant",
+        "¡Vuelvo enseguida!",
+        "Já volto",
+        "Tôi sẽ quay lại ngay",
+        "Zaraz wracam, żółć",
+        "Επιστρέφω αμέσως",
+        "Скоро вернусь, їжак",
+        "すぐに戻ります",
+        "马上回来\N{FULLWIDTH COMMA}請稍候",
+        "곧 돌아올게요",
+        "Back at 10 ♥",
+    ],
+)
+def test_scripts_that_a_slate_shows(text: str) -> None:
+    """Accents of their own, as macOS has them in names of files, too."""
+    assert not not_on_slate(text)
+    compositor = Compositor(OutputFormat(640, 360))
+    composed = compositor.slate(State.SLATE, unicodedata.normalize("NFD", text))
+    assert np.array_equal(composed, compositor.slate(State.SLATE, text))
+    assert not np.array_equal(composed, compositor.slate(State.SLATE, "".join("?" if c.isalpha() else c for c in text)))
 
 
 def test_slates_differ_by_state_and_are_never_written_to() -> None:

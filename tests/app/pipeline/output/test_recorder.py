@@ -54,12 +54,17 @@ def finish(sink: RecorderSink) -> None:
     wait_until(sink.finished, "the file is finished")
 
 
+def stopped() -> float:
+    """A clock that stands still: each picture has the tick after the one before."""
+    return 0.0
+
+
 def picture(rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Composed:
     return Composed(0, 0.0, State.LIVE, rgb, fresh=True)
 
 
 def test_one_picture_a_tick_at_the_outputs_size_and_rate(tmp_path: Path) -> None:
-    sink = RecorderSink(tmp_path / "me.mp4")
+    sink = RecorderSink(tmp_path / "me.mp4", clock=stopped)
     sink.open(OUTPUT)
     for rgb in counted(6):
         sink.send(picture(rgb))
@@ -159,7 +164,7 @@ def test_a_slow_encoder_never_stops_the_stage_and_keeps_the_time(
         write(self, tick, picture)
 
     monkeypatch.setattr(recorder._Encoder, "write", slow)
-    sink = RecorderSink(tmp_path / "me.mp4")
+    sink = RecorderSink(tmp_path / "me.mp4", clock=stopped)
     sink.open(OUTPUT)
     frames = counted(40)
     sink.send(picture(frames[0]))
@@ -170,6 +175,46 @@ def test_a_slow_encoder_never_stops_the_stage_and_keeps_the_time(
     finish(sink)
     assert (sink.sent, sink.dropped) == (40, 31)
     assert _numbers_and_ticks(tmp_path / "me.mp4") == [(number, number) for number in (0, *range(32, 40))]
+
+
+def _sent_at(path: Path, *times_s: float) -> list[int]:
+    """The ticks in the file of pictures that were sent at these times."""
+    clock = iter(times_s)
+    sink = RecorderSink(path, clock=lambda: next(clock))
+    sink.open(OUTPUT)
+    for number, rgb in enumerate(counted(len(times_s)), 1):
+        sink.send(picture(rgb))
+        wait_until(lambda count=number: sink._recording._encoder.written == count, "it is written")  # type: ignore[misc, union-attr]
+    finish(sink)
+    numbers, ticks = zip(*_numbers_and_ticks(path), strict=True)
+    assert list(numbers) == list(range(len(times_s)))
+    return list(ticks)
+
+
+def test_an_output_that_cannot_keep_its_rate_is_seen_at_its_own_speed(tmp_path: Path) -> None:
+    assert _sent_at(tmp_path / "me.mp4", *(7 + index / 15 for index in range(6))) == [0, 2, 4, 6, 8, 10]
+    assert _sent_at(tmp_path / "uneven.mp4", 7.0, 7.04, 7.2, 7.21, 7.22, 7.3) == [0, 1, 6, 7, 8, 9]
+
+
+def test_a_beat_that_comes_a_little_early_or_late_skips_no_tick(tmp_path: Path) -> None:
+    steps = (0.0, 0.025, 0.075, 0.1, 0.12, 0.175, 0.2)
+    assert _sent_at(tmp_path / "me.mp4", *(7 + step_s for step_s in steps)) == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_computer_sleeps_is_not_in_the_file(tmp_path: Path) -> None:
+    assert _sent_at(tmp_path / "me.mp4", 7.0, 7.1, 3607.1, 3607.2, 3607.3) == [0, 3, 33, 36, 39]
+
+
+def test_another_recording_begins_at_its_own_time(tmp_path: Path) -> None:
+    now_s = 7.0
+    sink = RecorderSink(tmp_path / "me.mp4", clock=lambda: now_s)
+    for path in (tmp_path / "me.mp4", tmp_path / "me-2.mp4"):
+        sink.open(OUTPUT)
+        for rgb in counted(2):
+            sink.send(picture(rgb))
+            now_s += 0.1
+        finish(sink)
+        assert _numbers_and_ticks(path) == [(0, 0), (1, 3)]
 
 
 def _numbers_and_ticks(path: Path) -> list[tuple[int, int]]:

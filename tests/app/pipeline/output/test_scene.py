@@ -23,6 +23,8 @@ from mcnet.arrays import Rgb
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
 from mcnet.media.matte import Cutout
+from mcnet.media.playing import Playing
+from mcnet.media.scene import LoopedVideo, covering
 from mcnet.media.surroundings import NO_MARGINS, Margins
 from tests.app.fakes import pictures_are_read, wait_until
 from tests.media.videos import counted, make_video, number_of
@@ -268,6 +270,37 @@ def test_a_picture_that_is_being_read_keeps_no_picture_and_no_slate(
     assert corner(wished, 12.0) == [77, 77, 77]
     assert (presenter.present(shown, dataclasses.replace(wished, slate=True), 12.1, fault=False).rgb == 77).all()
     presenter.close()
+
+
+def test_a_video_that_is_too_slow_to_decode_is_seen_frame_by_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock of the video, which goes on by three frames with each that is decoded."""
+    now_s, ended = 0.0, threading.Event()
+    seen: list[int] = []
+    path = make_video(tmp_path / "sea.mp4", counted(30), fps=25)
+    decoded = LoopedVideo.next
+
+    def slow(self: LoopedVideo) -> Rgb:
+        nonlocal now_s
+        now_s += 0.12
+        return decoded(self)
+
+    def taken(rgb: Rgb, size_px: tuple[int, int]) -> Rgb:
+        seen.append(number_of(rgb))
+        if len(seen) == 25:
+            ended.set()
+        return covering(rgb, size_px)
+
+    monkeypatch.setattr(LoopedVideo, "next", slow)
+    monkeypatch.setattr(backdrop_video, "covering", taken)
+    monkeypatch.setattr(backdrop_video, "Playing", lambda pull, fps: Playing(pull, fps, lambda: now_s))
+    video = backdrop_video.BackdropVideo(str(path), (64, 64), 30.0)
+    try:
+        wait_until(ended.is_set, "25 frames are seen")
+    finally:
+        video.close()
+    assert seen[:25] == list(range(25))
 
 
 def test_a_change_of_background_does_not_wait_for_the_video_before(monkeypatch: pytest.MonkeyPatch) -> None:

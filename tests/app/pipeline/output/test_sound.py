@@ -229,6 +229,19 @@ def test_a_microphone_that_vanishes_is_silence_and_costs_no_picture(tmp_path: Pa
         assert sum(1 for _ in container.decode(video=0)) == 391
 
 
+@pytest.mark.parametrize("gone_s", [(5.0, 5.4), (5.0, 5.9)])
+def test_a_microphone_that_loses_some_sound_stays_in_step(tmp_path: Path, gone_s: tuple[float, float]) -> None:
+    feed = SoundFeed()
+    microphone = FakeMicrophone(feed)
+
+    def state_at(now_s: float) -> State:  # a way to be called before each picture
+        microphone.gone = gone_s[0] < now_s < gone_s[1]
+        return State.LIVE
+
+    late_s = record(tmp_path / "me.mp4", 9.0, lambda _: 0.1, microphone, feed, state_at=state_at)
+    assert np.abs(apart(tmp_path / "me.mp4", late_s)).max() < IN_STEP_S
+
+
 def test_without_any_microphone_the_track_is_silent(tmp_path: Path) -> None:
     record(tmp_path / "me.mp4", 3.0, lambda _: 0.1, FakeMicrophone(SoundFeed()), SoundFeed())
     flashes, beeps_s = starts_in(tmp_path / "me.mp4")
@@ -363,6 +376,29 @@ def test_a_feed_keeps_ten_seconds_and_forgets_what_it_is_told_to() -> None:
     feed.end()
     assert feed.place() is None
     assert feed.read(place.stretch, 3000, 2) is None
+
+
+def _fed(*chunks: tuple[float, int], stretch: int = 1) -> list[float]:
+    """The last 3 s before the last chunk came, as 30 samples: those of the first chunk are 0.1, and so on."""
+    feed = SoundFeed()
+    feed.begin(10)
+    for number, (came_s, count) in enumerate(chunks, 1):
+        feed.put(np.full(count, number / 10, np.float32), came_s)
+    place = feed.place()
+    assert place is not None
+    assert place.stretch == stretch
+    last = feed.read(stretch, round((chunks[-1][0] - 3 - place.offset_s) * place.rate_hz), 30)
+    assert last is not None
+    return [round(float(sample), 1) for sample in last]
+
+
+def test_what_was_lost_is_silence_and_what_comes_late_keeps_its_place() -> None:
+    assert _fed((6.0, 60), (9.0, 30)) == 30 * [0.2]  # a heap
+    assert _fed((6.0, 60), (9.0, 10)) == 20 * [0.0] + 10 * [0.2]
+    assert _fed((6.0, 60), (7.0, 4), (8.0, 10)) == 10 * [0.1] + 6 * [0.0] + 4 * [0.2] + 10 * [0.3]
+    assert _fed((6.0, 60), (7.0, 4), (7.0, 6), (8.0, 20))[10:] == 20 * [0.4]  # a heap that came in pieces
+    assert _fed((6.0, 60), (7.0, 8), (8.0, 12)) == 10 * [0.1] + 8 * [0.2] + 12 * [0.3]  # late, as its successor shows
+    assert _fed((6.0, 60), (36.0, 30), stretch=2) == 30 * [0.2]
 
 
 def test_what_is_no_sound_becomes_some() -> None:
