@@ -2510,11 +2510,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
-            <translation type="unfinished" />
+            <translation>aus den Daten lässt sich kein Bild für eine {suffix}-Datei machen: {type} der Form {shape} erhalten, uint8 der Form {shapes} erwartet, mit mindestens einem Pixel</translation>
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
-            <translation type="unfinished" />
+            <translation>es lässt sich kein Bild für eine {suffix}-Datei machen: {width} x {height} erhalten, höchstens {most} Pixel je Seite erwartet; verkleinern Sie es</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3232,11 +3232,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
-            <translation type="unfinished" />
+            <translation>Genauigkeit: bf16 auf {device} erhalten, dort fp32, fp16 oder int8 erwartet</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
-            <translation type="unfinished" />
+            <translation>Genauigkeit: fp16 auf der CPU erhalten, dort fp32, bf16 oder int8 erwartet (fp16 ist für GPUs)</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3448,7 +3448,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the bundle has no torch (an installation by pip has)</source>
-            <translation type="unfinished" />
+            <translation>das Programmpaket enthält kein torch (eine Installation mit pip schon)</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3500,7 +3500,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the engine knows those of NVIDIA, Intel and Apple</source>
-            <translation type="unfinished" />
+            <translation>die Engine kennt die von NVIDIA, Intel und Apple</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3624,11 +3624,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the package {module} is missing in the bundle (install the app again)</source>
-            <translation type="unfinished" />
+            <translation>das Paket {module} fehlt im Programmpaket (installieren Sie die App neu)</translation>
         </message>
         <message>
             <source>the package {module} is not installed ({command})</source>
-            <translation type="unfinished" />
+            <translation>das Paket {module} ist nicht installiert ({command})</translation>
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4074,7 +4074,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{lack}; in a clone, `make setup` installs every package</source>
-            <translation type="unfinished" />
+            <translation>{lack}; in einem Klon installiert `make setup` alle Pakete</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

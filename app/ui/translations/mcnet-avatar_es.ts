@@ -2510,11 +2510,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
-            <translation type="unfinished" />
+            <translation>no se puede crear una imagen para un archivo {suffix}: se recibió {type} de forma {shape}, se esperaba uint8 de forma {shapes}, con al menos un píxel</translation>
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
-            <translation type="unfinished" />
+            <translation>no se puede crear una imagen para un archivo {suffix}: se recibió {width} x {height}, se esperaban como máximo {most} píxeles por lado; redúzcala</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3232,11 +3232,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
-            <translation type="unfinished" />
+            <translation>precisión: se recibió bf16 en {device}, allí se esperaba fp32, fp16 o int8</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
-            <translation type="unfinished" />
+            <translation>precisión: se recibió fp16 en la CPU, allí se esperaba fp32, bf16 o int8 (fp16 es para GPU)</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3448,7 +3448,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the bundle has no torch (an installation by pip has)</source>
-            <translation type="unfinished" />
+            <translation>el paquete autónomo no incluye torch (una instalación con pip sí)</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3500,7 +3500,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the engine knows those of NVIDIA, Intel and Apple</source>
-            <translation type="unfinished" />
+            <translation>el motor conoce las de NVIDIA, Intel y Apple</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3624,11 +3624,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the package {module} is missing in the bundle (install the app again)</source>
-            <translation type="unfinished" />
+            <translation>falta el paquete {module} en la versión autónoma (vuelva a instalar la aplicación)</translation>
         </message>
         <message>
             <source>the package {module} is not installed ({command})</source>
-            <translation type="unfinished" />
+            <translation>el paquete {module} no está instalado ({command})</translation>
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4074,7 +4074,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{lack}; in a clone, `make setup` installs every package</source>
-            <translation type="unfinished" />
+            <translation>{lack}; en un clon, `make setup` instala todos los paquetes</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

@@ -2510,11 +2510,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
-            <translation type="unfinished" />
+            <translation>impossible de faire une image pour un fichier {suffix} : reçu {type} de forme {shape}, attendu uint8 de forme {shapes}, avec au moins un pixel</translation>
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
-            <translation type="unfinished" />
+            <translation>impossible de faire une image pour un fichier {suffix} : reçu {width} x {height}, attendu au plus {most} pixels par côté ; réduisez-la</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3232,11 +3232,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
-            <translation type="unfinished" />
+            <translation>précision : reçu bf16 sur {device}, attendu fp32, fp16 ou int8 à cet endroit</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
-            <translation type="unfinished" />
+            <translation>précision : reçu fp16 sur le processeur, attendu fp32, bf16 ou int8 à cet endroit (fp16 est pour les GPU)</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3448,7 +3448,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the bundle has no torch (an installation by pip has)</source>
-            <translation type="unfinished" />
+            <translation>la version autonome ne contient pas torch (une installation par pip, oui)</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3500,7 +3500,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the engine knows those of NVIDIA, Intel and Apple</source>
-            <translation type="unfinished" />
+            <translation>le moteur connaît ceux de NVIDIA, d'Intel et d'Apple</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3624,11 +3624,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the package {module} is missing in the bundle (install the app again)</source>
-            <translation type="unfinished" />
+            <translation>le paquet {module} manque dans la version autonome (réinstallez l'application)</translation>
         </message>
         <message>
             <source>the package {module} is not installed ({command})</source>
-            <translation type="unfinished" />
+            <translation>le paquet {module} n'est pas installé ({command})</translation>
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4074,7 +4074,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{lack}; in a clone, `make setup` installs every package</source>
-            <translation type="unfinished" />
+            <translation>{lack} ; dans un clone, `make setup` installe tous les paquets</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

@@ -2509,11 +2509,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
-            <translation type="unfinished" />
+            <translation>{suffix} ファイルの画像を作成できません: 形状 {shape} の {type} が渡されましたが、1 ピクセル以上で形状 {shapes} の uint8 が必要です</translation>
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
-            <translation type="unfinished" />
+            <translation>{suffix} ファイルの画像を作成できません: {width} x {height} が渡されましたが、1 辺は最大 {most} ピクセルです。小さくしてください</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3231,11 +3231,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
-            <translation type="unfinished" />
+            <translation>精度: {device} で bf16 が指定されましたが、そこでは fp32、fp16、int8 のいずれかが必要です</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
-            <translation type="unfinished" />
+            <translation>精度: CPU で fp16 が指定されましたが、そこでは fp32、bf16、int8 のいずれかが必要です (fp16 は GPU 用です)</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3447,7 +3447,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the bundle has no torch (an installation by pip has)</source>
-            <translation type="unfinished" />
+            <translation>バンドル版には torch が含まれていません (pip でのインストールには含まれます)</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3499,7 +3499,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the engine knows those of NVIDIA, Intel and Apple</source>
-            <translation type="unfinished" />
+            <translation>エンジンが対応しているのは NVIDIA、Intel、Apple の GPU です</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3623,11 +3623,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the package {module} is missing in the bundle (install the app again)</source>
-            <translation type="unfinished" />
+            <translation>バンドル版にパッケージ {module} がありません (アプリを再インストールしてください)</translation>
         </message>
         <message>
             <source>the package {module} is not installed ({command})</source>
-            <translation type="unfinished" />
+            <translation>パッケージ {module} がインストールされていません ({command})</translation>
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4071,7 +4071,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{lack}; in a clone, `make setup` installs every package</source>
-            <translation type="unfinished" />
+            <translation>{lack}。クローンでは `make setup` ですべてのパッケージがインストールされます</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

@@ -2510,11 +2510,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
-            <translation type="unfinished" />
+            <translation>não é possível criar uma imagem para um arquivo {suffix}: recebido {type} de formato {shape}, esperado uint8 de formato {shapes}, com pelo menos um pixel</translation>
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
-            <translation type="unfinished" />
+            <translation>não é possível criar uma imagem para um arquivo {suffix}: recebido {width} x {height}, esperado no máximo {most} pixels por lado; reduza-a</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3232,11 +3232,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
-            <translation type="unfinished" />
+            <translation>precisão: recebido bf16 em {device}, esperado fp32, fp16 ou int8 ali</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
-            <translation type="unfinished" />
+            <translation>precisão: recebido fp16 na CPU, esperado fp32, bf16 ou int8 ali (fp16 é para GPUs)</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3448,7 +3448,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the bundle has no torch (an installation by pip has)</source>
-            <translation type="unfinished" />
+            <translation>o pacote autônomo não inclui o torch (uma instalação por pip, sim)</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3500,7 +3500,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the engine knows those of NVIDIA, Intel and Apple</source>
-            <translation type="unfinished" />
+            <translation>o motor conhece as da NVIDIA, da Intel e da Apple</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3624,11 +3624,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the package {module} is missing in the bundle (install the app again)</source>
-            <translation type="unfinished" />
+            <translation>o pacote {module} está faltando na versão autônoma (instale o aplicativo novamente)</translation>
         </message>
         <message>
             <source>the package {module} is not installed ({command})</source>
-            <translation type="unfinished" />
+            <translation>o pacote {module} não está instalado ({command})</translation>
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4074,7 +4074,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{lack}; in a clone, `make setup` installs every package</source>
-            <translation type="unfinished" />
+            <translation>{lack}; em um clone, `make setup` instala todos os pacotes</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>

@@ -2509,11 +2509,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {type} of shape {shape}, expected uint8 of shape {shapes}, with one pixel at least</source>
-            <translation type="unfinished" />
+            <translation>无法为 {suffix} 文件生成图片：收到形状为 {shape} 的 {type}，应为形状为 {shapes} 的 uint8，且至少有一个像素</translation>
         </message>
         <message>
             <source>cannot make a picture for a {suffix} file: got {width} x {height}, expected at most {most} pixels per side; make it smaller</source>
-            <translation type="unfinished" />
+            <translation>无法为 {suffix} 文件生成图片：收到 {width} x {height}，每边最多应为 {most} 像素；请将其缩小</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -3231,11 +3231,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32, fp16 or int8 there</source>
-            <translation type="unfinished" />
+            <translation>精度：{device} 上收到 bf16，此处应为 fp32、fp16 或 int8</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32, bf16 or int8 there (fp16 is for GPUs)</source>
-            <translation type="unfinished" />
+            <translation>精度：CPU 上收到 fp16，此处应为 fp32、bf16 或 int8（fp16 用于 GPU）</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
@@ -3447,7 +3447,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the bundle has no torch (an installation by pip has)</source>
-            <translation type="unfinished" />
+            <translation>独立安装包不含 torch（用 pip 安装的版本含有）</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3499,7 +3499,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the engine knows those of NVIDIA, Intel and Apple</source>
-            <translation type="unfinished" />
+            <translation>引擎支持 NVIDIA、Intel 和 Apple 的 GPU</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3623,11 +3623,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the package {module} is missing in the bundle (install the app again)</source>
-            <translation type="unfinished" />
+            <translation>独立安装包中缺少软件包 {module}（请重新安装应用）</translation>
         </message>
         <message>
             <source>the package {module} is not installed ({command})</source>
-            <translation type="unfinished" />
+            <translation>未安装软件包 {module}（{command}）</translation>
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
@@ -4071,7 +4071,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{lack}; in a clone, `make setup` installs every package</source>
-            <translation type="unfinished" />
+            <translation>{lack}；在克隆的仓库中，`make setup` 会安装所有软件包</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
