@@ -117,13 +117,14 @@ class Encoder:
         cache = self._encoded.get(key)
         if cache is not None:
             return cache, True
-        cache = self._store.load(portrait.square, self.engine.fingerprint, places) if self._store else None
+        engine, store = self.engine, self._store
+        cache = store.load(portrait.square, engine.fingerprint, engine.config, places) if store else None
         known = cache is not None
         if cache is None:
             with self._watch.timed("encode"):
-                cache = self.engine.set_source(portrait.square, places)
-            if self._store:
-                self._store.save(portrait.square, cache, places)
+                cache = engine.set_source(portrait.square, places)
+            if store:
+                store.save(portrait.square, cache, places)
         self._encoded[key] = cache
         while len(self._encoded) > _ENCODED_KEPT:
             del self._encoded[next(iter(self._encoded))]
