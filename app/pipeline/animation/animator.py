@@ -268,12 +268,14 @@ class Animator:
         self._idling.prepare(settings)
 
     def _measures(self, settings: LiveSettings) -> bool:
-        """Whether the face mesh gives the keypoints; after a change of the wish everything is found anew."""
+        """Whether the face mesh gives the keypoints; where a change of the wish changes that, the portrait and the
+        reference are taken anew.
+        """
         if (detects := settings.keypoints == "detected") != self._detects:
             self._detects = detects
-            self._references.forget()
-            if self._source is not None:
-                self._take_portrait(self._source.portrait)
+            portrait = self._portrait
+            if portrait is not None and self._encoder.measures(portrait, detected=detects) != self._is_measured:
+                self._take_portrait(portrait)
         return self._is_measured
 
     @property
