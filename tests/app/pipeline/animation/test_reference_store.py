@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,7 +233,11 @@ TENSORS = {
     "a stretch": ("rotation", 1.1 * np.eye(3, dtype=np.float32)),
     "a mirror": ("rotation", np.diag([1, 1, -1]).astype(np.float32)),
 }
-TOLD = {"version": {"version": "9"}, "remarks": {"remarks": [{"template": "{x}"}]}, "score": {"score": "90"}}
+TOLD: dict[str, dict[str, Any]] = {
+    "version": {"version": "9"},
+    "remarks": {"remarks": [{"template": "{x}"}]},
+    "score": {"score": "90"},
+}
 
 
 @pytest.mark.parametrize("damage", ["cut", "zeros", "without a hash", "folder", *TENSORS, *TOLD])
