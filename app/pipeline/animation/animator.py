@@ -300,7 +300,7 @@ class Animator:
     def _with_face(self, seen: Seen, now_s: float, settings: LiveSettings) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
-        self._references.check(settings)
+        self._references.check(self._source, settings)
         if seen.pose is not None:
             self._references.offer(seen, self._source, now_s, settings)
         if settings.relative and self._references.reference is None:
@@ -350,7 +350,7 @@ class Animator:
         """What a slow camera's last frame with a face showed, by the portrait, model and settings of now."""
         if self._source is None:
             return self._slate(State.STARTING)
-        self._references.check(settings)
+        self._references.check(self._source, settings)
         if settings.relative and self._references.reference is None:
             return self._slate(State.CALIBRATING)
         if not state.shows_avatar:

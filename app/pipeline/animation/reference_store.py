@@ -64,14 +64,12 @@ class Kept(NamedTuple):
         reference: for motion.
         likeness: (20, 3) the rigid points of the performer's head.
         score, remarks: as of `app.pipeline.events.Calibrated`.
-        fingerprint: of the model that the reference's keypoints are of.
     """
 
     reference: Reference
     likeness: NDArray[np.float64]
     score: int
     remarks: tuple[str, ...]
-    fingerprint: str
 
     def is_of(self, landmarks: Mesh) -> bool:
         """Whether a face, (468 or more, 3), is this performer's, and looks about straight; turned far, it cannot be
@@ -81,12 +79,12 @@ class Kept(NamedTuple):
         return alike(likeness_of(head), self.likeness) and head_turn(head.rotation).angle < _STRAIGHT_DEG
 
 
-def kept_of(reference: Reference, landmarks: Mesh, score: int, remarks: tuple[str, ...], fingerprint: str) -> Kept:
+def kept_of(reference: Reference, landmarks: Mesh, score: int, remarks: tuple[str, ...]) -> Kept:
     """A reference with its performer's likeness: the reference's own, or that of the (468 or more, 3) landmarks of
     another frame of the same performer.
     """
     head = reference.head or Head.of(np.asarray(landmarks, np.float64))
-    return Kept(reference, likeness_of(head), score, remarks, fingerprint)
+    return Kept(reference, likeness_of(head), score, remarks)
 
 
 def likeness_of(head: Head) -> NDArray[np.float64]:
@@ -133,7 +131,7 @@ class ReferenceStore:
             return
         path = self._path(setup)
         remarks = [packed(remark) for remark in kept.remarks]
-        told = {"score": kept.score, "remarks": remarks, "model": kept.fingerprint, "version": _VERSION}
+        told = {"score": kept.score, "remarks": remarks, "model": kept.reference.fingerprint, "version": _VERSION}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_arrays(path, _pack(kept), told)
@@ -160,7 +158,7 @@ class ReferenceStore:
 
 
 def _pack(kept: Kept) -> dict[str, NDArray[np.float32]]:
-    pose, head = kept.reference
+    pose, head, _ = kept.reference
     tensors = {"value": pose.value, "jacobian": pose.jacobian, "likeness": kept.likeness}
     if head is not None:
         tensors |= {
@@ -190,8 +188,8 @@ def _unpack(tensors: dict[str, NDArray[np.float64]], told: dict[str, object]) ->
     score, remarks = told["score"], told["remarks"]
     if not isinstance(score, int) or not isinstance(remarks, list):
         raise ValueError("got no score")
-    fingerprint = str(told["model"])
-    return Kept(Reference(Pose(value, jacobian), head), likeness, score, tuple(map(unpacked, remarks)), fingerprint)
+    reference = Reference(Pose(value, jacobian), head, str(told["model"]))
+    return Kept(reference, likeness, score, tuple(map(unpacked, remarks)))
 
 
 def _is_rotation(matrix: NDArray[np.float64]) -> bool:

@@ -230,7 +230,8 @@ def test_what_is_switched_counts_between_the_frames_of_a_slow_camera(
     off = dataclasses.replace(SETTINGS, retouch=False, surroundings=False)
     slow = SlowCamera(face, woman, off)
     assert slow.between(off).picture is slow.shown
-    on = dataclasses.replace(off, **{switched: True})
+    change: dict[str, Any] = {switched: True}
+    on = dataclasses.replace(off, **change)
 
     def is_shown() -> bool:
         output = slow.between(on)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,32 @@ def test_a_better_expression_is_kept_too(tmp_path: Path, face: Face, woman: Port
     assert kept is not None
     assert kept.head is not None
     assert kept.head.openings.mouth < 0.1
+
+
+def test_a_better_expression_after_another_model_came_is_kept_as_the_first_ones(
+    tmp_path: Path, face: Face, woman: Portrait
+) -> None:
+    """The expression serves the other model, and the keypoints do not: the plane begins with its own."""
+    speaking = face.landmarks_px.copy()
+    speaking[[14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377], 1] += 0.12 * np.ptp(speaking[:, 1])
+    run, other = Run(tmp_path / "run", Face(speaking, 1.0), woman), FakeEngine()
+    run.until_live()
+    other.keypoint_landmarks, other.fingerprint = POINTS, "other/1"
+    holds: list[bool] = []
+    run.animator.use_engine(other, holds.append)
+    run.finder.face = face
+    for _ in range(10):
+        run.step()
+    assert holds == [True]
+    assert any(isinstance(event, ReferenceImproved) for event in run.events)
+    for model, anew in (("other/1", True), ("fake/1", False)):
+        shutil.copytree(tmp_path / "run", tmp_path / model)
+        again = Run(tmp_path / model, face, woman, model=model)
+        assert again.until_live() == 0
+        assert (again.step(PLANE) is State.CALIBRATING) == anew
+        assert again.calibrated == [True]
+    run.animator.use_engine(run.engine, holds.append)
+    assert run.step(PLANE) is State.LIVE, "it is the first model's own"
 
 
 def test_a_better_expression_of_somebody_else_is_neither_taken_nor_kept(
