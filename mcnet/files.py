@@ -28,6 +28,8 @@ _REMEDIES = {
     errno.EFBIG: phrase("choose a disk that takes larger files, or make it shorter"),
 }
 
+_NO_FSYNC = (errno.EINVAL, errno.ENOTSUP)  # file systems that do not know what that is
+
 _SCRATCH_BYTES = 40  # of the name that it stands in for, so that a person sees what was left behind
 _USUAL_NAME_BYTES = 255
 _TRIED_BYTES = 4096  # less may be kept beside the name, where a full disk has room
@@ -255,9 +257,26 @@ def take_place(partial: Path, place: Path) -> None:
     partial.replace(place)
 
 
+def _settle(path: Path) -> None:
+    """Wait until what is in a file is on its disk: a power cut would leave the name, and zeros or nothing in it."""
+    descriptor = os.open(path, os.O_RDWR)  # Windows settles only what may be written
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Write a file in one step: what was at `path` stays until the block has ended well.
+
+    Args:
+        path: of the file.
+        lasting: whether a power cut right after that leaves the one or the other. It means waiting for the disk, which
+            who writes between two frames, and could do it again, has no time for.
 
     Yields:
         A path beside it, or beside what it links to, to write to; the file there takes its place, or is removed if the
@@ -270,6 +289,8 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = scratch_beside(place)
     try:
         yield partial
+        if lasting:
+            _settle(partial)
         take_place(partial, place)
     finally:
         with contextlib.suppress(OSError):

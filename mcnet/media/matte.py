@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
 from mcnet.arrays import Rgb
+from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import checked_content
 from mcnet.media.surroundings import NO_MARGINS, Margins, moving, on_pixels, places_px
+from mcnet.phrases import phrase
 
 MATTE_VERSION = 4
 """Of how mattes are made: one that was kept under another is not used."""
@@ -40,6 +42,8 @@ _TRACE = 0.02
 _UNSURE, _SURE = 0.4, 0.7  # of the variance that the picture's colours explain
 _SPECKLE_SIGMA, _OWN_SIGMA = 0.008, 0.005
 _LEAST = 1e-5
+_LEAST_PERSON = 0.01
+"""Of the square's pixels: a portrait's face alone is several times that."""
 _MOST_PIXELS = 1_500_000
 """Of a picture that is cut out as it is: some 235 bytes are taken for each."""
 
@@ -58,6 +62,11 @@ class Matte(NamedTuple):
     plate: Rgb
     padded: NDArray[np.float32]
     margins: Margins = NO_MARGINS
+
+    @property
+    def shows_nobody(self) -> bool:
+        """Whether hardly anything of the square is the person's, as where the network saw no person at all."""
+        return float(self.margins.square(self.alpha).mean()) < _LEAST_PERSON
 
     def of_square(self) -> "Matte":
         """That of the square alone."""
@@ -95,12 +104,16 @@ def cut_out(picture: Rgb, margins: Margins = NO_MARGINS) -> Matte:
         margins: of the square in the picture.
 
     Raises:
-        MediaError: the bundled network is missing or damaged.
+        MediaError: nobody is seen in it, or the bundled network is missing or damaged.
     """
     height, width = picture.shape[:2]
     if height * width > _MOST_PIXELS:
-        return _cut_out_smaller(picture, margins, math.sqrt(_MOST_PIXELS / (height * width)))
-    return _cut_out_as_it_is(picture, margins)
+        matte = _cut_out_smaller(picture, margins, math.sqrt(_MOST_PIXELS / (height * width)))
+    else:
+        matte = _cut_out_as_it_is(picture, margins)
+    if matte.shows_nobody:
+        raise MediaError(phrase("no person is told apart from the background"))
+    return matte
 
 
 def _cut_out_as_it_is(picture: Rgb, margins: Margins) -> Matte:

@@ -211,7 +211,7 @@ class Scene:
         portrait: as the engine gets it, with what is seen around.
 
     Raises:
-        MediaError: the background's file, or the bundled network, cannot be read.
+        MediaError: nobody is seen in the portrait; the background's file, or the bundled network, cannot be read.
     """
 
     def __init__(self, background: Background, portrait: Surrounded) -> None:

@@ -290,7 +290,7 @@ class _PictureSink:
         folder.mkdir()
 
     def write(self, rgb: NDArray[np.uint8], index: int) -> None:
-        with replacing(self._folder / picture_name(index)) as partial:
+        with replacing(self._folder / picture_name(index), lasting=False) as partial:
             partial.write_bytes(encoded(rgb, ".png", self._words))
 
     def finish(self) -> None:

@@ -77,11 +77,11 @@ class FakeEngine:
         if places is None and not self.detects:
             raise EngineError("this model cannot detect any")
         self.sources += 1
-        small = np.zeros((1, 3, 64, 64), np.float32)
-        features = (np.ones((1, 2, 32, 32), np.float32), np.ones((1, 2, 64, 64), np.float32))
+        picture, small = (np.zeros((1, 3, side, side), np.float32) for side in (SIZE_PX, 64))
+        features = tuple(np.ones((1, 2, side, side), np.float32) for side in self.config.level_sizes_px)
         found = keypoints() if places is None else keypoints()._replace(value=places[None])
         return SourceCache(
-            small,
+            picture,
             small,
             found,
             np.zeros((1, 5, 64, 64), np.float32),

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import stat
@@ -55,6 +56,43 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert (tmp_path / "elsewhere" / "real.txt").read_text(encoding="utf-8") == "new"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["elsewhere", "link.txt", "real.txt"]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, settled = tmp_path / "settings.toml", []
+    path.write_text("old", encoding="utf-8")
+
+    def fsync(descriptor: int) -> None:
+        settled.append((os.fstat(descriptor).st_size, path.read_text(encoding="utf-8")))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(path, lasting=False) as partial:
+        partial.write_text("a frame", encoding="utf-8")
+    assert settled == []
+    with replacing(path) as partial:
+        partial.write_text("of now", encoding="utf-8")
+    assert settled == [(len("of now"), "a frame")]
+    assert path.read_text(encoding="utf-8") == "of now"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EINVAL])
+def test_what_cannot_reach_the_disk_takes_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A file system that knows no such wish is no failure."""
+    path = tmp_path / "settings.toml"
+    path.write_text("old", encoding="utf-8")
+
+    def fsync(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    known = number == errno.EINVAL
+    fails = contextlib.nullcontext() if known else pytest.raises(OSError, match=os.strerror(number))
+    with fails, replacing(path) as partial:
+        partial.write_text("new", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == ("new" if known else "old")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights as POSIX has them")

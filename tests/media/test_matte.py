@@ -191,6 +191,11 @@ def test_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         cut_out(np.zeros((SIDE, SIDE, 3), np.uint8))
 
 
+def test_a_picture_of_nobody_is_not_cut_out() -> None:
+    with pytest.raises(MediaError, match="no person is told apart"):
+        cut_out(np.full((SIDE, SIDE, 3), 40, np.uint8))
+
+
 def in_a_room(square: NDArray[np.uint8], margins: Margins) -> NDArray[np.uint8]:
     """The man of a portrait before his wall, of which more is seen; below, his shirt goes on."""
     borders = (margins.top, margins.bottom, margins.left, margins.right)

@@ -91,7 +91,7 @@ class Animator:
         self._detects = False
         self._frame_id = -1
         self._captured_s = self._next_s = 0.0
-        self._faced: OutputFrame | None = None
+        self._faced: State | None = None
 
     @property
     def engine(self) -> LiveEngine:
@@ -230,7 +230,7 @@ class Animator:
                 return Step(None, None)
             is_slow = silent_s < _MOST_FRAMES_MISSING * self._next_s
             if is_slow and self._faced is not None:
-                return Step(dataclasses.replace(self._faced, fresh=False), None)
+                return Step(self._once_more(self._faced, settings), None)
             return Step(self._without_face(now_s, settings, camera=is_slow), None)
         if self._performer.meet(frame):
             self._posing.change_camera()
@@ -244,7 +244,8 @@ class Animator:
             return Step(self._slate(State.NO_FACE), seen.view)
         if not seen.moves:
             return Step(self._without_face(now_s, settings, camera=True), seen.view)
-        output = self._faced = self._with_face(seen, now_s, settings)
+        output = self._with_face(seen, now_s, settings)
+        self._faced = output.state
         if seen.searched:
             self._pictures.prove()
         picture = self._pictures.latest if output.fresh else None
@@ -267,12 +268,14 @@ class Animator:
         self._idling.prepare(settings)
 
     def _measures(self, settings: LiveSettings) -> bool:
-        """Whether the face mesh gives the keypoints; after a change of the wish everything is found anew."""
+        """Whether the face mesh gives the keypoints; where a change of the wish changes that, the portrait and the
+        reference are taken anew.
+        """
         if (detects := settings.keypoints == "detected") != self._detects:
             self._detects = detects
-            self._references.forget()
-            if self._source is not None:
-                self._take_portrait(self._source.portrait)
+            portrait = self._portrait
+            if portrait is not None and self._encoder.measures(portrait, detected=detects) != self._is_measured:
+                self._take_portrait(portrait)
         return self._is_measured
 
     @property
@@ -296,7 +299,7 @@ class Animator:
     def _with_face(self, seen: Seen, now_s: float, settings: LiveSettings) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
-        self._references.check(settings)
+        self._references.check(self._source, settings)
         if seen.pose is not None:
             self._references.offer(seen, self._source, now_s, settings)
         if settings.relative and self._references.reference is None:
@@ -341,6 +344,18 @@ class Animator:
         else:
             self._pictures.rest(self._source)
         return self._shown(posture.state, fresh=False)
+
+    def _once_more(self, state: State, settings: LiveSettings) -> OutputFrame:
+        """What a slow camera's last frame with a face showed, by the portrait, model and settings of now."""
+        if self._source is None:
+            return self._slate(State.STARTING)
+        self._references.check(self._source, settings)
+        if settings.relative and self._references.reference is None:
+            return self._slate(State.CALIBRATING)
+        if not state.shows_avatar:
+            return self._slate(state)
+        self._pictures.again(self._source)
+        return self._shown(state, fresh=False)
 
     def _size_px(self, portrait: Portrait) -> int:
         """The side of a portrait's pictures: as they are, or will be once it is animated."""

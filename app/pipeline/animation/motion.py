@@ -137,10 +137,12 @@ class Reference(NamedTuple):
     Attributes:
         pose: keypoints in the square, for motion in the plane.
         head: for motion in space, of which the expression counts and where the head was; None where no mesh measured.
+        fingerprint: of the model that the keypoints are of, which no other model's can be compared with; "": of none.
     """
 
     pose: Pose
     head: Head | None = None
+    fingerprint: str = ""
 
     def is_strange(self, driving: Pose) -> bool:
         """Whether keypoints are hardly those of the face that the reference pose shows."""

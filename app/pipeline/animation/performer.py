@@ -151,7 +151,7 @@ class Performer:
             return self._located(seen, box)
         if head is not None and self._engine.places_suffice:
             pose = Pose.of(self._engine.detect(None, self._places_of(head)))
-            return self._located(seen._replace(pose=pose), box)
+            return self._located(seen._replace(pose=pose, fingerprint=self._engine.fingerprint), box)
         if frame.played is not None:
             return self._played(seen, box, settings)
         return self._detected(seen, box, settings)
@@ -238,7 +238,7 @@ class Performer:
             pose = self._detect(square, seen.head)
         if seen.searched:
             self._tracker.take_light(square)
-        return self._located(seen._replace(pose=pose), box)
+        return self._located(seen._replace(pose=pose, fingerprint=self._engine.fingerprint), box)
 
     def _is_doubtful(self, square: NDArray[np.uint8], pose: Pose, box: SquareBox) -> bool:
         reference = self._references.reference

@@ -147,15 +147,24 @@ class Pictures:
     def hold(self, source: Source) -> None:
         """Show what was proven, as later ones may be of frames that showed no face any more.
 
-        What is switched meanwhile counts at once. Where nothing was proven, the latest stays.
+        Where nothing was proven, the latest stays.
         """
-        if self._proven is not None:
-            if not self._is_as_wished(source, self._proven):
-                self.make(source, self._proven.stance)
-                self._proven = self.latest
-            self.latest = self._proven
-        elif self.latest is None:
+        if self._proven is None:
+            self.again(source)
+            return
+        self.latest = self._proven
+        self.again(source)
+        self._proven = self.latest
+
+    def again(self, source: Source) -> None:
+        """Show the latest once more: that of this portrait and model, as it is to look now.
+
+        What is switched meanwhile counts at once. Where there is none, the portrait is at rest.
+        """
+        if self.latest is None:
             self.rest(source)
+        elif not self._is_as_wished(source, self.latest):
+            self.make(source, self.latest.stance)
 
     def rest(self, source: Source) -> None:
         """Show the portrait in its own pose; made once, as long as it is not to look otherwise."""

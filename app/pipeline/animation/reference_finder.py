@@ -56,7 +56,6 @@ class ReferenceFinder:
         self._better = 0
         self._own = 0
         self._likeness: NDArray[np.float64] | None = None
-        self._of_another_model = False
 
     @property
     def calibrating(self) -> bool:
@@ -102,15 +101,17 @@ class ReferenceFinder:
         Returns:
             Whether the reference holds: a head that was measured does, as no model has a part in it.
         """
-        self._of_another_model = measured and self.reference is not None and self.reference.head is not None
-        if not self._of_another_model:
+        holds = measured and self.reference is not None and self.reference.head is not None
+        if not holds:
             self.drop()
-        return self._of_another_model
+        return holds
 
-    def check(self, settings: LiveSettings) -> None:
+    def check(self, source: Source, settings: LiveSettings) -> None:
         """Drop a reference that does not serve the motion that is wished: in the plane, another model's keypoints."""
-        if self._of_another_model and settings.relative and not moves_in_space(settings):
-            self.reference, self._of_another_model = None, False
+        if self.reference is None or not settings.relative or moves_in_space(settings):
+            return
+        if self.reference.fingerprint != source.engine.fingerprint:
+            self.drop()
 
     def remember(self, *, wished: bool) -> None:
         """Keep what is found from now on, or delete what was kept where that is not wanted any more."""
@@ -134,13 +135,14 @@ class ReferenceFinder:
             return
         if self._calibration is None:
             return
-        self._calibration.offer(now_s, landmarks, Reference(seen.pose, seen.head), in_space=setup.in_space)
+        offered = Reference(seen.pose, seen.head, seen.fingerprint)
+        self._calibration.offer(now_s, landmarks, offered, in_space=setup.in_space)
         best = self._calibration.result()
         if best is None:
             self._tell_progress(self._calibration.share, self._calibration.hint)
             return
         score, reference = best
-        self._take(reference, source, of_another_model=seen.view.frame.played is not None)
+        self._take(reference, source)
         self._keep(setup, score, landmarks)
         self._emit(Calibrated(score.score, score.remarks, in_space=setup.in_space))
 
@@ -209,9 +211,8 @@ class ReferenceFinder:
         self._likeness = likeness
         return True
 
-    def _take(self, reference: Reference, source: Source, *, of_another_model: bool) -> None:
+    def _take(self, reference: Reference, source: Source) -> None:
         self.reference = reference
-        self._of_another_model = of_another_model
         self.score = 0 if reference.head is None else score_expression(reference.head.openings).score
         self._better, self._own, self._likeness = 0, _BETTER_FRAMES, None
         self._calibration = self._kept = None
@@ -232,13 +233,13 @@ class ReferenceFinder:
         kept = self._kept[1]
         if not kept.is_of(landmarks):
             return False
-        self._take(kept.reference, source, of_another_model=kept.fingerprint != setup.fingerprint)
+        self._take(kept.reference, source)
         self._emit(Calibrated(kept.score, kept.remarks, in_space=setup.in_space, kept=True))
         return True
 
     def _keep(self, setup: Setup, score: PoseScore, landmarks: NDArray[np.float32]) -> None:
         if self._store is not None and self._remembers and self.reference is not None:
-            kept = kept_of(self.reference, landmarks, score.score, score.remarks, setup.fingerprint)
+            kept = kept_of(self.reference, landmarks, score.score, score.remarks)
             self._store.save(setup, kept)
 
     def _tell_progress(self, share: float, hint: str) -> None:

@@ -2,18 +2,15 @@
 
 import contextlib
 import hashlib
-import json
 import logging
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from app.pipeline.animation.kept_arrays import read_arrays, write_arrays
 from app.pipeline.animation.motion import Pose, Reference
-from mcnet.files import replacing
 from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.expressions import Mesh, head_turn
 from mcnet.media.head_motion import Head
@@ -24,6 +21,7 @@ logger = logging.getLogger(__name__)
 _VERSION = "1"
 _KEPT_FILES = 60
 _STRAIGHT_DEG = 25.0
+_ROTATION_ATOL = 1e-4
 _SAME_PERSON = 0.035
 """Of the rigid points, root mean square in face sizes. One person's stay within 0.022 of the first over GRID's 75
 frames of a speaker, who is at least 0.040 away from each of the ten bundled portraits. These are between 0.023 and
@@ -66,14 +64,12 @@ class Kept(NamedTuple):
         reference: for motion.
         likeness: (20, 3) the rigid points of the performer's head.
         score, remarks: as of `app.pipeline.events.Calibrated`.
-        fingerprint: of the model that the reference's keypoints are of.
     """
 
     reference: Reference
     likeness: NDArray[np.float64]
     score: int
     remarks: tuple[str, ...]
-    fingerprint: str
 
     def is_of(self, landmarks: Mesh) -> bool:
         """Whether a face, (468 or more, 3), is this performer's, and looks about straight; turned far, it cannot be
@@ -83,12 +79,12 @@ class Kept(NamedTuple):
         return alike(likeness_of(head), self.likeness) and head_turn(head.rotation).angle < _STRAIGHT_DEG
 
 
-def kept_of(reference: Reference, landmarks: Mesh, score: int, remarks: tuple[str, ...], fingerprint: str) -> Kept:
+def kept_of(reference: Reference, landmarks: Mesh, score: int, remarks: tuple[str, ...]) -> Kept:
     """A reference with its performer's likeness: the reference's own, or that of the (468 or more, 3) landmarks of
     another frame of the same performer.
     """
     head = reference.head or Head.of(np.asarray(landmarks, np.float64))
-    return Kept(reference, likeness_of(head), score, remarks, fingerprint)
+    return Kept(reference, likeness_of(head), score, remarks)
 
 
 def likeness_of(head: Head) -> NDArray[np.float64]:
@@ -119,14 +115,12 @@ class ReferenceStore:
             return None
         path = self._path(setup)
         try:
-            with safe_open(path, framework="numpy") as file:
-                told = json.loads((file.metadata() or {})["reference"])
-                tensors = {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-            kept = _unpack(tensors, told)
+            tensors, told = read_arrays(path)
+            kept = _unpack({name: tensor.astype(np.float64) for name, tensor in tensors.items()}, told)
             path.touch()
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        except (OSError, LookupError, ValueError, TypeError) as error:
             logger.info("the kept calibration %s cannot be used (%s); it is made anew", path, error)
             return None
         return kept
@@ -137,14 +131,12 @@ class ReferenceStore:
             return
         path = self._path(setup)
         remarks = [packed(remark) for remark in kept.remarks]
-        told = {"score": kept.score, "remarks": remarks, "model": kept.fingerprint, "version": _VERSION}
+        told = {"score": kept.score, "remarks": remarks, "model": kept.reference.fingerprint, "version": _VERSION}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
-                partial.touch(mode=0o600)
-                save_file(_pack(kept), partial, {"reference": json.dumps(told)})
+            write_arrays(path, _pack(kept), told)
             self._tidy()
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             logger.warning("the calibration could not be kept in %s: %s", self._folder, error)
 
     def clear(self) -> None:
@@ -166,7 +158,7 @@ class ReferenceStore:
 
 
 def _pack(kept: Kept) -> dict[str, NDArray[np.float32]]:
-    pose, head = kept.reference
+    pose, head, _ = kept.reference
     tensors = {"value": pose.value, "jacobian": pose.jacobian, "likeness": kept.likeness}
     if head is not None:
         tensors |= {
@@ -181,18 +173,26 @@ def _pack(kept: Kept) -> dict[str, NDArray[np.float32]]:
 def _unpack(tensors: dict[str, NDArray[np.float64]], told: dict[str, object]) -> Kept:
     if told["version"] != _VERSION:
         raise ValueError(f"got version {told['version']!r}, expected {_VERSION}")
-    head = None
-    if "shape" in tensors:
-        head = Head(tensors["shape"], tensors["rotation"], float(tensors["scale"][0]), tensors["shift"])
     value, jacobian, likeness = tensors["value"], tensors["jacobian"], tensors["likeness"]
     shapes = [(value, (len(value), 2)), (jacobian, (len(value), 2, 2)), (likeness, (len(RIGID_POINTS), 3))]
-    if head is not None:
-        shapes += [(head.shape, (max(468, len(head.shape)), 3)), (head.rotation, (3, 3)), (head.shift, (3,))]
-    for tensor, shape in shapes:
-        if tensor.shape != shape or not np.isfinite(tensor).all():
-            raise ValueError(f"got a tensor of shape {tensor.shape}, expected finite numbers of shape {shape}")
+    in_space = "shape" in tensors
+    if in_space:
+        shape, rotation, scale, shift = (tensors[name] for name in ("shape", "rotation", "scale", "shift"))
+        shapes += [(shape, (max(468, len(shape)), 3)), (rotation, (3, 3)), (scale, (1,)), (shift, (3,))]
+    for tensor, expected in shapes:
+        if tensor.shape != expected or not np.isfinite(tensor).all():
+            raise ValueError(f"got a tensor of shape {tensor.shape}, expected finite numbers of shape {expected}")
+    head = Head(shape, rotation, float(scale[0]), shift) if in_space else None
+    if head is not None and not (head.scale > 0 and _is_rotation(head.rotation)):
+        raise ValueError(f"got a head of size {head.scale}, turned by {head.rotation.tolist()}")
     score, remarks = told["score"], told["remarks"]
     if not isinstance(score, int) or not isinstance(remarks, list):
         raise ValueError("got no score")
-    fingerprint = str(told["model"])
-    return Kept(Reference(Pose(value, jacobian), head), likeness, score, tuple(map(unpacked, remarks)), fingerprint)
+    reference = Reference(Pose(value, jacobian), head, str(told["model"]))
+    return Kept(reference, likeness, score, tuple(map(unpacked, remarks)))
+
+
+def _is_rotation(matrix: NDArray[np.float64]) -> bool:
+    """Whether a (3, 3) matrix of float32's accuracy turns, and neither stretches nor mirrors."""
+    turns = np.allclose(matrix @ matrix.T, np.eye(3), atol=_ROTATION_ATOL)
+    return bool(turns and np.linalg.det(matrix) > 0)

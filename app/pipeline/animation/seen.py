@@ -16,6 +16,7 @@ class Seen(NamedTuple):
         searched: whether the face was looked for in this very frame.
         head: the performer's, steadied; None where it is not measured.
         pose: keypoints in the square; None where the head says all.
+        fingerprint: of the model that the keypoints are of; "" where they are only places, as in a motion file.
         refused: whether this is a motion file that cannot move this portrait.
     """
 
@@ -24,6 +25,7 @@ class Seen(NamedTuple):
     searched: bool
     head: Head | None = None
     pose: Pose | None = None
+    fingerprint: str = ""
     refused: bool = False
 
     @property

@@ -101,15 +101,23 @@ class Encoder:
         finishes = Finishes(portrait, space, self.engine.config.size_px, self._emit)
         return Source(portrait, self.engine, Pose.of(cache.keypoints), cache, space, finishes), known
 
+    def measures(self, portrait: Portrait, *, detected: bool) -> bool:
+        """Whether the model's keypoints are measured on a portrait, as they can be and are to be.
+
+        Args:
+            portrait: who.
+            detected: as of `take`; a model that cannot detect any has them measured all the same.
+        """
+        can = bool(self.engine.keypoint_landmarks) and portrait.landmarks_px is not None
+        return can and not (detected and self.engine.detects)
+
     def _space_of(self, portrait: Portrait, *, detected: bool) -> PortraitInSpace | None:
-        """The portrait's head, if the model's keypoints can be measured on it and are to be."""
-        points = self.engine.keypoint_landmarks
-        if not points or portrait.landmarks_px is None:
+        """The portrait's head, if the model's keypoints are measured on it."""
+        if not self.measures(portrait, detected=detected):
             return None
-        if detected and self.engine.detects:  # a model that cannot has its keypoints measured
-            return None
+        assert portrait.landmarks_px is not None
         mesh = mesh_in_square(portrait.landmarks_px, portrait.box, self.engine.config.size_px)
-        return PortraitInSpace(mesh, points, linear=self.engine.linear_jacobians)
+        return PortraitInSpace(mesh, self.engine.keypoint_landmarks, linear=self.engine.linear_jacobians)
 
     def _encode(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[SourceCache[Array], bool]:
         places = None if space is None else space.places.astype(np.float32)
@@ -117,13 +125,14 @@ class Encoder:
         cache = self._encoded.get(key)
         if cache is not None:
             return cache, True
-        cache = self._store.load(portrait.square, self.engine.fingerprint, places) if self._store else None
+        engine, store = self.engine, self._store
+        cache = store.load(portrait.square, engine.fingerprint, engine.config, places) if store else None
         known = cache is not None
         if cache is None:
             with self._watch.timed("encode"):
-                cache = self.engine.set_source(portrait.square, places)
-            if self._store:
-                self._store.save(portrait.square, cache, places)
+                cache = engine.set_source(portrait.square, places)
+            if store:
+                store.save(portrait.square, cache, places)
         self._encoded[key] = cache
         while len(self._encoded) > _ENCODED_KEPT:
             del self._encoded[next(iter(self._encoded))]

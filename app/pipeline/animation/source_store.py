@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
+from app.pipeline.animation.kept_arrays import read_arrays, write_arrays
 from mcnet.arrays import Array, ConditionedMemory, Keypoints, SourceCache
-from mcnet.files import replacing
+from mcnet.config import MOTION_SIZE_PX, McnetConfig
 from mcnet.media.matte import MATTE_VERSION, Matte
 from mcnet.media.surroundings import NO_MARGINS, Margins
 
@@ -34,23 +33,29 @@ class SourceStore:
         self._folder = folder
 
     def load(
-        self, square: NDArray[np.uint8], fingerprint: str, places: NDArray[np.float32] | None = None
+        self,
+        square: NDArray[np.uint8],
+        fingerprint: str,
+        config: McnetConfig,
+        places: NDArray[np.float32] | None = None,
     ) -> SourceCache[Array] | None:
         """The cache of that very picture under that very model; None where there is none.
 
         Args:
             square: (S, S, 3) uint8.
             fingerprint: of the engine.
+            config: of its model, whose shapes the cache is to have.
             places: (K, 2), where the keypoints were measured; None where the model detects them.
         """
         path = self._path(square, fingerprint, places)
         try:
-            tensors = load_file(path)
+            cache = _unpack(read_arrays(path)[0], fingerprint)._replace(measured=places is not None)
+            _require_shapes(cache, config)
             path.touch()
-            return _unpack(tensors, fingerprint)._replace(measured=places is not None)
+            return cache
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, KeyError) as error:
+        except (OSError, ValueError, KeyError) as error:
             logger.info("the cached portrait %s cannot be read (%s); it is made anew", path, error)
             return None
 
@@ -63,25 +68,28 @@ class SourceStore:
     def _keep(self, path: Path, tensors: dict[str, Array], what: str) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
-                save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial)
+            write_arrays(path, tensors)
             self._tidy(path.suffix)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             logger.warning("the %s could not be kept in %s: %s", what, self._folder, error)
 
     def load_matte(self, picture: NDArray[np.uint8], margins: Margins = NO_MARGINS) -> Matte | None:
         """The matte that was made of that very picture, with those margins; None where there is none."""
         path = self._matte_path(picture, margins)
         try:
-            tensors = load_file(path)
-            path.touch()
+            tensors, _ = read_arrays(path)
             matte = Matte(tensors["alpha"], tensors["plate"], tensors["padded"], margins)
+            if not matte.alpha.shape == matte.plate.shape[:2] == picture.shape[:2]:
+                raise ValueError(f"got {matte.alpha.shape} of a picture of {picture.shape[:2]}")
+            if matte.shows_nobody:
+                raise ValueError("it shows nobody")
+            path.touch()
+            return matte
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, KeyError) as error:
-            logger.info("the matte %s cannot be read (%s); it is made anew", path, error)
+        except (OSError, ValueError, KeyError) as error:
+            logger.info("the matte %s cannot be used (%s); it is made anew", path, error)
             return None
-        return matte if matte.alpha.shape == matte.plate.shape[:2] == picture.shape[:2] else None
 
     def save_matte(self, picture: NDArray[np.uint8], matte: Matte) -> None:
         """Keep a matte; a full or forbidden disk is no reason to stop."""
@@ -131,3 +139,24 @@ def _unpack(tensors: dict[str, Array], fingerprint: str) -> SourceCache[Array]:
         memory=memory,
         fingerprint=fingerprint,
     )
+
+
+def _require_shapes(cache: SourceCache[Array], config: McnetConfig) -> None:
+    """See that a cache has a model's shapes: one of another layout is found out here, and not by a frame.
+
+    Raises:
+        ValueError: it has others.
+    """
+    points, small_px = config.num_keypoints, (MOTION_SIZE_PX, MOTION_SIZE_PX)
+    got = [one.shape for one in (cache.picture, cache.small, *cache.keypoints, cache.heatmaps)]
+    expected = [
+        (1, 3, config.size_px, config.size_px),
+        (1, 3, *small_px),
+        (1, points, 2),
+        (1, points, 2, 2),
+        (1, points, *small_px),
+    ]
+    levels = [(len(one), *one.shape[2:]) for one in cache.features]
+    expected_levels = [(1, side, side) for side in config.level_sizes_px]
+    if got != expected or levels != expected_levels:
+        raise ValueError(f"got shapes {got} and {levels}, expected {expected} and {expected_levels}")

@@ -3087,6 +3087,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>keine Berechtigung für {path} ({name}): Führen Sie `sudo usermod -aG video $USER` aus, und melden Sie sich ab und wieder an</translation>
         </message>
         <message>
+            <source>no person is told apart from the background</source>
+            <translation>keine Person hebt sich vom Hintergrund ab</translation>
+        </message>
+        <message>
             <source>no picture at {path}: check the path</source>
             <translation>kein Bild unter {path}: Prüfen Sie den Pfad</translation>
         </message>

@@ -3087,6 +3087,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>sin permiso para {path} ({name}): ejecute `sudo usermod -aG video $USER`, y después cierre la sesión y vuelva a abrirla</translation>
         </message>
         <message>
+            <source>no person is told apart from the background</source>
+            <translation>no se distingue a ninguna persona del fondo</translation>
+        </message>
+        <message>
             <source>no picture at {path}: check the path</source>
             <translation>no hay imagen en {path}: revise la ruta</translation>
         </message>

@@ -3087,6 +3087,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>pas de droit sur {path} ({name}) : lancez `sudo usermod -aG video $USER`, puis fermez et rouvrez votre session</translation>
         </message>
         <message>
+            <source>no person is told apart from the background</source>
+            <translation>aucune personne ne se distingue de l'arrière-plan</translation>
+        </message>
+        <message>
             <source>no picture at {path}: check the path</source>
             <translation>pas d'image à {path} : vérifiez le chemin</translation>
         </message>

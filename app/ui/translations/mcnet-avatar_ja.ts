@@ -3086,6 +3086,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path}（{name}）の権限がありません。`sudo usermod -aG video $USER` を実行し、ログアウトしてからログインし直してください</translation>
         </message>
         <message>
+            <source>no person is told apart from the background</source>
+            <translation>背景と区別できる人物が見つかりません</translation>
+        </message>
+        <message>
             <source>no picture at {path}: check the path</source>
             <translation>{path} に画像がありません。パスを確認してください</translation>
         </message>

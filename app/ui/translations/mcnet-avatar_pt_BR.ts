@@ -3087,6 +3087,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>sem permissão para {path} ({name}): execute `sudo usermod -aG video $USER`, depois saia da sessão e entre de novo</translation>
         </message>
         <message>
+            <source>no person is told apart from the background</source>
+            <translation>nenhuma pessoa se distingue do fundo</translation>
+        </message>
+        <message>
             <source>no picture at {path}: check the path</source>
             <translation>não há imagem em {path}: verifique o caminho</translation>
         </message>

@@ -3086,6 +3086,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>没有 {path}（{name}）的权限：请运行 `sudo usermod -aG video $USER`，然后注销并重新登录</translation>
         </message>
         <message>
+            <source>no person is told apart from the background</source>
+            <translation>无法将任何人物与背景区分开</translation>
+        </message>
+        <message>
             <source>no picture at {path}: check the path</source>
             <translation>{path} 处没有图片：请检查路径</translation>
         </message>

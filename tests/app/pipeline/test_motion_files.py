@@ -248,6 +248,16 @@ def test_its_calibration_is_none_for_the_plane(face: Face, woman: Portrait) -> N
     assert stage.step(face, dataclasses.replace(STEPWISE, motion="plane"), played=False) is State.CALIBRATING
 
 
+def test_where_places_suffice_its_calibration_is_one_for_the_plane(face: Face, woman: Portrait) -> None:
+    """Its keypoints are then the model's own, as a camera's are."""
+    stage, plane = Stage(None, woman), dataclasses.replace(STEPWISE, motion="plane")
+    stage.engine.places_suffice = True
+    while stage.step(face, plane) is not State.LIVE:
+        assert stage.frames < 50
+    assert {stage.step(face, plane) for _ in range(10)} == {State.LIVE}
+    assert len([event for event in stage.events if isinstance(event, Calibrated)]) == 1
+
+
 # Idling
 
 

@@ -15,6 +15,7 @@ from app.pipeline.events import (
     SourceFailed,
 )
 from app.pipeline.inspector import Artist, Request
+from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -26,7 +27,7 @@ from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import mesh_in_square
 from mcnet.media.video import open_driving
 from mcnet.pictures import to_rgb
-from tests.app.fakes import marked_picture
+from tests.app.fakes import FakeEngine, marked_picture, wait_until
 from tests.app.pipeline.animation.stage import DT_S, POINTS, SETTINGS, Stage, shown_head, turned
 from tests.media.videos import GRID
 
@@ -164,6 +165,86 @@ def test_between_the_frames_of_a_slow_camera_what_is_shown_stays(face: Face, wom
     stage.finder.face = None
     stage.until(State.HOLD)
     assert State.EASING in {state for state, _ in between(2.0, 50)}, "nothing waits for it where no face is seen"
+
+
+class SlowCamera:
+    """A performer before a camera that gives a frame per 5 s, of which one has just been shown.
+
+    Attributes:
+        shown: the picture of that frame.
+    """
+
+    def __init__(self, face: Face, portrait: Portrait, settings: LiveSettings = SETTINGS) -> None:
+        self.stage = Stage(face, portrait, POINTS)
+        self.stage.until(State.LIVE, settings)
+        self.stage.now_s += 5.0
+        frame = CameraFrame(self.stage.frames, self.stage.now_s, marked_picture(), "one", next_s=5.0)
+        shown = self.stage.animator.step(frame, self.stage.now_s, settings).output
+        assert shown is not None
+        assert shown.state is State.LIVE
+        self.shown = shown.picture
+        self.stage.now_s += 1.0
+
+    def between(self, settings: LiveSettings = SETTINGS) -> OutputFrame:
+        """What goes out a second after that frame."""
+        output = self.stage.animator.step(None, self.stage.now_s, settings).output
+        assert output is not None
+        assert not output.fresh
+        return output
+
+
+def test_another_portrait_is_shown_between_the_frames_of_a_slow_camera(face: Face, woman: Portrait) -> None:
+    slow = SlowCamera(face, woman)
+    assert slow.between().picture is slow.shown
+    other = dataclasses.replace(woman, square=woman.square[:, ::-1].copy())
+    slow.stage.animator.set_portrait(other)
+    output = slow.between()
+    assert output.state is State.LIVE
+    assert output.picture is not slow.shown
+    latest = slow.stage.animator._pictures.latest
+    assert latest is not None
+    assert latest.posed.square is other.square
+    assert slow.between().picture is output.picture, "it is made once"
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, dataclasses.replace(SETTINGS, motion="plane")])
+def test_another_model_makes_the_pictures_between_the_frames_of_a_slow_camera(
+    face: Face, woman: Portrait, settings: LiveSettings
+) -> None:
+    """In the plane its keypoints are to be calibrated first."""
+    slow, other = SlowCamera(face, woman, settings), FakeEngine()
+    other.keypoint_landmarks, other.fingerprint = POINTS, "other/1"
+    slow.stage.animator.use_engine(other, lambda _: None)
+    proved = len(other.rendered)
+    in_space = settings.motion == "space"
+    output = slow.between(settings)
+    assert output.state is (State.LIVE if in_space else State.CALIBRATING)
+    assert (output.avatar is not None) == in_space
+    assert len(other.rendered) == proved + in_space
+
+
+@pytest.mark.parametrize("switched", ["retouch", "fine_detail", "surroundings", "cut_out"])
+def test_what_is_switched_counts_between_the_frames_of_a_slow_camera(
+    face: Face, woman: Portrait, switched: str
+) -> None:
+    off = dataclasses.replace(SETTINGS, retouch=False, surroundings=False)
+    slow = SlowCamera(face, woman, off)
+    assert slow.between(off).picture is slow.shown
+    change: dict[str, Any] = {switched: True}
+    on = dataclasses.replace(off, **change)
+
+    def is_shown() -> bool:
+        output = slow.between(on)
+        assert output.state is State.LIVE
+        return output.picture is not slow.shown
+
+    wait_until(is_shown, "it is seen")  # cutting out has a thread
+    output = slow.between(on)
+    assert (output.person is not None) == (switched == "cut_out")
+    assert output.detailed == (switched == "fine_detail")
+    assert any(output.margins) == (switched == "surroundings")
+    assert slow.between(off).picture is not output.picture
+    slow.stage.animator.close()
 
 
 def test_another_camera_is_calibrated_anew_and_the_same_one_is_not(face: Face, woman: Portrait) -> None:
@@ -367,6 +448,35 @@ def test_measured_keypoints_in_the_plane(face: Face, woman: Portrait, change: di
     measured = mesh_in_square(face.landmarks_px, view.box, 256)[list(POINTS), :2]
     expected = source.space.places if settings.relative else measured
     np.testing.assert_allclose(shown_head(stage), expected, atol=1e-5)
+
+
+def test_a_wish_for_detected_keypoints_changes_nothing_where_none_can_be_detected(undetected: Stage) -> None:
+    undetected.until(State.LIVE)
+    reference, told = undetected.animator._references.reference, len(undetected.events)
+    for keypoints in ("detected", "measured", "detected"):
+        output = undetected.step(dataclasses.replace(SETTINGS, keypoints=keypoints)).output
+        assert output is not None
+        assert output.state is State.LIVE
+    assert undetected.animator._references.reference is reference
+    assert undetected.events[told:] == []
+
+
+def test_keypoints_that_cannot_be_detected_leave_portrait_and_reference(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    reference = stage.animator._references.reference
+    stage.engine.fail_source = EngineError("no memory is left")
+    detected = dataclasses.replace(SETTINGS, keypoints="detected")
+    output = stage.step(detected).output
+    assert output is not None
+    assert output.state is State.LIVE
+    assert isinstance(stage.events[-1], SourceFailed)
+    assert stage.animator._references.reference is reference
+    stage.engine.fail_source = None
+    stage.animator.set_portrait(woman)
+    output = stage.step(detected).output
+    assert output is not None
+    assert output.state is State.CALIBRATING, "a reference that was measured is none for detected keypoints"
 
 
 @pytest.mark.parametrize("motion", ["space", "plane"])

@@ -1,14 +1,18 @@
 """What was calibrated comes back for the same performer before the same camera, and for nobody else."""
 
 import dataclasses
+import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from app.pipeline.animation.animator import Animator
+from app.pipeline.animation.kept_arrays import read_arrays, write_arrays
 from app.pipeline.animation.reference_store import ReferenceStore, Setup
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, Event, ReferenceImproved
@@ -171,6 +175,32 @@ def test_a_better_expression_is_kept_too(tmp_path: Path, face: Face, woman: Port
     assert kept.head.openings.mouth < 0.1
 
 
+def test_a_better_expression_after_another_model_came_is_kept_as_the_first_ones(
+    tmp_path: Path, face: Face, woman: Portrait
+) -> None:
+    """The expression serves the other model, and the keypoints do not: the plane begins with its own."""
+    speaking = face.landmarks_px.copy()
+    speaking[[14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377], 1] += 0.12 * np.ptp(speaking[:, 1])
+    run, other = Run(tmp_path / "run", Face(speaking, 1.0), woman), FakeEngine()
+    run.until_live()
+    other.keypoint_landmarks, other.fingerprint = POINTS, "other/1"
+    holds: list[bool] = []
+    run.animator.use_engine(other, holds.append)
+    run.finder.face = face
+    for _ in range(10):
+        run.step()
+    assert holds == [True]
+    assert any(isinstance(event, ReferenceImproved) for event in run.events)
+    for model, anew in (("other/1", True), ("fake/1", False)):
+        shutil.copytree(tmp_path / "run", tmp_path / model)
+        again = Run(tmp_path / model, face, woman, model=model)
+        assert again.until_live() == 0
+        assert (again.step(PLANE) is State.CALIBRATING) == anew
+        assert again.calibrated == [True]
+    run.animator.use_engine(run.engine, holds.append)
+    assert run.step(PLANE) is State.LIVE, "it is the first model's own"
+
+
 def test_a_better_expression_of_somebody_else_is_neither_taken_nor_kept(
     tmp_path: Path, face: Face, woman: Portrait, man: Portrait
 ) -> None:
@@ -218,24 +248,42 @@ def test_it_is_deleted_without_a_frame(tmp_path: Path, face: Face, woman: Portra
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["cut", "shape", "nan", "version", "remarks", "folder"])
+TENSORS = {
+    "shape": ("shape", np.zeros((100, 3), np.float32)),
+    "nan": ("shape", np.full((468, 3), np.nan, np.float32)),
+    "no size": ("scale", np.zeros(1, np.float32)),
+    "a negative size": ("scale", -np.ones(1, np.float32)),
+    "not a size": ("scale", np.full(1, np.nan, np.float32)),
+    "empty size": ("scale", np.zeros(0, np.float32)),
+    "two sizes": ("scale", np.ones(2, np.float32)),
+    "no rotation": ("rotation", np.zeros((3, 3), np.float32)),
+    "a stretch": ("rotation", 1.1 * np.eye(3, dtype=np.float32)),
+    "a mirror": ("rotation", np.diag([1, 1, -1]).astype(np.float32)),
+}
+TOLD: dict[str, dict[str, Any]] = {
+    "version": {"version": "9"},
+    "remarks": {"remarks": [{"template": "{x}"}]},
+    "score": {"score": "90"},
+}
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "without a hash", "folder", *TENSORS, *TOLD])
 def test_a_damaged_file_is_made_anew(tmp_path: Path, face: Face, woman: Portrait, damage: str) -> None:
     Run(tmp_path, face, woman).until_live()
     (file,) = tmp_path.iterdir()
-    tensors, told = load_file(file), '{"score": 90, "remarks": [], "model": "fake/1", "version": "1"}'
+    whole, (tensors, told) = file.read_bytes(), read_arrays(file)
     if damage == "cut":
-        file.write_bytes(file.read_bytes()[:200])
+        file.write_bytes(whole[:200])
+    elif damage == "zeros":
+        file.write_bytes(whole[:2000] + bytes(len(whole) - 2000))
+    elif damage == "without a hash":
+        save_file(tensors, file, {"told": json.dumps(told)})
     elif damage == "folder":
         file.unlink()
         file.mkdir()
     else:
-        tensors["shape"] = {
-            "shape": tensors["shape"][:100],
-            "nan": np.full_like(tensors["shape"], np.nan),
-        }.get(damage, tensors["shape"])
-        told = told.replace('"1"', '"9"') if damage == "version" else told
-        told = told.replace("[]", '[{"template": "{x}"}]') if damage == "remarks" else told
-        save_file(tensors, file, {"reference": told})
+        name, tensor = TENSORS.get(damage, ("scale", tensors["scale"]))
+        write_arrays(file, tensors | {name: tensor}, told | TOLD.get(damage, {}))
     again = Run(tmp_path, face, woman)
     assert again.until_live() > 2
     assert again.calibrated == [False]

@@ -4,7 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
+from app.pipeline.animation.kept_arrays import read_arrays, write_arrays
 from app.pipeline.animation.source_store import SourceStore
 from mcnet import Engine, EngineOptions, load_model
 from mcnet.config import McnetConfig
@@ -27,10 +29,10 @@ def test_a_cache_comes_back_as_it_was_and_gives_the_same_picture(tmp_path: Path)
     engine = tiny_engine()
     cache = engine.set_source(SQUARE)
     store = SourceStore(tmp_path / "sources")
-    assert store.load(SQUARE, engine.fingerprint) is None
+    assert store.load(SQUARE, engine.fingerprint, engine.config) is None
     store.save(SQUARE, cache)
     expected = engine.render(cache.keypoints)
-    again = store.load(SQUARE, engine.fingerprint)
+    again = store.load(SQUARE, engine.fingerprint, engine.config)
     assert again is not None
     engine.set_source(again)
     np.testing.assert_array_equal(engine.render(again.keypoints), expected)
@@ -41,7 +43,7 @@ def test_the_starters_cache_comes_back_too(tmp_path: Path) -> None:
     store = SourceStore(tmp_path)
     cache = engine.set_source(SQUARE)
     store.save(SQUARE, cache)
-    again = store.load(SQUARE, engine.fingerprint)
+    again = store.load(SQUARE, engine.fingerprint, engine.config)
     assert again is not None
     assert again.memory is not None
     assert cache.memory is not None
@@ -53,20 +55,43 @@ def test_another_picture_or_model_is_another_key(tmp_path: Path) -> None:
     engine = tiny_engine()
     store = SourceStore(tmp_path)
     store.save(SQUARE, engine.set_source(SQUARE))
-    assert store.load(SQUARE[::-1].copy(), engine.fingerprint) is None
-    assert store.load(SQUARE, tiny_engine(1).fingerprint) is None
+    assert store.load(SQUARE[::-1].copy(), engine.fingerprint, engine.config) is None
+    assert store.load(SQUARE, tiny_engine(1).fingerprint, engine.config) is None
 
 
-def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
+def damage(path: Path, how: str) -> None:
+    """As a power cut, or an app of another version, leaves a file."""
+    whole, (arrays, _) = path.read_bytes(), read_arrays(path)
+    header = 8 + int.from_bytes(whole[:8], "little")
+    match how:
+        case "cut":
+            path.write_bytes(whole[:1000])
+        case "zeros":
+            path.write_bytes(whole[:header] + bytes(len(whole) - header))
+        case "one block":
+            middle = len(whole) // 2
+            path.write_bytes(whole[:middle] + b"\xff" * 512 + whole[middle + 512 :])
+        case "without a hash":
+            save_file(load_file(path), path)
+        case "a level less":
+            write_arrays(path, {name: array for name, array in arrays.items() if name != "feature.3"})
+        case "other points":
+            write_arrays(path, arrays | {"value": arrays["value"][:, :4], "jacobian": arrays["jacobian"][:, :4]})
+        case "nobody":
+            write_arrays(path, arrays | {"alpha": np.zeros_like(arrays["alpha"])})
+
+
+@pytest.mark.parametrize("how", ["cut", "zeros", "one block", "without a hash", "a level less", "other points"])
+def test_a_damaged_file_is_made_anew(tmp_path: Path, how: str) -> None:
     engine = tiny_engine()
     store = SourceStore(tmp_path)
     cache = engine.set_source(SQUARE)
     store.save(SQUARE, cache)
     (path,) = tmp_path.glob("*.safetensors")
-    path.write_bytes(path.read_bytes()[:1000])
-    assert store.load(SQUARE, engine.fingerprint) is None
+    damage(path, how)
+    assert store.load(SQUARE, engine.fingerprint, engine.config) is None
     store.save(SQUARE, cache)
-    assert store.load(SQUARE, engine.fingerprint) is not None
+    assert store.load(SQUARE, engine.fingerprint, engine.config) is not None
 
 
 def test_a_place_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -87,10 +112,11 @@ def test_only_the_last_used_ones_stay(tmp_path: Path) -> None:
         for path in tmp_path.glob("*.safetensors"):
             os.utime(path, (path.stat().st_mtime - 10,) * 2)
     assert len(list(tmp_path.glob("*.safetensors"))) == 40
-    assert store.load(square, engine.fingerprint) is not None
+    assert store.load(square, engine.fingerprint, engine.config) is not None
 
 
-def test_mattes_are_kept_by_picture_and_made_anew_where_they_are_damaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["cut", "zeros", "one block", "without a hash", "nobody"])
+def test_mattes_are_kept_by_picture_and_made_anew_where_they_are_damaged(tmp_path: Path, how: str) -> None:
     store = SourceStore(tmp_path / "sources")
     square = SQUARE[:256, :256].copy()
     assert store.load_matte(square) is None
@@ -103,5 +129,7 @@ def test_mattes_are_kept_by_picture_and_made_anew_where_they_are_damaged(tmp_pat
     assert store.load_matte(square[:, ::-1].copy()) is None
     assert store.load_matte(square, Margins(0, 10, 0, 0)) is None  # another square of it is animated
     (path,) = (tmp_path / "sources").iterdir()
-    path.write_bytes(path.read_bytes()[:1000])
+    damage(path, how)
     assert store.load_matte(square) is None
+    store.save_matte(square, matte)
+    assert store.load_matte(square) is not None
