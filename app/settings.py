@@ -519,7 +519,8 @@ def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Not lasting: the window waits for it, and a disk may take seconds. What a power cut damages is told and mended.
+        # Not lasting: the window waits for it, and a disk may take seconds. What a power cut damages is told and mended
+        # at the start.
         with replacing(path, lasting=False) as partial:
             partial.touch(mode=0o600)  # a network camera's address may have a password in it
             partial.write_text(tomli_w.dumps(values), encoding="utf-8", errors=_ANY_NAME)

@@ -9,8 +9,6 @@ where nothing remains, it has the colour of the skin below the eye. Where the ed
 is drawn.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -120,8 +118,6 @@ _BARE_ENOUGH = 0.4
 _BELOW, _LIT = 2.0, (0.5, 0.9)
 """The skin below the eye lies between its fold and so many times as far as the ring below it; of its brightness these
 quantiles are taken, as rims of glasses and the shadows of tired eyes may lie there."""
-_FAR_DARKER = 0.7
-"""Where skin below one eye is darker by so much than below the other, something lies before it."""
 _DARKEST = 8.0
 """Below so many levels there is no telling how dark."""
 _REACH = 0.8
@@ -157,7 +153,7 @@ class DrawnLids:
         self._gaps = [shape[list(lower), 1] - shape[list(upper), 1] for upper, lower in _LIDS]
         self._rings = [_ring_pixels(mesh, rings, square) for rings in EYE_RINGS]
         self._lashes = [_lashes(square, ring) for ring in self._rings]
-        self._usual = _usual_skin(square, self._rings)
+        self._usual = [_below(square, ring) for ring in self._rings]
 
     def opened(self, head: Head) -> Head:
         """A head as the network is to pose it: what its lids are shut beyond half-way is drawn, and nothing is dragged.
@@ -290,17 +286,8 @@ def _log_brightness(colours: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.log(np.maximum(brightness(colours), np.float32(_DARKEST))))
 
 
-def _usual_skin(square: Rgb, rings: Sequence[Array]) -> list[Colour]:
-    """The colour of the skin below each eye, where hair and brows do not reach."""
-    found = [_below(square, ring) for ring in rings]
-    lightest = max(found, key=lambda colour: float(_log_brightness(colour)))
-    return [
-        lightest if _log_brightness(lightest) - _log_brightness(colour) > _FAR_DARKER else colour for colour in found
-    ]
-
-
 def _below(square: Rgb, ring: Array) -> Colour:
-    """The colour of the lit skin below an eye."""
+    """The colour of the lit skin below an eye, where hair and brows do not reach."""
     _, fold, brow = np.split(ring, len(EYE_RINGS[0]))
     farther = fold + _BELOW * (brow - fold)
     colours = colours_inside(square, np.concatenate((fold[_LOWER], farther[_LOWER][::-1])))

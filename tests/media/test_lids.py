@@ -94,6 +94,25 @@ def test_a_shut_lid_is_skin_where_something_dark_lies_around_the_eye(
     assert np.abs(np.log(lid / np.array(SKIN))).max() < 0.3
 
 
+@pytest.mark.parametrize("share", [0.5, 0.35, 0.2])
+def test_a_lid_in_the_shade_is_no_lighter_than_what_is_around_it(portrait: Portrait, share: float) -> None:
+    shaded = portrait.square.copy()
+    _, fold, brow = (pixels(portrait.mesh[list(ring)], shaded) for ring in EYE_RINGS[1])
+    left = int(pixels(portrait.mesh[[6]], shaded)[0, 0])  # from the bridge of the nose on
+    shaded[:, left:] = share * shaded[:, left:]
+    shut = with_eyes_at(portrait.head, 0.0)
+    shown = DrawnLids(shaded, portrait.head).drawn(shaded, shut)
+    meeting = pixels(shut.mesh[list(EYE_RINGS[1][0][2:7])], shown)
+    lid, above = (
+        brightness(shown[rows, columns].astype(np.float32)).mean()
+        for columns, rows in (
+            (0.55 * meeting + 0.45 * fold[2:7]).round().astype(int).T,
+            (0.5 * fold[2:7] + 0.5 * brow[2:7]).round().astype(int).T,
+        )
+    )
+    assert np.abs(np.log(lid / above)) < 0.3
+
+
 def test_make_up_above_the_eye_is_on_the_lid_too(portrait: Portrait) -> None:
     lid = middle_of_lid(portrait, 9, 0, MAKE_UP)
     assert np.abs(np.log(lid / np.array(MAKE_UP))).max() < 0.2
