@@ -109,7 +109,8 @@ def _run(args: argparse.Namespace) -> int:
 
         settings, kept = examine_settings(settings_file())
         device, precision = args.device or settings.device, args.precision or settings.precision
-        found = check_up(args.model or settings.model, device, precision, args.camera)
+        camera = args.camera or settings.camera or None
+        found = check_up(args.model or settings.model, device, precision, camera)
         findings = (kept, *found, examine_keys())
         print(as_text(findings))
         return 0 if all(finding.good for finding in findings) else 1

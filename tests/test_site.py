@@ -13,6 +13,7 @@ from tests.app.ui.screenshot import OF_THE_PAGE
 ROOT = Path(__file__).parent.parent
 NOT_FOR_USERS = {
     "__version__",
+    "Lack",
     "Precision",
     "Runtime",
     "chosen_backend",

@@ -21,9 +21,8 @@ from mcnet.errors import UserError
 from mcnet.packages import install_command, is_bundled, missing_package
 
 if TYPE_CHECKING:  # what examines them is loaded once the rest is known to be there
-    from app.pipeline.events import UnusedGpu
     from mcnet.bench.tiers import Tier
-    from mcnet.engine import EngineOptions, Precision
+    from mcnet.engine import EngineOptions, Lack, Precision
     from mcnet.model_file import ModelFile
 
 __all__ = [
@@ -198,7 +197,8 @@ def _device_and_model(model: str, device: str, precision: str) -> tuple[Finding,
 def _device(options: "EngineOptions", model: "ModelFile | None", tier: "Tier | None") -> Finding:
     """What would compute, as the engine chooses it.
 
-    A GPU that could be used and is not is no fault, as long as the processor is not known to be too slow.
+    A GPU that could be used and is not is no fault, as long as the processor is not known to be too slow, and is not
+    looked for where a device is asked for by name.
 
     Args:
         options: what is asked for.
@@ -206,29 +206,36 @@ def _device(options: "EngineOptions", model: "ModelFile | None", tier: "Tier | N
         tier: what was measured of it.
     """
     from app.pipeline import tiers
-    from mcnet.engine import DeviceChoice, chosen_backend, lacks_openvino
+    from mcnet.engine import DeviceChoice, EngineError, chosen_backend, lacks_openvino
 
     if model is None and options.precision == "int8":  # which only a model that was read can have
         options = dataclasses.replace(options, precision="auto")
     options = options if tier is None else tier.over(options)
-    openvino = _install("Install OpenVINO, which computes about twice as fast as torch on a processor", "openvino")
     try:
         choice = DeviceChoice.of(options, None if model is None else model.info)
         backend, why = chosen_backend(choice, options)
-    except UserError as error:
-        return Finding("Device", False, f"{error}.", (openvino,) if lacks_openvino("cpu") else ())
-    unused = tiers.unused_gpus()
+    except EngineError as error:
+        return Finding("Device", False, f"{error}.", _for_lack(error.lacks))
+    unused = tiers.unused_gpus() if options.device == "auto" else ()
+    why = choice.unsaid(why)
     computing = f"{backend} computes: {why}" if why else f"{backend} computes"
     sentence = ". ".join([choice.reason, computing, *map(str, unused)])
     slow = tier is not None and tier.best.frame_ms > 1000 / LEAST_HZ
-    fixes = ((openvino,) if lacks_openvino(choice.device) else ()) + _to_use(unused)
+    fixes: tuple[Fix, ...] = ()
+    if lacks_openvino(choice.device):
+        faster = "Install OpenVINO, which computes about twice as fast as torch on a processor"
+        fixes += (_install(faster, "openvino"),)
+    if any(gpu.usable for gpu in unused):
+        fixes += _for_lack("torch for GPUs")
     return Finding("Device", not (slow and fixes), f"{sentence}.", fixes)
 
 
-def _to_use(unused: Sequence["UnusedGpu"]) -> tuple[Fix, ...]:
-    """What has these GPUs used, by their vendors and by how the app was installed."""
-    if not any(gpu.usable for gpu in unused):
+def _for_lack(lacks: "Lack | None") -> tuple[Fix, ...]:
+    """What has the engine do what it cannot do for lack of this, by how the app was installed."""
+    if lacks is None:
         return ()
+    if lacks == "openvino":
+        return (_install("Install OpenVINO", "openvino"),)
     if is_bundled():
         return (
             Fix("For this GPU, use an installation from source (docs/install.md): the bundle cannot take torch in"),

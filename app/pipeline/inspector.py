@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from app.errors import AppError
 from app.pipeline.models import stamp_of
 from mcnet.engine import resized, why_no_torch
+from mcnet.errors import log_failure, sentence
 from mcnet.inspection import LiveView
 from mcnet.phrases import phrase
 from mcnet.processes import start_process
@@ -158,7 +159,7 @@ def _serve(connection: "Connection[Any, Any]", model_name: str) -> None:
             artist = Artist(model_name)
         except Exception as error:  # whatever it is, whoever asks is told
             connection.recv()
-            connection.send(str(error))
+            connection.send(sentence(error))
             return
         while True:
             request = connection.recv()
@@ -167,8 +168,8 @@ def _serve(connection: "Connection[Any, Any]", model_name: str) -> None:
                 pictures = artist.draw(request)
                 connection.send(Drawn(pictures, time.process_time() - began_s))
             except Exception as error:
-                logger.exception("inspector")
-                connection.send(f"{type(error).__name__}: {error}")
+                log_failure(logger, "inspector", error)
+                connection.send(sentence(error))
 
 
 def step_back() -> None:

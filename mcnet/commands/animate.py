@@ -205,7 +205,8 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None, replaces: str 
                     larger=larger,
                 )
                 recorder = None if args.save_motion is None else motion_recorder(engine, drive)
-                how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
+                why = engine.choice.unsaid(engine.backend_reason)
+                how = f"{engine.choice.reason}; with {backend}" + (f": {why}" if why else "")
                 print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
                 result = animate(args, engine, drive, whole, driving, performance, writer, stop, tell, scene, recorder)
             interrupted = stop.received is not None

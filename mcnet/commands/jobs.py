@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from mcnet.commands.animated_files import is_picture_name, read_by, written_by
 from mcnet.commands.outputs import marks_of
-from mcnet.errors import UserError, told
+from mcnet.errors import UserError, log_failure, sentence, told
 from mcnet.files import as_written, followed, replacing
 
 logger = logging.getLogger(__name__)
@@ -389,9 +389,8 @@ def _do(job: Job, perform: Perform, gpu: str | None, tell: Tell | None) -> Outco
     except KeyboardInterrupt:
         return outcome_of(job, "interrupted", seconds=time.monotonic() - began_s)
     except Exception as error:  # the other jobs go on
-        logger.exception("job %d", job.row)
-        why = f"{type(error).__name__}: {error}"
-        return outcome_of(job, "failed", seconds=time.monotonic() - began_s, message=why)
+        log_failure(logger, f"job {job.row}", error)
+        return outcome_of(job, "failed", seconds=time.monotonic() - began_s, message=sentence(error))
     return outcome_of(
         job,
         "interrupted" if done.interrupted else "done",

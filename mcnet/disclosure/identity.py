@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mcnet.disclosure.errors import DisclosureError
 from mcnet.files import as_written, cause_and_remedy, replacing
+from mcnet.packages import missing_package
 from mcnet.phrases import phrase
 from mcnet.places import local_signer_file
 
@@ -69,7 +70,8 @@ def find_identity(files: SigningFiles) -> Identity:
         import cryptography  # noqa: F401
     except ImportError as error:
         raise DisclosureError(
-            phrase("the package cryptography cannot be used ({error}); install the app again", error=error)
+            missing_package(error)
+            or phrase("the package cryptography cannot be used ({error}); install the app again", error=error)
         ) from error
     if files == SigningFiles():
         return _local_identity(local_signer_file())

@@ -17,6 +17,7 @@ from typing import Any
 from mcnet.disclosure.errors import DisclosureError
 from mcnet.disclosure.identity import Identity
 from mcnet.files import cause_and_remedy, real_place, replacing, scratch_beside, take_place
+from mcnet.packages import lack_of, missing_package
 from mcnet.phrases import listed, phrase
 from mcnet.version import project_version
 
@@ -225,6 +226,8 @@ def _library() -> ModuleType:
     try:
         return _imported_library()
     except (ImportError, OSError, RuntimeError) as error:
+        if isinstance(error, ImportError) and (lack := missing_package(error)):
+            raise DisclosureError(_or_without(lack)) from error
         raise DisclosureError(
             phrase(
                 "the package c2pa-python cannot be used ({error}); install the app again, or switch Content "
@@ -234,11 +237,15 @@ def _library() -> ModuleType:
         ) from error
 
 
+def _or_without(lack: str) -> str:
+    return phrase("{lack}; or switch Content Credentials off", lack=lack)
+
+
 @functools.cache
 def _imported_library() -> ModuleType:
     found = importlib.util.find_spec("c2pa")
     if found is None or not found.submodule_search_locations:
-        raise ImportError("it is not installed")
+        raise DisclosureError(_or_without(lack_of("c2pa")))
     beside = Path(found.submodule_search_locations[0], "libs").glob("*c2pa_c.*")
     native = next((path for path in beside if path.suffix in (".so", ".dylib", ".dll")), None)
     if native is None:

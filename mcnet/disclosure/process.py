@@ -17,7 +17,7 @@ from typing import Any
 from mcnet.disclosure.errors import DisclosureError
 from mcnet.disclosure.identity import SigningFiles, find_identity
 from mcnet.disclosure.manifest import Generated, disclose
-from mcnet.errors import told
+from mcnet.errors import log_failure, sentence, told
 from mcnet.phrases import phrase
 from mcnet.processes import start_process
 
@@ -82,6 +82,6 @@ def trouble_of(path: Path, said: Generated, files: SigningFiles) -> str:
     except OSError as error:
         return told(error)
     except Exception as error:  # a library's own: the file is as it was
-        logger.exception("signing %s", path)
-        return f"{type(error).__name__}: {error}"
+        log_failure(logger, f"signing {path}", error)
+        return sentence(error)
     return ""

@@ -21,13 +21,22 @@ logger = logging.getLogger(__name__)
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
 Dtype = Literal["fp32", "bf16", "fp16"]
+Lack = Literal["openvino", "torch for GPUs"]
 
 _MEASURED_PROCESSORS = ("x86_64", "AMD64")
 _GPU_NODES = ("dri/renderD*", "dxg")  # the latter in Windows' Linux
 
 
 class EngineError(UserError, RuntimeError):
-    """The engine cannot do what it was asked; the message says what was got, what was expected and what to do."""
+    """The engine cannot do what it was asked; the message says what was got, what was expected and what to do.
+
+    Attributes:
+        lacks: what would have to be installed for it; None where nothing is known to help.
+    """
+
+    def __init__(self, message: str, *, lacks: Lack | None = None) -> None:
+        super().__init__(message)
+        self.lacks = lacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +118,10 @@ class DeviceChoice:
         """Of the device: `cpu`, `cuda`, `gpu` or `mps`."""
         return kind_of(self.device)
 
+    def unsaid(self, why: str) -> str:
+        """Why a backend computes; "" where `reason` says so already."""
+        return "" if why in self.reason else why
+
     @classmethod
     def of(cls, options: EngineOptions, model: ModelInfo | None = None) -> "DeviceChoice":
         """Decide.
@@ -164,7 +177,8 @@ class DeviceChoice:
         int8 = False
         if wanted == "int8":
             if lack := why_no_int8(model, options, device):
-                raise EngineError(phrase("precision: got 'int8', but {lack}", lack=lack))
+                lacks = _lacking_openvino(device) if options.backend in ("auto", "openvino") else None
+                raise EngineError(phrase("precision: got 'int8', but {lack}", lack=lack), lacks=lacks)
             int8 = True
         elif wanted == "auto":
             if dtype == "bf16":
@@ -220,9 +234,24 @@ def explicit_device(name: str) -> str:
         raise EngineError(
             phrase(
                 "device: got {name}, but {lack}; use --device cpu (or auto), or mend that", name=repr(name), lack=lack
-            )
+            ),
+            lacks=_lacking_for_gpus(kind),
         )
     return kind if kind == "mps" else f"{kind}:{index}"
+
+
+def _lacking_for_gpus(kind: str) -> Lack | None:
+    """What would have to be installed for any GPU of a kind; None where nothing is known to help."""
+    if kind == "gpu":
+        return _lacking_openvino(kind)
+    on_mac = platform.system() == "Darwin"
+    lack = why_no_torch() if kind == "mps" else why_no_cuda(0)
+    return "torch for GPUs" if lack and on_mac == (kind == "mps") else None
+
+
+def _lacking_openvino(device: str) -> Lack | None:
+    """OpenVINO, where it is what a device lacks."""
+    return "openvino" if kind_of(device) in ("cpu", "gpu") and _why_no_openvino_package() else None
 
 
 def kind_of(device: str) -> str:
@@ -407,7 +436,8 @@ def chosen_backend(choice: DeviceChoice, options: EngineOptions) -> tuple[Runtim
         require_torch(choice)
     elif not reason and (lack := why_no_openvino(choice.device, measured_only=False)):
         raise EngineError(
-            phrase("backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that", lack=lack)
+            phrase("backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that", lack=lack),
+            lacks=_lacking_openvino(choice.device),
         )
     return wanted, reason
 
@@ -428,7 +458,8 @@ def require_torch(choice: DeviceChoice) -> None:
         )
     if lack := why_no_torch():
         raise EngineError(
-            phrase("backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU", lack=lack)
+            phrase("backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU", lack=lack),
+            lacks=_lacking_openvino(choice.device),
         )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -549,3 +551,18 @@ def test_a_job_here_and_now(tmp_path: Path) -> None:
     assert isinstance(outcome, Outcome)
     assert told == [("animating", frame, 5) for frame in range(5)]
     assert isinstance(parse_one(job.arguments), argparse.Namespace)
+
+
+def test_a_package_that_a_job_lacks_is_told_in_its_sentence_and_logged_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacking(*_: object) -> NoReturn:
+        raise ModuleNotFoundError(name="nowhere")
+
+    (job,) = read_jobs(table(tmp_path, "woman_1,good.mp4,a.txt"), (), parse_one)
+    outcome = do(job, lacking)
+    assert (outcome.state, outcome.message.partition(";")[0]) == (
+        "failed",
+        "the package nowhere is not installed (pip install nowhere)",
+    )
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -16,7 +16,7 @@ from app.pipeline.capture.camera import Camera, CameraFormat
 from app.pipeline.capture.camera_frame import CameraFrame, Played
 from app.pipeline.capture.track_camera import TrackCamera
 from app.pipeline.events import CameraDark, CameraFailed, CameraLit, CameraOpened, Event
-from mcnet.errors import UserError
+from mcnet.errors import UserError, log_failure, sentence
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -119,13 +119,8 @@ class _Session:
             self.error = str(error)
             return
         except Exception as error:  # whatever a driver's binding may raise is this camera's failure, not the app's
-            logger.exception("opening %s", self.spec.name)
-            self.error = phrase(
-                "{name} cannot be opened: {kind}: {error}",
-                name=self.spec.name,
-                kind=type(error).__name__,
-                error=error,
-            )
+            log_failure(logger, f"opening {self.spec.name}", error)
+            self.error = phrase("{name} cannot be opened: {reason}", name=self.spec.name, reason=sentence(error))
             return
         self._camera = camera
         try:
@@ -137,10 +132,8 @@ class _Session:
             if not self._stop.is_set():
                 self.error = str(error)
         except Exception as error:
-            logger.exception("reading %s", self.name)
-            self.error = phrase(
-                "{name} failed: {kind}: {error}", name=self.name, kind=type(error).__name__, error=error
-            )
+            log_failure(logger, f"reading {self.name}", error)
+            self.error = phrase("{name} failed: {reason}", name=self.name, reason=sentence(error))
         finally:
             camera.close()
 

@@ -33,6 +33,7 @@ from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.output.sound import RATE_HZ, Shown, SoundFeed, SoundTrack
 from app.pipeline.state import State
 from mcnet.disclosure.words import LIVE
+from mcnet.errors import log_failure, sentence
 from mcnet.files import cause_and_remedy, free_name
 from mcnet.media.errors import MediaError
 from mcnet.media.muxer import Muxer
@@ -292,13 +293,12 @@ class _Recording:
                 )
             )
         except Exception as error:  # told to the sink stage, which is another thread
-            logger.exception("recording %s", path)
+            log_failure(logger, f"recording {path}", error)
             self._fail(
                 phrase(
-                    "the recording {path} failed: {kind}: {error}; {kept}",
+                    "the recording {path} failed: {reason}; {kept}",
                     path=path,
-                    kind=type(error).__name__,
-                    error=error,
+                    reason=sentence(error),
                     kept=self._encoder.give_up(),
                 )
             )

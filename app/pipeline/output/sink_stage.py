@@ -182,7 +182,7 @@ class SinkStage:
         except SinkError as error:
             self._fail(name, str(error))
         except Exception as error:  # one sink's fault must not take the others down
-            logger.exception("sink %s", name)
+            log_failure(logger, f"sink {name}", error)
             self._fail(name, phrase("{name} failed: {reason}", name=name, reason=sentence(error)))
 
     def _fail(self, name: str, message: str) -> None:
@@ -192,8 +192,8 @@ class SinkStage:
             sink.close()
         except SinkError as error:
             logger.warning("%s could not be closed after its failure: %s", name, error)
-        except Exception:
-            logger.exception("closing sink %s", name)
+        except Exception as error:
+            log_failure(logger, f"closing sink {name}", error)
 
     def _serve(self, request: Sink | str) -> None:
         if isinstance(request, str):
@@ -207,7 +207,7 @@ class SinkStage:
         except SinkError as error:
             self._emit(SinkFailed(request.name, str(error)))
         except Exception as error:
-            logger.exception("opening sink %s", request.name)
+            log_failure(logger, f"opening sink {request.name}", error)
             self._emit(
                 SinkFailed(
                     request.name,
@@ -266,7 +266,7 @@ class SinkStage:
             except SinkError as error:
                 event = SinkFailed(sink.name, str(error))
             except Exception as error:  # one sink's fault must not take the others down
-                logger.exception("finishing sink %s", sink.name)
+                log_failure(logger, f"finishing sink {sink.name}", error)
                 event = SinkFailed(
                     sink.name,
                     phrase("{name} could not be finished: {reason}", name=sink.name, reason=sentence(error)),

@@ -15,6 +15,7 @@ from app.pipeline.events import UnusedGpu
 from app.pipeline.output.virtual_camera_report import LinuxProbe
 from app.places import settings_file
 from app.settings import AppSettings, save_settings
+from mcnet import engine
 from mcnet.bench.tiers import Tier, Timing
 from mcnet.engine import Way
 from mcnet.media.errors import MediaError
@@ -120,6 +121,70 @@ class TestDiagnosis:
         ):
             assert told in as_text(check_up(**{"model": "starter", **asked}))
 
+    def test_the_fix_is_for_what_is_asked_and_lacks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = importlib.util.find_spec
+        openvino, torch = (
+            "     1. Install OpenVINO:\n",
+            "     1. Install torch for your GPU, and its driver: https://pytorch",
+        )
+        for missing, system, asked, fix in (
+            ({"openvino"}, "Linux", {"device": "gpu"}, openvino),
+            ({"openvino"}, "Linux", {"device": "cpu", "precision": "int8"}, openvino),
+            ({"openvino"}, "Linux", {"device": "tpu"}, None),
+            ({"openvino"}, "Linux", {"device": "cuda:x"}, None),
+            ({"openvino"}, "Linux", {"device": "mps"}, None),
+            ({"openvino"}, "Linux", {"device": "cpu", "precision": "fp16"}, None),
+            ({"openvino"}, "Linux", {"device": "cuda"}, torch),
+            ({"openvino", "torch"}, "Linux", {"device": "auto"}, openvino),
+            ({"torch"}, "Linux", {"device": "cuda"}, torch),
+            ({"torch"}, "Linux", {"device": "mps"}, None),
+            ({"torch"}, "Darwin", {"device": "mps"}, torch),
+            ({"torch"}, "Darwin", {"device": "cuda"}, None),
+            (set[str](), "Linux", {"device": "cuda:1"}, torch),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    importlib.util,
+                    "find_spec",
+                    lambda name, missing=missing: None if name in missing else real(name),
+                )
+                patch.setattr("mcnet.engine.device.why_no_torch_for_gpus", lambda: "torch is a build without CUDA")
+                patch.setattr("platform.system", lambda system=system: system)
+                text = as_text(check_up("starter", **asked))
+                device = text[text.index("[!!] Device") :].partition("\n[")[0]
+                assert fix in device if fix else "1." not in device, (missing, system, asked, device)
+                patch.setattr(sys, "frozen", True, raising=False)
+                text = as_text(check_up("starter", **asked))
+                device = text[text.index("[!!] Device") :].partition("\n[")[0]
+                bundles = {openvino: "1. Install the app again", torch: "1. For this GPU, use an installation from"}
+                assert bundles[fix] in device if fix else "1." not in device, (missing, system, asked, device)
+
+    def test_a_gpu_that_is_not_there_beside_one_that_is_needs_no_torch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mcnet.engine.device.why_no_cuda", lambda index: "there is no GPU 1" if index else None)
+        text = as_text(check_up("starter", device="cuda:1"))
+        assert "[!!] Device: device: got 'cuda:1', but there is no GPU 1; use --device cpu (or auto)" in text
+        assert "Install torch" not in text
+
+    def test_why_is_told_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
+        monkeypatch.setattr(engine.device, "_why_no_openvino_package", lambda: None)
+        text = diagnose()
+        assert ", because torch is not installed, in " in text
+        assert ". openvino computes.\n" in text
+        assert ". openvino computes: torch is not installed.\n" in as_text(check_up("starter", device="cpu"))
+
+    def test_idle_gpus_are_not_looked_for_where_a_device_is_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tiers, "unused_gpus", lambda: (UnusedGpu("an NVIDIA GPU", "so"),))
+        monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: measured(140.0))
+        monkeypatch.setattr(engine.device, "_why_no_openvino_package", lambda: None)
+        assert "[!!] Device: cpu" in diagnose()
+        text = as_text(check_up("starter", device="cpu"))
+        assert "[ok] Device: cpu" in text
+        assert "NVIDIA" not in text
+        monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: None)  # it may be quick enough
+        assert "[ok] Device: cpu" in diagnose()
+
     @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is missing here")
     def test_it_says_what_computes_or_that_nothing_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real, missing = importlib.util.find_spec, {"openvino"}
@@ -184,7 +249,7 @@ class TestDiagnosis:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ([], ("starter_light", "gpu", "fp16", None)),
+        ([], ("starter_light", "gpu", "fp16", "kept.mp4")),
         (
             ["--model", "starter", "--device", "cpu", "--precision", "fp32", "--camera", "0"],
             ("starter", "cpu", "fp32", "0"),
@@ -197,7 +262,8 @@ def test_it_looks_at_what_is_named_else_at_what_is_kept(
     looked_at: list[tuple[str | None, ...]] = []
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     settings_file().parent.mkdir(parents=True)
-    save_settings(settings_file(), AppSettings(model="starter_light", device="gpu", precision="fp16"))
+    kept = AppSettings(model="starter_light", device="gpu", precision="fp16", camera="kept.mp4")
+    save_settings(settings_file(), kept)
 
     def look(*asked: str | None) -> tuple[()]:
         looked_at.append(asked)
@@ -206,6 +272,19 @@ def test_it_looks_at_what_is_named_else_at_what_is_kept(
     monkeypatch.setattr(doctor, "check_up", look)
     main(["--doctor", *options])
     assert looked_at == [expected]
+
+
+def test_all_cameras_are_looked_at_where_none_is_kept_or_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    looked_at: list[str | None] = []
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+    def look(*asked: str | None) -> tuple[()]:
+        looked_at.append(asked[-1])
+        return ()
+
+    monkeypatch.setattr(doctor, "check_up", look)
+    main(["--doctor"])
+    assert looked_at == [None]
 
 
 @pytest.mark.parametrize(

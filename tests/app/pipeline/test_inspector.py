@@ -1,11 +1,13 @@
 """The process that looks inside the network, for real."""
 
 import dataclasses
+import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from app.errors import AppError
+from app.pipeline import inspector
 from app.pipeline.inspector import Artist, InspectorProcess, Posed, Request
 from mcnet.checkpoint import load_model, save_model
 from mcnet.config import McnetConfig
@@ -169,3 +172,26 @@ def test_a_run_that_learns_is_followed_and_nothing_else_is_shown(model: str, pos
     assert len(newer) == 2
     assert np.abs(newer[1].astype(int) - before[1]).mean() > 1
     assert artist.draw(request) == []  # a late frame of the former weights
+
+
+@pytest.mark.parametrize("where", ["__init__", "draw"])
+def test_a_package_that_it_lacks_is_told_in_its_sentence_and_logged_nowhere(
+    where: str, posed: Posed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacking(*_: object) -> None:
+        raise ModuleNotFoundError(name="nowhere")
+
+    monkeypatch.setattr(inspector, "step_back", lambda: None)
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    monkeypatch.setattr(inspector.Artist, "__init__", lambda *_: None)
+    monkeypatch.setattr(inspector.Artist, where, lacking)
+    ours, its = Pipe()
+    ours.send(Request(posed, ("flow",), (0.5, 0.5), 64))
+    serving = threading.Thread(target=inspector._serve, args=(its, "starter"))
+    serving.start()
+    assert ours.poll(60.0)
+    assert ours.recv().startswith("the package nowhere is not installed (pip install nowhere)")
+    ours.close()
+    serving.join(60.0)
+    assert not serving.is_alive()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

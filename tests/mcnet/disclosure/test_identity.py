@@ -3,6 +3,7 @@
 import datetime
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,3 +154,9 @@ def test_files_that_cannot_sign_are_told(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(identity, "_UNTIL", datetime.datetime(2025, 2, 1))
     with pytest.raises(DisclosureError, match="is valid from 2025-01-01 to 2025-02-01 and not now: get a new one"):
         find_identity(own_files(tmp_path, ec.generate_private_key(ec.SECP256R1())))
+
+
+def test_without_cryptography_it_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    with pytest.raises(DisclosureError, match=r"^the package cryptography is not installed \(pip install cryptography"):
+        find_identity(SigningFiles())

@@ -1,5 +1,6 @@
 """What files say of themselves, read back by the library for each kind of file; and files that stay as they are."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -261,10 +262,8 @@ def test_without_the_library_the_file_stays_and_it_is_told(tmp_path: Path, monke
     manifest._imported_library.cache_clear()
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     told = trouble_of(path, SAID, SigningFiles())
-    assert told == (
-        "the package c2pa-python cannot be used (it is not installed); install the app again, or switch Content "
-        "Credentials off"
-    )
+    lack = "the package c2pa is not installed (pip install c2pa-python)"
+    assert told == f"{lack}; or switch Content Credentials off"
     assert path.read_bytes() == bare
 
 
@@ -317,3 +316,17 @@ def test_it_goes_on_when_the_program_that_asked_for_it_ends(tmp_path: Path) -> N
     while read_credentials(path) is None:
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("place", ["_imported_library", "_definition"])
+def test_a_package_that_signing_lacks_is_told_in_its_sentence_and_logged_nowhere(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacking(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'nowhere'", name="nowhere")
+
+    path = written(tmp_path / "a.png")
+    monkeypatch.setattr(manifest, place, lacking)
+    told = trouble_of(path, SAID, SigningFiles())
+    assert told.startswith("the package nowhere is not installed (pip install nowhere)")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -1,3 +1,4 @@
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -354,3 +355,31 @@ def test_no_camera_may_be_wished_for(desk: Desk) -> None:
     count = len(desk.frames)
     wait_until(lambda: not any(t.name.startswith("camera 1") for t in threading.enumerate()), "its thread ends")
     assert len(desk.frames) <= count + 1
+
+
+def test_a_package_that_a_camera_lacks_is_told_in_its_sentence_and_logged_nowhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lack = "the package nowhere is not installed (pip install nowhere)"
+
+    class Lacking(FakeCamera):
+        def read(self) -> NDArray[np.uint8]:
+            raise ModuleNotFoundError(name="nowhere")
+
+    def refuse(_: CameraSpec) -> bool:
+        raise ModuleNotFoundError(name="nowhere")
+
+    desk = Desk(Cameras(Lacking))
+    try:
+        desk.wish(ONE)
+        wait_until(lambda: len(desk.failures()) > 0, "the reading fails")
+        desk.cameras.refused = refuse
+        desk.wish(TWO)
+        wait_until(lambda: any(failed.camera == TWO.name for failed in desk.failures()), "the opening fails")
+    finally:
+        desk.close()
+    first = desk.failures()[0]
+    assert first.message.startswith(f"{first.camera} failed: {lack}")
+    second = next(failed for failed in desk.failures() if failed.camera == TWO.name)
+    assert second.message.startswith(f"{TWO.name} cannot be opened: {lack}")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

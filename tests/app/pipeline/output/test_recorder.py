@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 import shutil
 import subprocess
 import sys
@@ -353,3 +354,20 @@ def test_an_encoder_that_is_not_there_or_cannot_be_opened_is_a_sinks_error(
     with pytest.raises(SinkError, match=told):
         RecorderSink(tmp_path / f"me{suffix}").open(OUTPUT)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_package_that_a_recording_lacks_is_told_in_its_sentence_and_logged_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacking(*_: object) -> None:
+        raise ModuleNotFoundError(name="nowhere")
+
+    sink = RecorderSink(tmp_path / "me.mp4")
+    sink.open(OUTPUT)
+    monkeypatch.setattr(recorder._Encoder, "finish", lacking)
+    sink.send(picture(counted(1)[0]))
+    with pytest.raises(
+        SinkError, match=r"me\.mp4 failed: the package nowhere is not installed \(pip install nowhere\)"
+    ):
+        finish(sink)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

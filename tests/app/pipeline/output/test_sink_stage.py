@@ -1,7 +1,9 @@
+import logging
 import math
 import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -325,3 +327,29 @@ def test_a_sink_that_is_wished_away_once_the_stage_ends_is_answered(bench: Bench
     bench.stage.give_up_requests()
     told = [event for event in bench.events if isinstance(event, SinkClosed)]
     assert told == [SinkClosed("late", "in memory", asked=False), SinkClosed("late", "in memory")], "once"
+
+
+def test_a_package_that_a_sink_lacks_is_told_in_its_sentence_and_logged_nowhere(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lacking(*_: object) -> NoReturn:
+        raise ModuleNotFoundError(name="nowhere")
+
+    sinks = {name: FakeSink(name) for name in ("open", "send", "finished")}
+    for name, sink in sinks.items():
+        setattr(sink, name, lacking)
+        bench.stage.add(sink)
+    sinks["send"].close = lacking  # type: ignore[method-assign]
+    bench.stage.remove("finished")
+    told: dict[str, str] = {}
+
+    def all_told() -> bool:
+        told.update((event.sink, event.message) for event in bench.events if isinstance(event, SinkFailed))
+        return told.keys() == sinks.keys()
+
+    wait_until(all_told, "each failure is told")
+    lack = "the package nowhere is not installed (pip install nowhere)"
+    assert told["open"].startswith(f"open cannot be opened: {lack}")
+    assert told["send"].startswith(f"send failed: {lack}")
+    assert told["finished"].startswith(f"finished could not be finished: {lack}")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
