@@ -3687,8 +3687,8 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>die Aufnahme {path} kann nicht weitergehen: {cause}; {kept}</translation>
         </message>
         <message>
-            <source>the recording {path} failed: {kind}: {error}; {kept}</source>
-            <translation>die Aufnahme {path} ist fehlgeschlagen: {kind}: {error}; {kept}</translation>
+            <source>the recording {path} failed: {reason}; {kept}</source>
+            <translation>die Aufnahme {path} ist fehlgeschlagen: {reason}; {kept}</translation>
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
@@ -4081,6 +4081,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{lack}; in einem Klon installiert `make setup` alle Pakete</translation>
         </message>
         <message>
+            <source>{lack}; or switch Content Credentials off</source>
+            <translation>{lack}; oder schalten Sie die Inhaltsnachweise aus</translation>
+        </message>
+        <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}; verwenden Sie das Gerät cpu oder eine andere Genauigkeit</translation>
         </message>
@@ -4153,10 +4157,6 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{name} kann nicht geöffnet werden: Ein anderes Programm benutzt es, oder es ist nicht erlaubt; schließen Sie jenes Programm; erlauben Sie es unter {place}</translation>
         </message>
         <message>
-            <source>{name} cannot be opened: {kind}: {error}</source>
-            <translation>{name} kann nicht geöffnet werden: {kind}: {error}</translation>
-        </message>
-        <message>
             <source>{name} cannot be opened: {reason}</source>
             <translation>{name} kann nicht geöffnet werden: {reason}</translation>
         </message>
@@ -4203,10 +4203,6 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{name} failed: {error}</source>
             <translation>{name} ist ausgefallen: {error}</translation>
-        </message>
-        <message>
-            <source>{name} failed: {kind}: {error}</source>
-            <translation>{name} ist ausgefallen: {kind}: {error}</translation>
         </message>
         <message>
             <source>{name} failed: {reason}</source>

@@ -3687,8 +3687,8 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>la grabación {path} no puede continuar: {cause}; {kept}</translation>
         </message>
         <message>
-            <source>the recording {path} failed: {kind}: {error}; {kept}</source>
-            <translation>la grabación {path} falló: {kind}: {error}; {kept}</translation>
+            <source>the recording {path} failed: {reason}; {kept}</source>
+            <translation>la grabación {path} falló: {reason}; {kept}</translation>
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
@@ -4081,6 +4081,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{lack}; en un clon, `make setup` instala todos los paquetes</translation>
         </message>
         <message>
+            <source>{lack}; or switch Content Credentials off</source>
+            <translation>{lack}; o apague las credenciales de contenido</translation>
+        </message>
+        <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}; use el dispositivo cpu, u otra precisión</translation>
         </message>
@@ -4153,10 +4157,6 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>no se puede abrir {name}: otro programa lo está usando, o no está permitido; cierre ese programa; permítalo en {place}</translation>
         </message>
         <message>
-            <source>{name} cannot be opened: {kind}: {error}</source>
-            <translation>{name} no se puede abrir: {kind}: {error}</translation>
-        </message>
-        <message>
             <source>{name} cannot be opened: {reason}</source>
             <translation>{name} no se puede abrir: {reason}</translation>
         </message>
@@ -4203,10 +4203,6 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{name} failed: {error}</source>
             <translation>{name} falló: {error}</translation>
-        </message>
-        <message>
-            <source>{name} failed: {kind}: {error}</source>
-            <translation>{name} falló: {kind}: {error}</translation>
         </message>
         <message>
             <source>{name} failed: {reason}</source>

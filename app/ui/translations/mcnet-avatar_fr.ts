@@ -3687,8 +3687,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>l'enregistrement {path} ne peut pas continuer : {cause} ; {kept}</translation>
         </message>
         <message>
-            <source>the recording {path} failed: {kind}: {error}; {kept}</source>
-            <translation>l'enregistrement {path} a échoué : {kind} : {error} ; {kept}</translation>
+            <source>the recording {path} failed: {reason}; {kept}</source>
+            <translation>l'enregistrement {path} a échoué : {reason} ; {kept}</translation>
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
@@ -4081,6 +4081,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{lack} ; dans un clone, `make setup` installe tous les paquets</translation>
         </message>
         <message>
+            <source>{lack}; or switch Content Credentials off</source>
+            <translation>{lack} ; ou désactivez les attestations de contenu</translation>
+        </message>
+        <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack} ; utilisez l'appareil cpu, ou une autre précision</translation>
         </message>
@@ -4153,10 +4157,6 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>impossible d’ouvrir {name} : un autre programme l’utilise, ou ce n’est pas autorisé ; fermez ce programme ; autorisez-le sous {place}</translation>
         </message>
         <message>
-            <source>{name} cannot be opened: {kind}: {error}</source>
-            <translation>{name} ne peut pas être ouverte : {kind} : {error}</translation>
-        </message>
-        <message>
             <source>{name} cannot be opened: {reason}</source>
             <translation>{name} ne peut pas être ouvert : {reason}</translation>
         </message>
@@ -4203,10 +4203,6 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{name} failed: {error}</source>
             <translation>{name} a échoué : {error}</translation>
-        </message>
-        <message>
-            <source>{name} failed: {kind}: {error}</source>
-            <translation>{name} a échoué : {kind} : {error}</translation>
         </message>
         <message>
             <source>{name} failed: {reason}</source>

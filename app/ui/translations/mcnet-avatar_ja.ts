@@ -3686,8 +3686,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>録画 {path} を続けられません：{cause}。{kept}</translation>
         </message>
         <message>
-            <source>the recording {path} failed: {kind}: {error}; {kept}</source>
-            <translation>録画 {path} に失敗しました：{kind}：{error}。{kept}</translation>
+            <source>the recording {path} failed: {reason}; {kept}</source>
+            <translation>録画 {path} に失敗しました：{reason}。{kept}</translation>
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
@@ -4078,6 +4078,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{lack}。クローンでは `make setup` ですべてのパッケージがインストールされます</translation>
         </message>
         <message>
+            <source>{lack}; or switch Content Credentials off</source>
+            <translation>{lack}。または、コンテンツクレデンシャルをオフにしてください</translation>
+        </message>
+        <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}。デバイス cpu か別の精度を使ってください</translation>
         </message>
@@ -4150,10 +4154,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{name} を開けません。別のプログラムが使用中か、許可されていません。そのプログラムを閉じるか、{place} で許可してください</translation>
         </message>
         <message>
-            <source>{name} cannot be opened: {kind}: {error}</source>
-            <translation>{name} を開けません：{kind}：{error}</translation>
-        </message>
-        <message>
             <source>{name} cannot be opened: {reason}</source>
             <translation>{name} を開けません：{reason}</translation>
         </message>
@@ -4200,10 +4200,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{name} failed: {error}</source>
             <translation>{name} が失敗しました：{error}</translation>
-        </message>
-        <message>
-            <source>{name} failed: {kind}: {error}</source>
-            <translation>{name} が失敗しました：{kind}：{error}</translation>
         </message>
         <message>
             <source>{name} failed: {reason}</source>

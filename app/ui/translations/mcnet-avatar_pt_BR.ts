@@ -3687,8 +3687,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>a gravação {path} não pode continuar: {cause}; {kept}</translation>
         </message>
         <message>
-            <source>the recording {path} failed: {kind}: {error}; {kept}</source>
-            <translation>a gravação {path} falhou: {kind}: {error}; {kept}</translation>
+            <source>the recording {path} failed: {reason}; {kept}</source>
+            <translation>a gravação {path} falhou: {reason}; {kept}</translation>
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
@@ -4081,6 +4081,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{lack}; em um clone, `make setup` instala todos os pacotes</translation>
         </message>
         <message>
+            <source>{lack}; or switch Content Credentials off</source>
+            <translation>{lack}; ou desligue as credenciais de conteúdo</translation>
+        </message>
+        <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}; use o dispositivo cpu, ou outra precisão</translation>
         </message>
@@ -4153,10 +4157,6 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não é possível abrir {name}: está em uso por outro programa, ou não é permitido; feche esse programa; permita em {place}</translation>
         </message>
         <message>
-            <source>{name} cannot be opened: {kind}: {error}</source>
-            <translation>{name} não pode ser aberta: {kind}: {error}</translation>
-        </message>
-        <message>
             <source>{name} cannot be opened: {reason}</source>
             <translation>{name} não pode ser aberto: {reason}</translation>
         </message>
@@ -4203,10 +4203,6 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{name} failed: {error}</source>
             <translation>{name} falhou: {error}</translation>
-        </message>
-        <message>
-            <source>{name} failed: {kind}: {error}</source>
-            <translation>{name} falhou: {kind}: {error}</translation>
         </message>
         <message>
             <source>{name} failed: {reason}</source>

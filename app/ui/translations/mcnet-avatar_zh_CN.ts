@@ -3686,8 +3686,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>录像 {path} 无法继续：{cause}；{kept}</translation>
         </message>
         <message>
-            <source>the recording {path} failed: {kind}: {error}; {kept}</source>
-            <translation>录像 {path} 失败：{kind}：{error}；{kept}</translation>
+            <source>the recording {path} failed: {reason}; {kept}</source>
+            <translation>录像 {path} 失败：{reason}；{kept}</translation>
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
@@ -4078,6 +4078,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{lack}；在克隆的仓库中，`make setup` 会安装所有软件包</translation>
         </message>
         <message>
+            <source>{lack}; or switch Content Credentials off</source>
+            <translation>{lack}；或关闭内容凭证</translation>
+        </message>
+        <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}；请使用设备 cpu，或其他精度</translation>
         </message>
@@ -4150,10 +4154,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法打开 {name}:它正被另一个程序使用,或未获许可;请关闭该程序,或在 {place} 下允许</translation>
         </message>
         <message>
-            <source>{name} cannot be opened: {kind}: {error}</source>
-            <translation>无法打开 {name}：{kind}：{error}</translation>
-        </message>
-        <message>
             <source>{name} cannot be opened: {reason}</source>
             <translation>无法打开 {name}：{reason}</translation>
         </message>
@@ -4200,10 +4200,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{name} failed: {error}</source>
             <translation>{name} 失败：{error}</translation>
-        </message>
-        <message>
-            <source>{name} failed: {kind}: {error}</source>
-            <translation>{name} 失败：{kind}：{error}</translation>
         </message>
         <message>
             <source>{name} failed: {reason}</source>
