@@ -2,20 +2,23 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 
 from mcnet.arrays import Rgb
 
 _LATEST_S = 0.5
-_SKIPPING = 0.5  # of a frame's time, that may be spent on it at once, or as long as was left since the frame before
+_CATCH_UP_S = 0.2  # spent at once on frames that are skipped
+_IN_TIME = 0.8  # of a frame's time: what takes longer to decode hardly gains on what is due
+_MEASURED = 30  # frames: one that is slow says nothing of the others
 
 
 class Playing:
     """Gives the frame that is due to one who asks again and again. It belongs to one thread.
 
     Who comes late gets the frame that is due, and skips the earlier ones; who comes later than by half a second goes on
-    from where he was. Where it is the decoding that is late, each frame is shown, later than its time: what is skipped
-    has to be decoded, too, and more is due by then, so that nothing would move for seconds.
+    from where he was. Where a frame takes as long to decode as it is to be seen, each one is shown, later than its
+    time: what is skipped has to be decoded, too, and more is due by then, so that nothing would move for seconds.
 
     Args:
         pull: decodes the next frame, over the end of the video.
@@ -29,7 +32,7 @@ class Playing:
         self._clock = clock
         self._next = 0  # index of the frame that is decoded next, over all loops
         self._start_s: float | None = None  # when frame 0 was due
-        self._given_s = math.inf
+        self._took_s: deque[float] = deque(maxlen=_MEASURED)  # to decode each of the last ones
 
     def until_s(self, ahead: int = 0) -> float:
         """Seconds until the frame that was given last is due, or the one so many after it; below 0: since then."""
@@ -43,14 +46,18 @@ class Playing:
         if self._start_s is None or now_s - self._start_s - next_after_s > _LATEST_S:
             self._start_s = now_s - next_after_s
         due = math.floor((now_s - self._start_s) * self._fps)
-        longest_s = max(_SKIPPING / self._fps, now_s - self._given_s)
         frame = self._decoded()
-        while self._next <= due and self._clock() - now_s < longest_s:
+        while self._next <= due and self._in_time() and self._clock() - now_s < _CATCH_UP_S:
             frame = self._decoded()
-        self._given_s = self._clock()
         return frame
 
     def _decoded(self) -> Rgb:
+        begin_s = self._clock()
         frame = self._pull()
+        self._took_s.append(self._clock() - begin_s)
         self._next += 1
         return frame
+
+    def _in_time(self) -> bool:
+        """Whether decoding is clearly faster than the video."""
+        return sum(self._took_s) / len(self._took_s) * self._fps < _IN_TIME

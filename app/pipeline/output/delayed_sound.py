@@ -19,8 +19,9 @@ class DelayedSound:
     """Gives the sound of a microphone some time after it was heard, to somebody who takes a little at a time.
 
     Both clocks, the microphone's and the listener's, are taken from when samples came and went: these are late as often
-    as the system is busy, but never early. The delay follows as `Follower` does. What has not come yet cannot be given:
-    where the delay that is asked for is less than that, the least possible one is kept.
+    as the system is busy, but never early. The delay follows as `Follower` does; over what the listener missed it goes
+    by a cut. What has not come yet cannot be given: where the delay that is asked for is less than that, the least
+    possible one is kept.
 
     Args:
         feed: the microphone.
@@ -59,6 +60,7 @@ class DelayedSound:
         elif self._went and (lost_s := since_s - count / RATE_HZ) > _LOST_S:  # a busy system left a cycle out
             self._taken += round(lost_s * RATE_HZ)
             self._made += round(lost_s * RATE_HZ)
+            self._follower.cut()
         self._taken += count
         self._went.append((now_s, now_s - self._taken / RATE_HZ))
         while self._went[0][0] < now_s - _WATCHED_S:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, cast
 import av.error
 import numpy as np
 from av.codec.codec import UnknownCodecError
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -44,9 +44,11 @@ from mcnet.phrases import phrase
 logger = logging.getLogger(__name__)
 
 _PENDING_PICTURES = 8
-_LONGEST_S = 1.0  # that one picture is shown: a computer that slept, or an output that stood still, is no film
+# That one picture is shown: a computer that slept, or an output that stood still, is no film. The greater one holds.
+_LONGEST_S = 1.0
+_LONGEST_TICKS = 4
 _THREADS = 2
-_KEYFRAME_S = 2  # of MP4 also what a crash may cost
+_KEYFRAME_S = 2  # also what a crash may cost, and the picture that ends it
 _BT709 = 1
 _TV_RANGE = 1
 
@@ -82,12 +84,20 @@ _MP4 = _Kind(
     has_alpha=False,
 )
 # VP9 is the one codec of browsers that has alpha: a second stream of pictures, each coded as the first; libvpx refuses
-# its alternate reference frames with it.
+# its alternate reference frames with it. Its lag serves those only, and 25 pictures that wait in it die with the app.
 _WEBM = _Kind(
     ".webm",
     "libvpx-vp9",
     "yuva420p",
-    {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1", "auto-alt-ref": "0"},
+    {
+        "crf": "30",
+        "b": "0",
+        "deadline": "realtime",
+        "cpu-used": "8",
+        "row-mt": "1",
+        "auto-alt-ref": "0",
+        "lag-in-frames": "0",
+    },
     {"cluster_time_limit": "2000"},
     has_alpha=True,
 )
@@ -200,7 +210,7 @@ class RecorderSink:
     def _tick_at(self, now_s: float) -> int:
         """Which one a picture has that is sent now."""
         following = self._tick + 1
-        longest = self._tick + max(1, round(_LONGEST_S * self._rate_hz))
+        longest = self._tick + max(_LONGEST_TICKS, round(_LONGEST_S * self._rate_hz))
         if following == 0:
             self._began_s = now_s
         tick = round((now_s - self._began_s) * self._rate_hz)
@@ -341,6 +351,8 @@ class _Encoder:
         self._lose_sound = lose_sound
         self._reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
         self._rate = Fraction(output.fps_hz).limit_denominator(1001)
+        self._key_ticks = max(1, round(_KEYFRAME_S * self._rate))
+        self._key_tick: int | None = None  # of the last picture that needs none before it
         self._begin(path, output)
         if sound is not None:
             try:
@@ -387,8 +399,7 @@ class _Encoder:
         return encoder
 
     def _add_stream(self, output: OutputFormat) -> VideoStream:
-        gop = str(max(1, round(_KEYFRAME_S * self._rate)))
-        options = self._kind.options | {"g": gop}
+        options = self._kind.options | {"g": str(self._key_ticks)}
         stream = self._muxer.container.add_stream(self._kind.codec, rate=self._rate, options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = output.width_px, output.height_px, self._kind.pixels
@@ -407,6 +418,9 @@ class _Encoder:
         if self._kind.has_alpha:
             frame = _with_alpha(frame, picture.alpha)
         frame.pts, frame.time_base = tick, 1 / self._rate
+        if self._key_tick is None or tick - self._key_tick >= self._key_ticks:
+            # The encoder's own count is of pictures, and some ticks may have none.
+            frame.pict_type, self._key_tick = PictureType.I, tick
         self._muxer.mux(self._stream.encode(frame))
         self.written += 1
         self._ticks = tick + 1

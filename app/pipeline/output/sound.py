@@ -173,8 +173,13 @@ class Follower:
         self._block_s = block / RATE_HZ
         self._stretch = -1
         self._at_s = 0.0
+        self._cut_s = _CUT_S
         self._gain = 0.0
         self._tail = np.zeros(_FADE, np.float32)
+
+    def cut(self) -> None:
+        """Have the next block end where it is wanted, however little it is off: whoever listens missed something."""
+        self._cut_s = 0.0
 
     def next(self, wanted_s: float | None) -> Wave:
         """(block,) samples of `RATE_HZ`: what was heard from then on.
@@ -205,7 +210,8 @@ class Follower:
         if place.stretch != self._stretch:
             return None
         behind_s = wanted_s - self._at_s
-        if abs(behind_s) > _CUT_S:
+        cut_s, self._cut_s = self._cut_s, _CUT_S
+        if abs(behind_s) > cut_s:
             before, wave = self._read(place, self._at_s, 1.0), self._read(place, wanted_s, 1.0)
             if before is None or wave is None:
                 return None

@@ -37,8 +37,15 @@ class Line:
         self._heard = heard
         self._clock = clock  # of the microphone, over the listener's
 
-    def run(self, seconds: float, delay_s: Callable[[float], float], *, lose: frozenset[int] = frozenset()) -> None:
-        """Go on; what was given is appended to `given`. In the cycles to lose, nothing comes and nothing goes."""
+    def run(
+        self,
+        seconds: float,
+        delay_s: Callable[[float], float],
+        *,
+        lose: frozenset[int] = frozenset(),
+        miss: frozenset[int] = frozenset(),
+    ) -> None:
+        """Go on; what was given is `given`. In cycles to lose nothing comes or goes, in those to miss nothing goes."""
         parts = []
         for cycle in range(round(seconds * RATE_HZ / QUANTUM)):
             self.now_s += QUANTUM / RATE_HZ
@@ -46,6 +53,8 @@ class Line:
                 continue
             at_s = self.now_s + (np.arange(QUANTUM) - QUANTUM) / RATE_HZ
             self.feed.put(self._heard(at_s * self._clock).astype(np.float32), self.now_s)
+            if cycle in miss:
+                continue
             self.sound.delay_s = delay_s(self.now_s)
             parts.append((at_s[0], self.sound.take(QUANTUM, self.now_s)))
         self.begin_s = parts[0][0]
@@ -101,12 +110,24 @@ def test_a_microphone_whose_clock_is_off_stays_in_step_without_a_click() -> None
     assert np.abs(np.diff(line.given)).max() < 1.01 * OWN_JUMP
 
 
-def test_cycles_that_are_lost_move_nothing() -> None:
+@pytest.mark.parametrize("how", ["lose", "miss"])
+@pytest.mark.parametrize("cycles", [{60}, {20, 60, 150}, {20, 60, 61, 150}, {170, 171, 172}])
+def test_after_cycles_that_are_lost_each_click_is_at_its_time(how: str, cycles: set[int]) -> None:
     line = Line(clicks)
     line.run(1.0, lambda _: 0.1)
-    line.run(6.5, lambda _: 0.1, lose=frozenset({20, 60, 61, 150}))
-    late_s = line.times_s[line.given > 0.5][-20:] % 1.0 - 0.1
-    assert np.abs(late_s - 0.0005).max() < 0.003
+    line.run(6.5, lambda _: 0.1, **{how: frozenset(cycles)})
+    went_s = line.times_s[line.given > 0.5]
+    assert set(np.floor(went_s)) == {101, 102, 103, 104, 105, 106, 107}
+    assert np.abs(went_s % 1.0 - 0.1 - 0.0005).max() < 0.001
+
+
+def test_after_a_cycle_that_is_missed_there_is_one_cut_without_a_click() -> None:
+    line = Line(tone)
+    line.run(1.0, lambda _: 0.1)
+    line.run(3.0, lambda _: 0.1, miss=frozenset({60}))
+    steps = np.abs(np.diff(line.given))  # the cycle that was missed is in none of them
+    assert steps.max() < 1.01 * OWN_JUMP + CUT_JUMP
+    assert np.abs(line.given[-RATE_HZ:] - tone(line.times_s[-RATE_HZ:] - 0.1)).max() < 0.01
 
 
 def test_muted_and_silent() -> None:

@@ -206,6 +206,33 @@ def test_what_a_computer_sleeps_is_not_in_the_file(tmp_path: Path) -> None:
     assert _sent_at(tmp_path / "me.mp4", 7.0, 7.1, 3607.1, 3607.2, 3607.3) == [0, 3, 33, 36, 39]
 
 
+def test_an_output_of_few_pictures_per_second_keeps_its_time_too(tmp_path: Path) -> None:
+    for rate_hz, step_s in ((1, 1.4), (1, 1.7), (1, 3.2), (2, 0.9), (2, 1.9)):
+        sink = RecorderSink(tmp_path / "me.mp4", clock=iter(step_s * np.arange(1, 41)).__next__)
+        sink._rate_hz = rate_hz
+        for _ in range(40):
+            sink._tick = sink._tick_at(sink._clock())
+        assert sink._tick == round(39 * step_s * rate_hz)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_a_crash_costs_two_seconds_however_few_pictures_there_are(tmp_path: Path, suffix: str, every: int) -> None:
+    path = tmp_path / f"me{suffix}"
+    encoder = recorder._Encoder(path, OUTPUT, None, lambda _: None)
+    noise = np.random.default_rng(0)
+    ticks = range(0, 12 * 30 + 1, every)
+    for tick in ticks:
+        encoder.write(tick, picture(noise.integers(0, 255, (64, 96, 3), np.uint8)))
+    assert encoder.give_up().startswith("its first")
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None and packet.time_base]
+        times_s = np.array([float(packet.pts * packet.time_base) for packet in packets])  # type: ignore[operator]
+        keys_s = times_s[[packet.is_keyframe for packet in packets]]
+    assert times_s[-1] > 12 - 2 * recorder._KEYFRAME_S - 0.5
+    assert np.diff(keys_s).max() < recorder._KEYFRAME_S + 0.01
+
+
 def test_another_recording_begins_at_its_own_time(tmp_path: Path) -> None:
     now_s = 7.0
     sink = RecorderSink(tmp_path / "me.mp4", clock=lambda: now_s)
