@@ -158,6 +158,8 @@ def test_the_demo_without_a_display_shows_the_video_that_it_made(tmp_path: Path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "demo.mp4").write_text("old\n", encoding="utf-8")
     command = ["make", "-f", str(CI.parent / "Makefile"), "demo", "LIVE=", "DISPLAYED=", f"BIN={tmp_path}"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=60, check=True
+    )
     assert "look at out/demo.mp4" in run.stdout
     assert (tmp_path / "out" / "demo.mp4").read_text(encoding="utf-8") == "new\n"

@@ -113,7 +113,7 @@ def test_a_frame_without_a_face_costs_no_keypoints(other: Path, tmp_path: Path) 
         shown = pictures(tmp_path / name)
         assert len(shown) == 3
         assert (shown[1] == shown[0]).all(), "held"
-        assert np.abs(shown[2] - shown[1]).max() > EXACT
+        assert (shown[2] != shown[1]).any()
     assert np.abs(pictures(tmp_path / "video") - pictures(tmp_path / "file")).max() <= EXACT
 
 

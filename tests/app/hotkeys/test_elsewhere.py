@@ -94,7 +94,7 @@ def test_systems_that_give_no_key_say_so() -> None:
 def test_the_doctor_tells_of_the_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("app.pipeline.doctor.check_up", lambda _: ())  # the other findings have their own tests
+    monkeypatch.setattr("app.pipeline.doctor.check_up", lambda *_: ())  # the other findings have their own tests
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "XDG_SESSION_TYPE"):
         monkeypatch.delenv(name, raising=False)

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import gc
 import itertools
+import logging
 import os
 import random
 import re
@@ -189,6 +190,7 @@ def test_the_sinks_beat_goes_on_while_the_model_hangs_and_shows_the_slate(rig: R
 
 
 def test_a_model_that_fails_gives_the_slate_once_told_and_recovers(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     rig.pipeline.start()
     rig.reach(State.LIVE)
     rig.engine.fail = EngineError("the model gave NaN")
@@ -243,6 +245,7 @@ def test_a_search_for_the_face_that_fails_between_two_pictures_gives_the_slate_a
 def test_a_model_that_fails_now_and_then_does_not_make_the_call_blink(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     rig.pipeline.start()
     rig.reach(State.LIVE)
     for _ in range(4):
@@ -478,6 +481,8 @@ def test_of_many_portraits_only_the_last_is_encoded(rig: Rig) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_gives_the_slate(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
     def broken() -> LiveEngine:
         raise EngineError("no such model")
 
