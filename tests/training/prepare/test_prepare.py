@@ -1023,6 +1023,28 @@ def write_licences(out: Path, licences: dict[str, str]) -> None:
             writer.writerow({**row, "licence": licences.get(key, row["licence"])})
 
 
+def test_licences_by_hand_are_not_of_other_footage_of_that_name(
+    short: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, one, two = tmp_path / "out", tmp_path / "one" / "talk.mp4", tmp_path / "two" / "talk.mp4"
+    for talk, of in ((one, "a.mp4"), (two, "b.mp4")):
+        talk.parent.mkdir()
+        shutil.copy2(short / of, talk)
+    assert call(one, out) == 0
+    (key,) = licences_in(out)
+    write_licences(out, {key: "CC0"})
+    assert call(one, out) == 0
+    assert call(short / "a.mp4", out) == 0  # it stands in no manifest meanwhile
+    assert call(one, out) == 0
+    assert licences_in(out) == {key: "CC0"}
+    assert not caplog.messages
+    assert call(two, out) == 0
+    assert licences_in(out) == {key: ""}  # of the same name, and cut alike
+    assert "what was stated of talk.mp4 is not taken over: there is other content of that name now" in caplog.text
+    assert call(two, out, "--min-seconds", 0.4, "--max-seconds", 0.6, "--redo") == 0
+    assert set(licences_in(out).values()) == {""}
+
+
 def test_licences_by_hand_outlive_calls_with_other_inputs(short: Path, tmp_path: Path) -> None:
     out, halves = tmp_path / "out", ("--min-seconds", 0.4, "--max-seconds", 0.6)
     assert call(short, out, *halves) == 0
