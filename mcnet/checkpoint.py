@@ -202,9 +202,9 @@ class _NotFilled(TorchFunctionMode):
 def _read_released(path: Path) -> dict[str, Tensor]:
     """The authors' file: a pickled dict with `generator` and `kp_detector`; the rest is left out."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as opened:  # torch goes by the name of one that is not opened
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # whether it reads is what counts
-            file = torch.load(path, map_location="cpu", weights_only=True)
+            file = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle makes torch's reader fail in many ways, and all mean the same
         wanted = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if wanted:

@@ -25,6 +25,7 @@ CONFIG_FILE, README_FILE = "config.json", "README.md"
 FIGURES = ("l1_of_copying", "akd_of_copying", "mouth_correlation", "lids_correlation")
 """The figures of `mcnet-train evaluate` that a card has, of the method that people get."""
 _MOST_HEADER_BYTES = 100_000_000  # what safetensors itself accepts
+_OF_TORCH = (b"PK\x03\x04", b"\x80\x02")
 _LICENCES_NAMED = 3
 _LONGEST_TEXT = 1000
 
@@ -147,18 +148,19 @@ def model_file(folder: Path) -> Path:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is one of safetensors', by its name or its beginning, and not one of torch's.
+    """Whether a file is one of safetensors', by its beginning, or by its name where that tells nothing.
 
-    Both begin otherwise: a safetensors file with how long its header is, in 8 bytes, and the header, which is JSON.
+    Both begin otherwise: a safetensors file with how long its header is, in 8 bytes, and the header, which is JSON; one
+    of torch's as an archive, or as a pickle does.
     """
-    if path.suffix.lower() == ".safetensors":
-        return True
     try:
         with path.open("rb") as file:
             begins = file.read(9)
     except OSError:  # whoever reads it says why it cannot be read
-        return False
-    return begins[8:] == b"{" and int.from_bytes(begins[:8], "little") <= _MOST_HEADER_BYTES
+        begins = b""
+    if begins[8:] == b"{" and int.from_bytes(begins[:8], "little") <= _MOST_HEADER_BYTES:
+        return True
+    return path.suffix.lower() == ".safetensors" and not begins.startswith(_OF_TORCH)
 
 
 def read_card(path: Path, *, bundled: bool = False) -> ModelCard:

@@ -31,7 +31,7 @@ import os
 import shutil
 import zipfile
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.errors import UserError
-from mcnet.files import alone_in
+from mcnet.files import alone_in, replacing
 from mcnet.mesh_points import MESH_SIZE
 
 PACKED_FORMAT = "mcnet-frames/2"
@@ -578,14 +578,16 @@ def open_or_pack(path: Path, cache: Path) -> Dataset:
     """Open a packed dataset, or pack a folder of clips into `cache` (unless that was done before, of the files as they
     are now) and open it.
 
+    Clips that are away count as unchanged, and what was packed before stays until a whole one can take its place.
+
     Raises:
-        DataError: there is neither, or it cannot be used; or the cache is a dataset that was packed for itself.
+        DataError: there is neither, or it cannot be used; or the cache is a dataset that was packed for itself; or it
+            would lose clips that the table still lists.
     """
     if is_packed(path):
         return open_dataset(path)
-    clips = [clip.file for clip in read_table(path / "clips.json", CLIPS_FORMAT).clips]
-    tables = (path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()
-    stamp = hashlib.sha256(tables + state_of_files(path, clips).encode()).hexdigest()
+    files = [clip.file for clip in read_table(path / "clips.json", CLIPS_FORMAT).clips]
+    tables = hashlib.sha256((path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()).hexdigest()
     mark, packed = cache / "packed_from", cache / "dataset.json"
     _check_place(cache)
     cache.mkdir(parents=True, exist_ok=True)
@@ -595,9 +597,104 @@ def open_or_pack(path: Path, cache: Path) -> Dataset:
                 f"cannot unpack {path} into {cache}: it holds a packed dataset, which would be lost; choose another "
                 "folder, or give that one as the data"
             )
-        if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and packed.is_file()):
-            packed.unlink(missing_ok=True)  # before the mark is another's
-            mark.write_text(stamp, encoding="utf-8")
-            report = pack(path, cache)
-            _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)
+        before, had = _read_mark(mark), _clips_in(packed)
+        there = {file: state for file in files if (state := _state_of_clip(path, file)) is not None}
+        now = _PackedFrom(tables, there)
+        if packed.is_file() and before.tables == tables:
+            # Versions before noted no states: what they packed counts as unchanged, what they left out does not.
+            changed = [
+                file for file in there if before.clips.get(file, there[file] if file in had else "") != there[file]
+            ]
+            away = [file for file in files if file in had and file not in there]
+            if away:
+                _log.warning(
+                    "%d of %d clips of %s are away, such as %s: what was unpacked of them before into %s is used",
+                    len(away),
+                    len(files),
+                    path,
+                    away[0],
+                    cache,
+                )
+            if away or not changed:  # packed anew, it would lose those that are away
+                noted = {file: state for file, state in there.items() if file not in changed}
+                _write_mark(mark, _PackedFrom(tables, {**before.clips, **noted}))
+                return open_dataset(cache)
+        _pack_over(path, cache, had.intersection(files))
+        _write_mark(mark, now)
         return open_dataset(cache)
+
+
+class _PackedFrom(NamedTuple):
+    """What a cache was unpacked from.
+
+    Attributes:
+        tables: tells the tables of clips and landmarks apart.
+        clips: tells the files of each clip apart that was there.
+    """
+
+    tables: str
+    clips: Mapping[str, str]
+
+
+def _read_mark(mark: Path) -> _PackedFrom:
+    text = mark.read_text(encoding="utf-8") if mark.is_file() else ""
+    try:
+        values = json.loads(text)
+        return _PackedFrom(str(values["tables"]), {str(file): str(state) for file, state in values["clips"].items()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return _PackedFrom(text.strip(), {})  # versions before noted the tables alone
+
+
+def _write_mark(mark: Path, packed_from: _PackedFrom) -> None:
+    text = json.dumps(packed_from._asdict())
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != text:
+        with replacing(mark) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def _clips_in(packed: Path) -> set[str]:
+    """The clips of a packed dataset; none where there is no such dataset that can be read."""
+    try:
+        return {clip.file for clip in read_table(packed, PACKED_FORMAT).clips}
+    except DataError:
+        return set()
+
+
+def _state_of_clip(folder: Path, name: str) -> str | None:
+    """Tells whether a clip has changed; None where it, or a picture of it, is away."""
+    files = files_of(folder, name)
+    with contextlib.suppress(OSError, ValueError):  # no name that a file can have
+        if files and all((folder / file).exists() for file in files):
+            return state_of_files(folder, [name])
+    return None
+
+
+def _pack_over(path: Path, cache: Path, keep: Set[str]) -> None:
+    """Pack a folder of clips into a cache, whose earlier dataset stays until the new one is whole.
+
+    Args:
+        path: of the folder of clips.
+        cache: its place.
+        keep: clips that the earlier dataset has, and that the new one must have.
+
+    Raises:
+        DataError: as `pack`, or the new one would lack some of those.
+    """
+    if not (cache / "dataset.json").is_file():
+        (cache / "packed_from").touch()  # first, so that it is known for a cache however this ends
+        report = pack(path, cache)
+    else:
+        anew = cache / "anew"
+        try:
+            report = pack(path, anew)
+            if lost := sorted(keep - _clips_in(anew / "dataset.json")):
+                raise DataError(
+                    f"cannot unpack {path} anew: of the clips that {cache} has, {len(lost)} cannot be read now, such "
+                    f"as {lost[0]}; bring them back, or remove {cache} to go on without them"
+                )
+            (cache / "dataset.json").unlink()  # it makes a dataset, so that half of one is never opened
+            for name in ("frames.u8", "landmarks.npz", "dataset.json"):
+                (anew / name).replace(cache / name)
+        finally:
+            shutil.rmtree(anew, ignore_errors=True)
+    _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)

@@ -51,6 +51,8 @@ _TYPES = {
     "box": "float32",
 }
 """Of each tensor of the format. A file may have others, which are not read."""
+_OF_KEYPOINTS = ("value", "jacobian", "box")
+"""Those that count where the header names a model."""
 _TYPE_NAMES = {"F64": "float64", "F32": "float32", "I16": "int16"}
 """NumPy's, by safetensors'."""
 _MESH_SIZES = (LANDMARK_COUNT, LANDMARK_COUNT + IRIS_POINTS)
@@ -339,8 +341,10 @@ def load_track(path: Path) -> MotionTrack:
         ) from error
     try:
         told = json.loads(header["motion"])
-        _check_stored(stored, with_keypoints=told["model"] is not None)
-        return _unpacked(tensors, told)
+        with_keypoints = told["model"] is not None
+        _check_stored(stored, with_keypoints=with_keypoints)
+        called_for = {name: one for name, one in tensors.items() if with_keypoints or name not in _OF_KEYPOINTS}
+        return _unpacked(called_for, told)
     except (KeyError, ValueError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise MediaError(
             phrase("{path} is a damaged motion file: {error}; copy or record it again", path=path, error=error)

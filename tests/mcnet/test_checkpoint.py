@@ -76,6 +76,15 @@ def test_a_file_of_ours_is_known_whatever_its_name(tiny: Mcnet, saved: Path, nam
             opens(path)
 
 
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_file_of_torchs_is_known_whatever_its_name(archive: bool, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=archive)
+    for opens in (load_model, open_model):
+        with pytest.raises(CheckpointError, match="is no MCNet checkpoint: got a, expected dicts named"):
+            opens(path)
+
+
 def test_half_is_stored_small_and_computed_in_float32(tiny: Mcnet, saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.safetensors"
     info = save_model(tiny, path, half=True)

@@ -338,6 +338,16 @@ def test_types_that_numpy_lacks_are_said_where_they_matter(tmp_path: Path, track
         load_track(path)
 
 
+def test_what_the_header_does_not_call_for_is_not_looked_at(tmp_path: Path, track: MotionTrack) -> None:
+    path = tmp_path / "t.safetensors"
+    save_track(path, dataclasses.replace(track, keypoints=None, model_name=""))
+    told, tensors = _parts(path)
+    for name in ("value", "note"):
+        stray = {"dtype": "F32", "shape": [1], "data_offsets": [len(tensors), len(tensors) + 4]}
+        _write_parts(path, {**told, name: stray}, tensors + np.array([np.nan], np.float32).tobytes())
+        assert load_track(path).keypoints is None
+
+
 def _parts(path: Path) -> tuple[dict[str, Any], bytes]:
     """Header and tensors of a safetensors file."""
     content = path.read_bytes()

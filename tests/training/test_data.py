@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import sys
@@ -194,6 +195,68 @@ def test_a_frame_of_a_clip_of_pngs_that_changes_is_packed_again(tmp_path: Path) 
     assert open_or_pack(folder, tmp_path / "cache").frames[1].max() == 40
     write_rgb(folder / "a" / "000001.png", frames[2])
     assert open_or_pack(folder, tmp_path / "cache").frames[1].max() == 80
+
+
+def test_what_was_unpacked_stays_while_its_clips_are_away(
+    clips_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = tmp_path / "cache"
+    first = open_or_pack(clips_folder, cache)
+    stamp = (cache / "frames.u8").stat().st_mtime_ns
+    for away in ("clips/a.mp4", "clips"):  # one of them, then all
+        (clips_folder / away).rename(tmp_path / "away")
+        caplog.clear()
+        assert open_or_pack(clips_folder, cache).fingerprint == first.fingerprint
+        assert (
+            f"{1 if away != 'clips' else 3} of 3 clips of {clips_folder} are away, such as clips/a.mp4" in caplog.text
+        )
+        (tmp_path / "away").rename(clips_folder / away)
+    caplog.clear()
+    assert open_or_pack(clips_folder, cache).fingerprint == first.fingerprint
+    assert not caplog.messages
+    assert (cache / "frames.u8").stat().st_mtime_ns == stamp
+
+
+def test_what_a_version_before_unpacked_is_not_unpacked_anew(clips_folder: Path, tmp_path: Path) -> None:
+    cache, clip = tmp_path / "cache", clips_folder / "clips/a.mp4"
+    open_or_pack(clips_folder, cache)
+    tables = (clips_folder / "clips.json").read_bytes() + (clips_folder / "landmarks.npz").read_bytes()
+    (cache / "packed_from").write_text(hashlib.sha256(tables).hexdigest(), encoding="utf-8")
+    stamp = (cache / "frames.u8").stat().st_mtime_ns
+    clip.rename(tmp_path / "away")
+    assert len(open_or_pack(clips_folder, cache).clips) == 3
+    (tmp_path / "away").rename(clip)
+    assert len(open_or_pack(clips_folder, cache).clips) == 3
+    assert (cache / "frames.u8").stat().st_mtime_ns == stamp
+    os.utime(clip, ns=(1, 1))  # its state is known by now
+    assert len(open_or_pack(clips_folder, cache).clips) == 3
+    assert (cache / "frames.u8").stat().st_mtime_ns != stamp
+
+
+def test_what_was_unpacked_goes_when_there_is_a_whole_one_in_its_place(clips_folder: Path, tmp_path: Path) -> None:
+    cache, clip = tmp_path / "cache", clips_folder / "clips/a.mp4"
+    first = open_or_pack(clips_folder, cache)
+    before = {file.name: file.read_bytes() for file in cache.iterdir()}
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: len(whole) // 3])
+    lost = "of the clips that .* has, 1 cannot be read now, such as clips/a.mp4; bring them back, or remove"
+    with pytest.raises(DataError, match=lost):
+        open_or_pack(clips_folder, cache)
+    table = json.loads((clips_folder / "clips.json").read_text(encoding="utf-8"))
+    table["clips"][0]["identity"] = "zoe"
+    (clips_folder / "clips.json").write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(DataError, match=lost):
+        open_or_pack(clips_folder, cache)
+    (clips_folder / "clips").rename(tmp_path / "away")
+    with pytest.raises(DataError, match="none of the 3 clips"):
+        open_or_pack(clips_folder, cache)
+    assert {file.name: file.read_bytes() for file in cache.iterdir()} == before
+    (tmp_path / "away").rename(clips_folder / "clips")
+    clip.write_bytes(whole)
+    again = open_or_pack(clips_folder, cache)
+    assert again.fingerprint != first.fingerprint
+    assert np.array_equal(again.frames, first.frames)
+    assert {file.name for file in cache.iterdir()} == set(before)
 
 
 def test_a_folder_of_clips_is_not_packed_into(clips_folder: Path) -> None:

@@ -31,7 +31,7 @@ from training.data import (
 )
 from training.prepare.clips import LANDMARKS, REASONS, RECORD, ClipFacts, ClipRules, Record, Reject
 from training.prepare.labels import BEFORE, DONE, STATE, kept_labels, key_of, relabelled
-from training.prepare.licences import Licences
+from training.prepare.licences import Licences, Stated
 from training.prepare.sources import Identities, Source, split_identities
 
 SPLITS = ("train", "test")
@@ -167,13 +167,16 @@ def assemble(
                 splits[identity],
                 facts.frames,
                 source.kind,
-                identities.licence(source, facts.track) or by_hand.of(facts.key, source.label),
+                identities.licence(source, facts.track) or by_hand.of(facts.key, source.label, record.stamp),
             )
             rows.append(Row(clip, facts, source, record, landmarks[first : first + facts.frames]))
             first += facts.frames
     _put_aside(workplace, files)
     rows.sort(key=lambda row: (SPLITS.index(row.clip.split), row.clip.file))
     _write_manifest(workplace.out / "manifest.csv", rows, rules)
+    # After the manifest: one of the call before would pass for one of these sources.
+    by_hand.take_over({row.facts.key: Stated(row.source.label, row.clip.licence, row.record.stamp) for row in rows})
+    by_hand.keep()
     if rows:
         _write_landmarks(workplace, rows, rules)
         partial = workplace.state / "clips.json"

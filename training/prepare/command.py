@@ -160,6 +160,7 @@ def _prepare(options: argparse.Namespace, rules: "ClipRules") -> int:
     from training.data import DataError
     from training.prepare.assembly import Workplace, assemble, report, write_rejects, write_sheet, write_text
     from training.prepare.clips import Reject
+    from training.prepare.labels import take_over_labels
     from training.prepare.shards import load_webdataset, write_shards
     from training.prepare.sources import Identities, find_sources, read_table_of_identities, without_copies
 
@@ -173,6 +174,7 @@ def _prepare(options: argparse.Namespace, rules: "ClipRules") -> int:
     workplace = Workplace(options.out)
     with _one_at_a_time(workplace):
         _agree_on_rules(workplace, rules, redo=options.redo)
+        take_over_labels(workplace.out)  # before anything is prepared anew
         records, failures = _prepare_sources(workplace, sources, rules, options.workers)
         rows = assemble(workplace, records, rules, identities, options.test_share, options.seed)
         rejects = [

@@ -1,27 +1,32 @@
 """Labels that `relabel` measured of clips that `prepare` made, kept with what else their sources gave."""
 
 import contextlib
+import logging
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mcnet.files import replacing
-from training.data import PNG_PATTERN, Clip, Landmarks
+from mcnet.files import free_name, replacing
+from training.data import CLIPS_FORMAT, PNG_PATTERN, Clip, DataError, Landmarks, read_landmarks, read_table
 
 BEFORE = "landmarks.before.npz"
 """The landmarks that a folder had before it was labelled anew in place."""
 STATE, DONE = ".prepare", "done"
 """The folder of what `prepare` keeps, and the one in it that has a folder for each finished source."""
 _RELABELLED = "relabelled.npz"
+_log = logging.getLogger(__name__)
 
 
 def key_of(file: str | Path) -> str:
     """NAME#TRACK#FIRST#LAST of a clip's file, or of the pattern of its PNGs: whoever is seen, whatever the split."""
-    path = Path(file)
-    parts = (path.parent if path.name == PNG_PATTERN else path).stem.split("#")
+    parts = _file_of(Path(file)).stem.split("#")
     return "#".join(parts[-4:])
+
+
+def _file_of(path: Path) -> Path:
+    return path.parent if path.name == PNG_PATTERN else path
 
 
 def keep_labels(out: Path, clips: Sequence[Clip], labels: Landmarks) -> None:
@@ -53,6 +58,44 @@ def keep_labels(out: Path, clips: Sequence[Clip], labels: Landmarks) -> None:
                 places=rows.in_space,
                 valid=rows.valid,
             )
+
+
+def take_over_labels(out: Path) -> None:
+    """Keep the labels that an earlier version's `relabel` measured in place, which kept none beside their sources.
+
+    What cannot be kept is put aside, and told.
+
+    Args:
+        out: the folder that `prepare` made, as the last call left it.
+
+    Raises:
+        OSError: something cannot be written.
+    """
+    path, table = out / "landmarks.npz", out / "clips.json"
+    measured = (out / BEFORE).is_file() and path.is_file() and table.is_file()
+    if not measured or any((out / STATE / DONE).glob(f"*/{_RELABELLED}")):
+        return
+    try:
+        clips, labels = read_table(table, CLIPS_FORMAT).clips, read_landmarks(path)
+        starts = np.cumsum([0, *(clip.frames for clip in clips)])
+        if len(labels.valid) != starts[-1]:
+            raise DataError(f"{path}: got {len(labels.valid)} rows, expected {starts[-1]}, one per frame")
+        # A call that was interrupted may have begun to prepare some of the sources anew: their clips are not there.
+        there = [number for number, clip in enumerate(clips) if _file_of(out / clip.file).exists()]
+        rows = [np.arange(starts[number], starts[number + 1]) for number in there]
+        if there:
+            keep_labels(out, [clips[number] for number in there], labels.rows(np.concatenate(rows)))
+    except DataError as error:
+        aside = free_name(out / "landmarks.relabelled.npz")
+        path.replace(aside)
+        (out / BEFORE).unlink()
+        _log.warning(
+            "the labels that relabel measured cannot be taken over (%s) and are put aside into %s: call mcnet-train "
+            "relabel %s again",
+            error,
+            aside,
+            out,
+        )
 
 
 def kept_labels(source: Path) -> dict[str, Landmarks]:

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,17 +11,28 @@ from mcnet.files import replacing
 from training.data import DataError
 from training.prepare.labels import key_of
 
+_log = logging.getLogger(__name__)
 
-class _Stated(NamedTuple):
+
+class Stated(NamedTuple):
+    """What is stated of a clip.
+
+    Attributes:
+        source: the label of its source.
+        licence: in the user's words; empty where none is stated.
+        stamp: of the source's content; empty where an earlier version wrote it down, which noted none.
+    """
+
     source: str
     licence: str
+    stamp: str = ""
 
 
 class Licences:
     """What is stated by hand, for each clip.
 
     A clip that nobody has seen in a manifest, as one that was cut by other rules, has the licence that all the clips of
-    its source have.
+    its source have. Nothing that was stated of one source is said of another one that has its name.
 
     Args:
         manifest: `manifest.csv` of the call before, if there is one. What it says counts for more than what is kept.
@@ -32,16 +44,39 @@ class Licences:
 
     def __init__(self, manifest: Path, kept: Path) -> None:
         self._kept = kept
-        last = _read_manifest(manifest)
-        self._stated = {**_read_kept(kept), **last}
+        before = _read_kept(kept)
+        last = {
+            key: stated._replace(stamp=before[key].stamp) if key in before else stated
+            for key, stated in _read_manifest(manifest).items()
+        }
+        self._stated = {**before, **last}
         self._of_sources = {**_by_source(self._stated.values()), **_by_source(last.values())}
 
-    def of(self, key: str, source: str) -> str:
-        """The licence of a clip, by its key and its source's label; empty where none is stated."""
-        if (stated := self._stated.get(key)) is not None:
+    def of(self, key: str, source: str, stamp: str) -> str:
+        """The licence of a clip, by its key and its source's label and stamp; empty where none is stated."""
+        stated = self._stated.get(key)
+        if stated is not None and stated.stamp in {"", stamp}:
             return stated.licence
-        licences = self._of_sources.get(source, set())
+        licences = self._of_sources.get((source, stamp), set()) | self._of_sources.get((source, ""), set())
         return next(iter(licences)) if len(licences) == 1 else ""
+
+    def take_over(self, clips: Mapping[str, Stated]) -> None:
+        """Take what a manifest says that was just written, and drop what was stated of other content of its sources."""
+        stamps = {stated.source: stated.stamp for stated in clips.values()}
+        dropped = [
+            key
+            for key, stated in self._stated.items()
+            if stated.stamp not in {"", stamps.get(stated.source, stated.stamp)}
+        ]
+        if sources := sorted({self._stated[key].source for key in dropped if self._stated[key].licence}):
+            _log.warning(
+                "what was stated of %s is not taken over: there is other content of that name now; state its licence "
+                "in manifest.csv",
+                ", ".join(sources),
+            )
+        for key in dropped:
+            del self._stated[key]
+        self._stated.update(clips)
 
     def keep(self) -> None:
         """Write down all of them.
@@ -54,20 +89,20 @@ class Licences:
             partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def _by_source(statements: Iterable[_Stated]) -> dict[str, set[str]]:
-    licences: dict[str, set[str]] = {}
+def _by_source(statements: Iterable[Stated]) -> dict[tuple[str, str], set[str]]:
+    licences: dict[tuple[str, str], set[str]] = {}
     for stated in statements:
-        licences.setdefault(stated.source, set()).add(stated.licence)
+        licences.setdefault((stated.source, stated.stamp), set()).add(stated.licence)
     return licences
 
 
-def _read_manifest(manifest: Path) -> dict[str, _Stated]:
+def _read_manifest(manifest: Path) -> dict[str, Stated]:
     if not manifest.is_file():
         return {}
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
             return {
-                key_of(row["file"]): _Stated(row["source"], row["licence"].strip())
+                key_of(row["file"]): Stated(row["source"], row["licence"].strip())
                 for row in csv.DictReader(file)
                 if row.get("licence") is not None
             }
@@ -77,10 +112,13 @@ def _read_manifest(manifest: Path) -> dict[str, _Stated]:
         ) from error
 
 
-def _read_kept(path: Path) -> dict[str, _Stated]:
+def _read_kept(path: Path) -> dict[str, Stated]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): _Stated(str(stated["source"]), str(stated["licence"])) for key, stated in values.items()}
+        return {
+            str(key): Stated(str(stated["source"]), str(stated["licence"]), str(stated.get("stamp", "")))
+            for key, stated in values.items()
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -40,7 +40,7 @@ from tests.media.clips import turned
 from tests.media.matrix import stored_for
 from tests.media.videos import GRID, make_sound_only, make_video
 from tests.training.chores import Errand, dies_on_two, run_errand, stops_on_two
-from training.data import DataError, Dataset, decode, open_or_pack, read_landmarks
+from training.data import DataError, Dataset, decode, open_or_pack, read_landmarks, write_landmarks
 from training.fit.sampler import PairSampler
 from training.fit.stores import LandmarkStore
 from training.landmarks import TRAINING_POINTS
@@ -1023,6 +1023,28 @@ def write_licences(out: Path, licences: dict[str, str]) -> None:
             writer.writerow({**row, "licence": licences.get(key, row["licence"])})
 
 
+def test_licences_by_hand_are_not_of_other_footage_of_that_name(
+    short: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, one, two = tmp_path / "out", tmp_path / "one" / "talk.mp4", tmp_path / "two" / "talk.mp4"
+    for talk, of in ((one, "a.mp4"), (two, "b.mp4")):
+        talk.parent.mkdir()
+        shutil.copy2(short / of, talk)
+    assert call(one, out) == 0
+    (key,) = licences_in(out)
+    write_licences(out, {key: "CC0"})
+    assert call(one, out) == 0
+    assert call(short / "a.mp4", out) == 0  # it stands in no manifest meanwhile
+    assert call(one, out) == 0
+    assert licences_in(out) == {key: "CC0"}
+    assert not caplog.messages
+    assert call(two, out) == 0
+    assert licences_in(out) == {key: ""}  # of the same name, and cut alike
+    assert "what was stated of talk.mp4 is not taken over: there is other content of that name now" in caplog.text
+    assert call(two, out, "--min-seconds", 0.4, "--max-seconds", 0.6, "--redo") == 0
+    assert set(licences_in(out).values()) == {""}
+
+
 def test_licences_by_hand_outlive_calls_with_other_inputs(short: Path, tmp_path: Path) -> None:
     out, halves = tmp_path / "out", ("--min-seconds", 0.4, "--max-seconds", 0.6)
     assert call(short, out, *halves) == 0
@@ -1087,6 +1109,34 @@ def test_labels_that_were_measured_anew_outlive_a_further_call(
     # What is prepared anew was not labelled.
     assert call(short, out, "--redo", "--min-seconds", 0.5) == 0
     assert len(read_landmarks(out / "landmarks.npz").points) == len(ours.points)
+
+
+def test_labels_that_a_version_before_measured_outlive_a_further_call(
+    short: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It kept them in the table alone."""
+    out = tmp_path / "out"
+    assert call(short, out) == 0
+    ours = read_landmarks(out / "landmarks.npz")
+    relabel(out, out, labelled_at(64))
+    for kept in (out / ".prepare" / "done").glob("*/relabelled.npz"):
+        kept.unlink()
+    before = (out / "landmarks.before.npz").read_bytes()
+    for _ in range(2):
+        assert call(short, out) == 0
+        assert (read_landmarks(out / "landmarks.npz").landmarks == 0.25).all()
+    assert not caplog.messages
+    # What cannot be taken over is put aside, and the reason is the true one.
+    for kept in (out / ".prepare" / "done").glob("*/relabelled.npz"):
+        kept.unlink()
+    (out / "landmarks.before.npz").write_bytes(before)
+    theirs = read_landmarks(out / "landmarks.npz")._replace(depth=None)
+    write_landmarks(out / "landmarks.npz", theirs)
+    assert call(short, out) == 0
+    assert [message for message in caplog.messages if "cannot be taken over (the dataset has landmarks in" in message]
+    assert "relabel did not measure all" not in caplog.text
+    np.testing.assert_array_equal(read_landmarks(out / "landmarks.npz").landmarks, ours.landmarks)
+    assert (read_landmarks(out / "landmarks.relabelled.npz").landmarks == 0.25).all()
 
 
 @pytest.fixture(scope="module")
