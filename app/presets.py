@@ -295,15 +295,19 @@ def _read(path: Path, instead: Presets) -> tuple[Presets, list[str]]:
         if version == VERSION
         else [phrase("version: got {version}, expected {known}", version=shown(version), known=VERSION)]
     )
+    tables = _tables_of(instead)
+    unknown = [key for key in values if key not in tables]
+    if unknown:  # which may be one of those that are not there, misspelt
+        values = tables | values
     named: list[tuple[str, Strengths]] = []
-    for name, strengths in _sets(Strengths, values.pop("named", {}), "named", complaints, instead.named).items():
+    for name, strengths in _sets(Strengths, values.get("named", {}), "named", complaints, instead.named).items():
         try:
             named.append((_usable(name), strengths))
         except AppError as error:
             complaints.append(str(error))
-    last = _sets(Strengths, values.pop("last", {}), "last", complaints, instead.last)
-    places = _sets(Place, values.pop("places", {}), "places", complaints, instead.places)
-    complaints += [phrase("unknown key {key}", key=key) for key in values]
+    last = _sets(Strengths, values.get("last", {}), "last", complaints, instead.last)
+    places = _sets(Place, values.get("places", {}), "places", complaints, instead.places)
+    complaints += [phrase("unknown key {key}", key=key) for key in unknown]
     return Presets(_told_apart(named), MappingProxyType(last), MappingProxyType(places)), complaints
 
 
@@ -342,13 +346,16 @@ def save_presets(path: Path, presets: Presets) -> None:
     Raises:
         AppError: the place cannot be written.
     """
-    values = {
-        "version": VERSION,
+    write_private(path, {"version": VERSION, **_tables_of(presets)}, phrase("presets"))
+
+
+def _tables_of(presets: Presets) -> dict[str, Any]:
+    """As plain nested values."""
+    return {
         "named": {name: dataclasses.asdict(one) for name, one in presets.named.items()},
         "last": {key: dataclasses.asdict(one) for key, one in presets.last.items()},
         "places": {key: dataclasses.asdict(one) for key, one in presets.places.items()},
     }
-    write_private(path, values, phrase("presets"))
 
 
 def save_changes(path: Path, before: Presets, now: Presets) -> tuple[Presets, str | None]:
@@ -357,8 +364,8 @@ def save_changes(path: Path, before: Presets, now: Presets) -> tuple[Presets, st
     Args:
         path: of the file.
         before: as this process knew the file to be.
-        now: all there are. They take the place of what cannot be used in the file, which is then kept aside; and of
-            all of it where it is gone, or no TOML any more.
+        now: all there are. They take the place of what cannot be used in the file, and of what a misspelt key may stand
+            for, and the file is then kept aside; and of all of it where it is gone, or no TOML any more.
 
     Returns:
         What is kept now; and what to tell the user of what cannot be used, or None where all can.

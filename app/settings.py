@@ -15,7 +15,7 @@ from app.errors import AppError
 from mcnet.files import alone_in, followed, free_name, replacing
 from mcnet.inspection import LiveView
 from mcnet.phrases import listed, phrase
-from mcnet.tables import salvage, shown
+from mcnet.tables import lacks_by_mistake, salvage, shown
 
 logger = logging.getLogger(__name__)
 
@@ -452,8 +452,8 @@ def save_changes(path: Path, before: AppSettings, now: AppSettings) -> str | Non
     Args:
         path: of the file.
         before: as this process knew the file to be.
-        now: as its settings are. They take the place of what cannot be used in the file, which is then kept aside; and
-            of all of it where it is gone, or no TOML any more.
+        now: as its settings are. They take the place of what cannot be used in the file, and of what a misspelt key may
+            stand for, and the file is then kept aside; and of all of it where it is gone, or no TOML any more.
 
     Returns:
         What to tell the user of what cannot be used, or None where all can.
@@ -557,6 +557,11 @@ def settings_from(values: Mapping[str, Any], *, instead: AppSettings | None = No
         key or value, which names it.
     """
     live = values.get("live", {})
-    if isinstance(live, Mapping):
+    misspelt = instead is not None and (
+        lacks_by_mistake(LiveSettings, live)
+        if "live" in values and isinstance(live, Mapping)
+        else lacks_by_mistake(AppSettings, values)
+    )
+    if isinstance(live, Mapping) and not misspelt:
         values = {**values, "live": {**dict.fromkeys(_SHOWS_MORE, False), **live}}
     return salvage(AppSettings, values, what=phrase("setting"), instead=instead)

@@ -52,12 +52,18 @@ def salvage(cls: type[T], values: Mapping[str, Any], *, what: str, instead: T | 
         cls: the dataclass; every field has a default, and what it requires of a value concerns that value alone.
         values: nested plain values.
         what: what a key is called in messages, as "setting".
-        instead: has what takes the place of a value that cannot be; None: defaults do, as where there is no value.
+        instead: has what takes the place of a value that cannot be, and of what a table lacks that has an unknown key,
+            which may be meant for it; None: defaults do, as where there is no value.
 
     Returns:
         The dataclass, and a complaint about each key that is unknown and each value that cannot be.
     """
     return _salvaged(cls, values, "", what, instead)
+
+
+def lacks_by_mistake(cls: type[Any], values: Mapping[str, Any]) -> bool:
+    """Whether a dataclass' keys that the values lack may be there, misspelt: one of the values' keys is unknown."""
+    return bool(values.keys() - {field.name for field in dataclasses.fields(cls)})
 
 
 def _salvaged(
@@ -84,6 +90,8 @@ def _salvaged(
             if instead is not None:
                 good[name] = other
             complaints.append(str(error))
+    if instead is not None and lacks_by_mistake(cls, values):
+        good |= {name: getattr(instead, name) for name in kinds.keys() - values.keys()}
     return cls(**good), complaints
 
 

@@ -3,7 +3,8 @@
 It has a thread and an event loop of its own. Into it, facts come by `show` and `tell`, which any thread may call and
 which never wait: what is not sent yet is kept in short queues, the newest state in place of those before, the oldest
 event given up first. Out of it, commands go to an `Operator`, which does them where the app does such things, and whose
-answer the loop awaits. So neither a slow client nor one that floods it can hold up a picture.
+answer the loop awaits. So neither a slow client nor one that floods it can hold up a picture. Nor does the loop wait
+for a disk: a thread of its own looks at the files.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import WSMsgType, web
 
@@ -50,12 +51,15 @@ _FIRST_REQUEST_S = 5.0
 _HEARTBEAT_S = 20.0
 _FIGURES_S = 1.0
 _LOOK_S = 1.0
+_DISK_S = 2.0
+"""So long a request without the token that is known waits for the token's file."""
 _START_S = 20.0
 _EVENTS_KEPT = 256
 _EVENTS_WAITING = 64
 _ANSWERS_WAITING = 32
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class ControlServer:
@@ -77,8 +81,9 @@ class ControlServer:
         self._access = access
         self._origins = frozenset(origins)
         self._token = b""
+        self._reading: asyncio.Future[str] | None = None  # the token's file; of the loop
         self._thread: threading.Thread | None = None
-        self._address_lock = threading.Lock()  # so that what was withdrawn is not told again
+        self._address_lock = threading.Lock()  # so that what was withdrawn is not told again; held while a disk is slow
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._lock = threading.Lock()  # of the next four, and of the loop while it is woken; never held for long
@@ -127,22 +132,43 @@ class ControlServer:
     def stop(self, timeout_s: float = 2.0) -> bool:
         """Listen no more, and let go of everybody; harmless when called again.
 
+        Args:
+            timeout_s: how long it waits for its thread, and for the disk from which the address is taken away.
+
         Returns:
             Whether its thread has ended.
         """
-        with self._address_lock:
+        deadline_s = time.monotonic() + timeout_s
+        with self._lock:
             thread, self._thread = self._thread, None
             if thread is None:
                 return True
-            self._access.withdraw(self._address)
-        with self._lock:
             if self._loop is not None and self._stopping is not None:
                 self._loop.call_soon_threadsafe(self._stopping.set)
-        thread.join(timeout_s)
-        if thread.is_alive():
-            logger.warning("control from outside has not ended within %.1f s and is left behind", timeout_s)
+        withdrawing = threading.Thread(
+            target=self._withdraw, args=(self._address,), name="files of control", daemon=True
+        )
+        withdrawing.start()
+        for each in (thread, withdrawing):
+            each.join(max(0.0, deadline_s - time.monotonic()))
+            if each.is_alive():
+                logger.warning("%s has not ended within %.1f s and is left behind", each.name, timeout_s)
         self.port = 0
         return not thread.is_alive()
+
+    def _withdraw(self, address: Address) -> None:
+        with self._address_lock:
+            if self._thread is None:  # or it listens again, and has told another address
+                self._access.withdraw(address)
+
+    def _tell_again(self, address: Address, thread: threading.Thread) -> None:
+        """Leave the address where there is none, unless the server's thread is another one by now, or stopped."""
+        try:
+            with self._address_lock:
+                if self._thread is thread and self._access.address() is None:
+                    self._access.tell(address)
+        except AppError as error:
+            logger.debug("%s", error)  # the disk may be full, and have room again
 
     @property
     def _address(self) -> Address:
@@ -213,6 +239,9 @@ class ControlServer:
         finally:
             with self._lock:
                 self._loop = None
+            if self._reading is not None:
+                self._reading.cancel()
+                self._reading = None
             if listening is not None:
                 listening.close()
             for timer in self._silent.values():
@@ -241,7 +270,7 @@ class ControlServer:
         if (timer := self._silent.pop(request.protocol, None)) is not None:
             timer.cancel()
         try:
-            self._check(request)
+            await self._check(request)
         except RefusedError as error:
             refusal = _failure(error)
             refusal.force_close()  # a stranger's connection is not kept for the next request
@@ -264,7 +293,7 @@ class ControlServer:
             logger.exception("a request from outside")
             return _failure(RefusedError("failed", f"something unexpected went wrong: {error!r}"))
 
-    def _check(self, request: web.Request) -> None:
+    async def _check(self, request: web.Request) -> None:
         """Whether the request may come in.
 
         Raises:
@@ -279,8 +308,11 @@ class ControlServer:
                 "not_allowed",
                 f"a web page of {origin[:60]!r} asks, which nobody has allowed: name it in the setting control.origins",
             )
-        self._follow_token()
-        if not hmac.compare_digest(_token_of(request).encode(errors="replace"), self._token):
+        token = _token_of(request).encode(errors="replace")
+        if not hmac.compare_digest(token, self._token):  # only then: the slate does not wait for a disk
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._follow_token(), _DISK_S)
+        if not hmac.compare_digest(token, self._token):
             raise RefusedError(
                 "wrong_token",
                 f"got no token, or a wrong one; expected the header Authorization: Bearer and what stands in "
@@ -404,24 +436,41 @@ class ControlServer:
 
     async def _stay_known(self) -> None:
         """Follow what another app does with the files that both share."""
+        tell_again = functools.partial(self._tell_again, self._address, threading.current_thread())
         while True:
             await asyncio.sleep(_LOOK_S)
-            self._follow_token()
-            try:
-                with self._address_lock:
-                    if self._thread is threading.current_thread() and self._access.address() is None:
-                        self._access.tell(self._address)
-            except AppError as error:
-                logger.debug("%s", error)  # the disk may be full, and have room again
+            await self._follow_token()
+            await _beside(tell_again)
 
-    def _follow_token(self) -> None:
+    async def _follow_token(self) -> None:
         """Take over a token that another app has made, and let go of everybody who came by the one before."""
-        token = self._access.kept_token().encode()
+        if self._reading is not None:
+            await asyncio.wait([self._reading])  # which may have begun before there was that token
+        if self._reading is None or self._reading.done():
+            self._reading = _beside(self._access.kept_token)  # one at a time, however many ask
+        reading = self._reading
+        await asyncio.wait([reading])
+        token = reading.result().encode()
         if token and token != self._token:
             logger.info("another app has made a new token, which counts here too")
             self._token = token
             for client in self._clients:
                 client.end()
+
+
+def _beside(work: Callable[[], T]) -> "asyncio.Future[T]":
+    """What comes of work that may take long; nobody waits for its thread at the end, as for a pool's."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        done.set_running_or_notify_cancel()
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="files of control", daemon=True).start()
+    return asyncio.wrap_future(done)
 
 
 class _TooMany(asyncio.Protocol):

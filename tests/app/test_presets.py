@@ -207,6 +207,31 @@ def test_a_slip_of_the_pen_takes_nothing_of_another_windows_with_it(tmp_path: Pa
     assert (list(again.last), again.places) == (["man_1", "man_2"], before.places)
 
 
+@pytest.mark.usefixtures("caplog")
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("[named", "[nmaed", "unknown key nmaed."),
+        ("[last", "[lats", "unknown key lats."),
+        ("[places", "[place", "unknown key place."),
+        ("turn_strength = 0.7", "turn = 0.7", "unknown strength turn."),
+        ("portrait_size = 0.7", "portrait = 0.7", "unknown place portrait."),
+    ],
+)
+def test_a_misspelt_name_deletes_nothing(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+    path, turning = tmp_path / "presets.toml", Strengths(turn_strength=0.7)
+    before = Presets().saved("a", turning).saved("b", CALM).with_last("man_1", CALM).with_place("man_1", Place(0.7))
+    save_presets(path, before)
+    text = path.read_text(encoding="utf-8")
+    assert right in text
+    path.write_text(text.replace(right, wrong), encoding="utf-8")
+    kept, complaint = save_changes(path, before, before.saved("mine", CALM))
+    assert complaint is not None
+    assert said in complaint
+    assert kept == before.saved("mine", CALM)
+    assert load_presets(path) == (kept, None)
+
+
 def test_two_windows_that_reach_the_most_together_keep_all(tmp_path: Path) -> None:
     path, before = tmp_path / "presets.toml", Presets()
     for number in range(MOST_PRESETS - 1):

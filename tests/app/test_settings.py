@@ -147,8 +147,7 @@ def test_changes_are_kept_whatever_became_of_the_file(tmp_path: Path, text: str 
     assert said in complaint if complaint else not said
     kept, message = load_settings(path)
     assert (kept.live.zoom, message) == (1.5, None)
-    emptied = text in ("", "zoom = 3")  # nothing but defaults was in it by then
-    assert kept == (AppSettings(live=now.live) if emptied else now)
+    assert kept == (AppSettings(live=now.live) if text == "" else now)  # where nothing but defaults was in it by then
     aside = [file.read_text(encoding="utf-8") for file in tmp_path.glob("*.damaged")]
     assert aside == ([text] if said else []), "what an editor wrote is not lost for a slip of the pen"
 
@@ -170,6 +169,33 @@ def test_a_slip_of_the_pen_takes_nothing_else_of_an_editors_with_it(tmp_path: Pa
     )
     kept, message = load_settings(path)
     assert (kept.live.badge, kept.live.zoom, kept.window.width_px, message) == (False, 1.5, 1000, None)
+
+
+@pytest.mark.usefixtures("caplog")
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("slate_text", "slate_txt", "unknown setting live.slate_txt;"),
+        ("cut_out", "cutout", "unknown setting live.cutout;"),
+        ("[live]", "[lvie]", "unknown setting lvie;"),
+        ("[window]", "[windows]", "unknown setting windows;"),
+        ("portrait", "protrait", "unknown setting protrait;"),
+    ],
+)
+def test_a_misspelt_name_resets_nothing(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+    """What a table lacks is as it is usually only where nothing in the table may stand for it."""
+    path, live = tmp_path / "settings.toml", LiveSettings(slate_text="Back", cut_out=True, surroundings=True)
+    before = AppSettings(live=live, window=WindowSettings(theme="dark"), portrait="man_3")
+    save_settings(path, before)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = [wrong + line.removeprefix(right) if line.split(" ")[0] == right else line for line in lines]
+    assert sum(line.startswith(wrong) for line in lines) == 1
+    path.write_text("\n".join(line for line in lines if not line.startswith("camera")), encoding="utf-8")
+    now = dataclasses.replace(before, live=dataclasses.replace(live, zoom=1.5))
+    complaint = save_changes(path, before, now)
+    assert complaint is not None
+    assert said.replace(";", ". In place of that stays what this window has") in complaint
+    assert load_settings(path) == (now, None)
 
 
 def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:

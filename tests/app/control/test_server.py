@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from app.control import access
 from app.control.access import Access, Address
 from app.control.facts import AppState
 from app.control.protocol import COMMANDS, VERSION, Calibrate, RefusedError, Slate, Stop
@@ -471,7 +472,9 @@ def test_a_new_token_of_one_app_counts_in_another(
         await connection.receive()
         other.forget_token()
         await asyncio.get_running_loop().run_in_executor(None, other.start, 0)
-        assert (await connection.receive()).type is aiohttp.WSMsgType.CLOSE
+        while (message := await connection.receive()).type is aiohttp.WSMsgType.TEXT:
+            assert json.loads(message.data)["type"] == "figures", "which may come while the file is read"
+        assert message.type is aiohttp.WSMsgType.CLOSE
 
     listening(served, see)
     served.token = served.access.kept_token()
@@ -491,6 +494,66 @@ def test_a_new_token_counts_with_the_next_request(served: Served, tmp_path: Path
     served.token = Access(tmp_path).token()
     assert served.ask("GET", "/v1/state")[0] == 200
     assert served.ask("GET", "/v1/state", headers=old)[0] == 401
+
+
+def file_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "files of control"]
+
+
+def wait_until_files_are_done() -> None:
+    wait_until(lambda: not file_threads(), "nobody reads or writes a file any more")
+
+
+@pytest.fixture
+def hung_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """From its first reading of the token or the address on, which is told, until the test's end."""
+    reached, answers, read = threading.Event(), threading.Event(), access._read_private
+
+    def read_at_last(path: Path) -> tuple[str, str]:
+        reached.set()
+        assert answers.wait(60)
+        return read(path)
+
+    monkeypatch.setattr(access, "_read_private", read_at_last)
+    yield reached
+    answers.set()
+    wait_until_files_are_done()
+
+
+def test_the_slate_and_the_end_wait_for_no_disk(
+    served: Served, hung_disk: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor do others who know the token; who does not is told so after a while, and one thread looks for all of them."""
+    monkeypatch.setattr("app.control.server._DISK_S", 0.05)
+    for name in ("slate", "stop"):
+        assert served.do(name)[0] == 200
+    for _ in range(3):
+        assert served.ask("GET", "/v1/state", headers={"Authorization": "Bearer x"})[0] == 401
+    assert hung_disk.is_set(), "the file was looked at"
+    assert served.do("slate")[0] == 200
+    assert served.operator.panics == 3
+    assert len(file_threads()) == 1
+    assert served.server.stop(1.0)
+    assert not control_threads()
+
+
+def test_what_was_withdrawn_is_not_told_by_a_disk_that_answers_late(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telling, answers, address = threading.Event(), threading.Event(), served.access.address
+
+    def address_at_last() -> Address | None:
+        telling.set()
+        assert answers.wait(60)
+        return None
+
+    monkeypatch.setattr(served.access, "address", address_at_last)
+    assert telling.wait(20)
+    assert served.server.stop(1.0)
+    monkeypatch.setattr(served.access, "address", address)
+    answers.set()
+    wait_until_files_are_done()
+    assert Access(tmp_path).address() is None
 
 
 def test_facts_from_many_threads_at_once(served: Served) -> None:
