@@ -77,7 +77,12 @@ class _Row:
 
     def __post_init__(self) -> None:
         if self.box and not (len(self.box) == 3 and all(map(math.isfinite, self.box)) and self.box[2] > 0):
-            raise AppError(phrase("portrait box: got {box}, expected three numbers", box=shown(list(self.box))))
+            raise AppError(
+                phrase(
+                    "portrait box: got {box}, expected three numbers, the last of them above 0",
+                    box=shown(list(self.box)),
+                )
+            )
         if not math.isfinite(self.angle_deg):
             raise AppError(phrase("portrait angle_deg: got {angle_deg}, expected a number", angle_deg=self.angle_deg))
 
@@ -223,12 +228,12 @@ class PortraitStore:
         entry = portrait.entry
         if entry.bundled:
             return portrait
-        if entry.key not in [other.key for other in self._read_index()[0]]:
-            self._make_folder()
-            write_rgb(entry.path, portrait.rgb)
+        self._make_folder()
 
         def keep_crop(known: list[PortraitEntry]) -> list[PortraitEntry]:
             rows = {one.key: one for one in known}
+            if entry.key not in rows:  # only now, or it would be found as a picture that has lost its row
+                write_rgb(entry.path, portrait.rgb)
             row = dataclasses.replace(rows.get(entry.key, entry), box=entry.box, angle_deg=entry.angle_deg)
             return list((rows | {entry.key: row}).values())
 
@@ -330,16 +335,20 @@ class PortraitStore:
         Raises:
             AppError: its picture is not there any more, or the folder cannot be written.
         """
-        try:
-            if not entry.path.is_file():
-                aside = sorted(self._folder.glob(f"{entry.key}.*{_REMOVED}"))
-                with replacing(entry.path) as partial:  # a copy: what is aside is its own store's to take away
-                    shutil.copyfile(aside[0] if aside else entry.path, partial)
-        except OSError as error:
-            raise AppError(
-                phrase("cannot put {name} back: {error}; add the picture again", name=entry.name, error=error)
-            ) from error
-        self._change_index(lambda known: known if entry.key in [one.key for one in known] else [*known, entry])
+
+        def put_back(known: list[PortraitEntry]) -> list[PortraitEntry]:
+            try:
+                if not entry.path.is_file():
+                    aside = sorted(self._folder.glob(f"{entry.key}.*{_REMOVED}"))
+                    with replacing(entry.path) as partial:  # a copy: what is aside is its own store's to take away
+                        shutil.copyfile(aside[0] if aside else entry.path, partial)
+            except OSError as error:
+                raise AppError(
+                    phrase("cannot put {name} back: {error}; add the picture again", name=entry.name, error=error)
+                ) from error
+            return known if entry.key in [one.key for one in known] else [*known, entry]
+
+        self._change_index(put_back)
 
     def forget_removed(self) -> None:
         """Delete the pictures of portraits that this store removed."""
@@ -391,7 +400,8 @@ class PortraitStore:
 
     def _read_index(self) -> tuple[list[PortraitEntry], list[str]]:
         """The list, and a complaint about each part of it that cannot be read. A portrait that has lost its row is then
-        found by its picture.
+        found by its picture. A row whose picture is gone is nobody's, and nothing is said of it, unless a picture
+        without a row may be the one that it means.
         """
         path = self._folder / _INDEX
         entries: list[PortraitEntry] = []
@@ -410,18 +420,27 @@ class PortraitStore:
             rows, complaints = [], [str(error)]
         if not isinstance(rows, list):
             rows, complaints = [], [phrase("got {got}, expected a list", got=shown(rows))]
+        gone: list[str] = []
         for number, row in enumerate(rows, start=1):
-            entry, wrong = self._entry(row, number)
+            try:
+                entry, wrong = self._entry(row, number)
+                if entry is not None and not entry.path.is_file():
+                    got = shown(entry.path.name)
+                    gone.append(phrase("row {number}: there is no picture {got}", number=number, got=got))
+                    continue
+            except (OSError, ValueError) as error:  # no file can have such a name
+                entry, wrong = None, [phrase("row {number}: {error}", number=number, error=error)]
             entries += [] if entry is None else [entry]
             complaints += wrong
+        if not complaints and not gone:
+            return entries, []
+        known = {entry.key for entry in entries}
+        unlisted = [picture for picture in sorted(self._folder.glob("*.png")) if picture.stem not in known]
+        if unlisted:
+            complaints += gone
         if complaints:
-            known = {entry.key for entry in entries}
-            entries += [
-                PortraitEntry(picture.stem, picture.stem[:8], picture, bundled=False)
-                for picture in sorted(self._folder.glob("*.png"))
-                if picture.stem not in known
-            ]
-        return [entry for entry in entries if entry.path.is_file()], complaints
+            entries += [PortraitEntry(one.stem, one.stem[:8], one, bundled=False) for one in unlisted if one.is_file()]
+        return entries, complaints
 
     def _entry(self, row: Any, number: int) -> tuple[PortraitEntry | None, list[str]]:
         """What can be read of a row, or None where it is nobody's; and a complaint about each thing that cannot."""

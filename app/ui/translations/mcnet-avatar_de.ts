@@ -3223,8 +3223,8 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Porträt angle_deg: {angle_deg}, erwartet wird eine Zahl</translation>
         </message>
         <message>
-            <source>portrait box: got {box}, expected three numbers</source>
-            <translation>Porträt box: {box}, erwartet werden drei Zahlen</translation>
+            <source>portrait box: got {box}, expected three numbers, the last of them above 0</source>
+            <translation>Porträt box: {box}, erwartet werden drei Zahlen, die letzte davon über 0</translation>
         </message>
         <message>
             <source>precision: got 'int8', but {lack}</source>
@@ -3301,6 +3301,14 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>row {number}: got {got}, expected a portrait with its key</source>
             <translation>Zeile {number}: {got}, erwartet wird ein Porträt mit seinem Schlüssel (key)</translation>
+        </message>
+        <message>
+            <source>row {number}: there is no picture {got}</source>
+            <translation>Zeile {number}: es gibt kein Bild {got}</translation>
+        </message>
+        <message>
+            <source>row {number}: {error}</source>
+            <translation>Zeile {number}: {error}</translation>
         </message>
         <message>
             <source>runs on</source>

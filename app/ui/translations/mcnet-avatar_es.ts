@@ -3223,8 +3223,8 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>retrato angle_deg: {angle_deg}, se esperaba un número</translation>
         </message>
         <message>
-            <source>portrait box: got {box}, expected three numbers</source>
-            <translation>retrato box: {box}, se esperaban tres números</translation>
+            <source>portrait box: got {box}, expected three numbers, the last of them above 0</source>
+            <translation>retrato box: {box}, se esperaban tres números, el último de ellos mayor que 0</translation>
         </message>
         <message>
             <source>precision: got 'int8', but {lack}</source>
@@ -3301,6 +3301,14 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>row {number}: got {got}, expected a portrait with its key</source>
             <translation>fila {number}: {got}, se esperaba un retrato con su clave (key)</translation>
+        </message>
+        <message>
+            <source>row {number}: there is no picture {got}</source>
+            <translation>fila {number}: no hay ninguna imagen {got}</translation>
+        </message>
+        <message>
+            <source>row {number}: {error}</source>
+            <translation>fila {number}: {error}</translation>
         </message>
         <message>
             <source>runs on</source>

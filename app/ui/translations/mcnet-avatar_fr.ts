@@ -3223,8 +3223,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>portrait angle_deg : {angle_deg}, il faut un nombre</translation>
         </message>
         <message>
-            <source>portrait box: got {box}, expected three numbers</source>
-            <translation>portrait box : {box}, il faut trois nombres</translation>
+            <source>portrait box: got {box}, expected three numbers, the last of them above 0</source>
+            <translation>portrait box : {box}, il faut trois nombres, dont le dernier est supérieur à 0</translation>
         </message>
         <message>
             <source>precision: got 'int8', but {lack}</source>
@@ -3301,6 +3301,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>row {number}: got {got}, expected a portrait with its key</source>
             <translation>ligne {number} : {got}, il faut un portrait avec sa clé (key)</translation>
+        </message>
+        <message>
+            <source>row {number}: there is no picture {got}</source>
+            <translation>ligne {number} : il n'y a pas d'image {got}</translation>
+        </message>
+        <message>
+            <source>row {number}: {error}</source>
+            <translation>ligne {number} : {error}</translation>
         </message>
         <message>
             <source>runs on</source>

@@ -3222,8 +3222,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ポートレート angle_deg：{angle_deg} です。数値が必要です</translation>
         </message>
         <message>
-            <source>portrait box: got {box}, expected three numbers</source>
-            <translation>ポートレート box：{box} です。3 つの数値が必要です</translation>
+            <source>portrait box: got {box}, expected three numbers, the last of them above 0</source>
+            <translation>ポートレート box：{box} です。3 つの数値が必要で、最後の値は 0 より大きくなければなりません</translation>
         </message>
         <message>
             <source>precision: got 'int8', but {lack}</source>
@@ -3300,6 +3300,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>row {number}: got {got}, expected a portrait with its key</source>
             <translation>{number} 行目：{got} です。キー（key）のあるポートレートが必要です</translation>
+        </message>
+        <message>
+            <source>row {number}: there is no picture {got}</source>
+            <translation>{number} 行目：画像 {got} がありません</translation>
+        </message>
+        <message>
+            <source>row {number}: {error}</source>
+            <translation>{number} 行目：{error}</translation>
         </message>
         <message>
             <source>runs on</source>

@@ -3223,8 +3223,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>retrato angle_deg: {angle_deg}, esperava-se um número</translation>
         </message>
         <message>
-            <source>portrait box: got {box}, expected three numbers</source>
-            <translation>retrato box: {box}, esperavam-se três números</translation>
+            <source>portrait box: got {box}, expected three numbers, the last of them above 0</source>
+            <translation>retrato box: {box}, esperavam-se três números, o último deles maior que 0</translation>
         </message>
         <message>
             <source>precision: got 'int8', but {lack}</source>
@@ -3301,6 +3301,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>row {number}: got {got}, expected a portrait with its key</source>
             <translation>linha {number}: {got}, esperava-se um retrato com a sua chave (key)</translation>
+        </message>
+        <message>
+            <source>row {number}: there is no picture {got}</source>
+            <translation>linha {number}: não há nenhuma imagem {got}</translation>
+        </message>
+        <message>
+            <source>row {number}: {error}</source>
+            <translation>linha {number}: {error}</translation>
         </message>
         <message>
             <source>runs on</source>

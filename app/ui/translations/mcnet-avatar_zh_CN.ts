@@ -3222,8 +3222,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>肖像 angle_deg：为 {angle_deg}，应为数字</translation>
         </message>
         <message>
-            <source>portrait box: got {box}, expected three numbers</source>
-            <translation>肖像 box：为 {box}，应为三个数字</translation>
+            <source>portrait box: got {box}, expected three numbers, the last of them above 0</source>
+            <translation>肖像 box：为 {box}，应为三个数字，其中最后一个须大于 0</translation>
         </message>
         <message>
             <source>precision: got 'int8', but {lack}</source>
@@ -3300,6 +3300,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>row {number}: got {got}, expected a portrait with its key</source>
             <translation>第 {number} 行：为 {got}，应为带键（key）的肖像</translation>
+        </message>
+        <message>
+            <source>row {number}: there is no picture {got}</source>
+            <translation>第 {number} 行：没有图片 {got}</translation>
+        </message>
+        <message>
+            <source>row {number}: {error}</source>
+            <translation>第 {number} 行：{error}</translation>
         </message>
         <message>
             <source>runs on</source>

@@ -298,12 +298,17 @@ def test_a_damaged_list_loses_no_picture(
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("box", [1, 2], "portrait box: got [1.0, 2.0], expected three numbers"),
-        ("box", [1, 2, float("nan")], "portrait box: got [1.0, 2.0, nan], expected three numbers"),
+        ("box", [1, 2], "portrait box: got [1.0, 2.0], expected three numbers, the last of them above 0"),
+        ("box", [1, 2, float("nan")], "portrait box: got [1.0, 2.0, nan], expected three numbers, "),
+        ("box", [1, 2, -3], "portrait box: got [1.0, 2.0, -3.0], expected three numbers, the last of them above 0"),
         ("box", "all", "portrait box: got 'all', expected a list"),
         ("angle_deg", float("inf"), "portrait angle_deg: got inf, expected a number"),
         ("name", 7, "portrait name: got 7, expected str"),
         ("key", "../a", "expected a portrait with its key"),
+        ("key", "0123456789abcdeX", "row 2: there is no picture '0123456789abcdeX.png'"),
+        ("key", 300 * "a", "row 2: "),
+        ("key", "a\0b", "row 2: "),
+        ("key", "\ud800", "row 2: "),
     ],
 )
 def test_a_damaged_row_takes_nothing_of_the_others_with_it(
@@ -346,6 +351,20 @@ def test_a_damaged_row_takes_nothing_of_the_others_with_it(
     assert read == ([before[0], before[2], ben] if name == "key" else [before[0], ben, before[2]])
     assert PortraitStore(path.parent).entries()[-3:] == read
     assert (store.take_complaint(), len(list(path.parent.glob("*.damaged*")))) == (None, 1)
+
+
+def test_a_row_whose_picture_is_gone_is_nobodys(store: PortraitStore) -> None:
+    """As where somebody has deleted it: there is nothing to tell where every picture has its row."""
+    added = add(store)
+    rgb = added.rgb.copy()
+    rgb[0, 0] += 1
+    store.keep(store.look_at(rgb, "other")).entry.path.unlink()
+    assert [entry for entry in store.entries() if not entry.bundled] == [added.entry]
+    rgb[0, 0] += 1
+    third = store.keep(store.look_at(rgb, "third")).entry
+    store.restore(store.remove(third))
+    assert [entry for entry in store.entries() if not entry.bundled] == [added.entry, third]
+    assert store.take_complaint() is None
 
 
 @pytest.mark.usefixtures("caplog")
