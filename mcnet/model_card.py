@@ -27,6 +27,7 @@ FIGURES = ("l1_of_copying", "akd_of_copying", "mouth_correlation", "lids_correla
 _MOST_HEADER_BYTES = 100_000_000  # what safetensors itself accepts
 _OF_TORCH = (b"PK\x03\x04", b"\x80\x02")
 _LICENCES_NAMED = 3
+_NOT_STATED = "not stated"
 _LONGEST_TEXT = 1000
 
 
@@ -228,13 +229,16 @@ def fit_to_show(text: str) -> str:
 
 def licences_of(training: Mapping[str, Any]) -> dict[str, int]:
     """The licences of all data that a model learned from, with the clips of each: of its own data, as `fit` notes them,
-    and of that of the models that it began with and was taught by.
+    and of that of the models that it began with and was taught by. Of one of which nothing is noted, they are not
+    stated, of nobody knows how many clips: 0.
     """
     every: dict[str, int] = {}
     for part in ("data", "initial", "teacher"):
         noted = training.get(part)
-        licences = noted.get("licences") if isinstance(noted, Mapping) else None
-        for licence, clips in licences.items() if isinstance(licences, Mapping) else ():
+        if not isinstance(noted, Mapping) or not noted:
+            continue
+        licences = noted.get("licences")
+        for licence, clips in (licences if isinstance(licences, Mapping) and licences else {_NOT_STATED: 0}).items():
             # One and the same clips may be in the data of both.
             every[str(licence)] = max(every.get(str(licence), 0), clips if type(clips) is int else 0)
     return every
@@ -243,7 +247,7 @@ def licences_of(training: Mapping[str, Any]) -> dict[str, int]:
 def licence_of(training: Mapping[str, Any]) -> str:
     """The licences of the data, for people; "" where nothing was stated."""
     licences = licences_of(training)
-    stated = [fit_to_show(licence) for licence in licences if licence != "not stated"]
+    stated = [fit_to_show(licence) for licence in licences if licence != _NOT_STATED]
     if not stated:
         return ""
     more = len(stated) - _LICENCES_NAMED

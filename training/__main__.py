@@ -173,7 +173,8 @@ def _export(options: argparse.Namespace) -> int:
         licences = info.training.get(part, {}).get("licences", {})  # runs of before did not note them
         if licences:
             told = ", ".join(
-                f"{fit_to_show(licence)} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items()
+                fit_to_show(licence) + (f" ({clips} clip{'s' * (clips != 1)})" if clips else "")
+                for licence, clips in licences.items()
             )
             sys.stdout.write(f"licences of {whose} data: {told}\n")
     return 0

@@ -10,7 +10,7 @@ import pytest
 from mcnet.checkpoint import load_model, save_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
-from mcnet.model_card import CardError, licence_of, model_file, read_card, summary_of
+from mcnet.model_card import CardError, licence_of, licences_of, model_file, read_card, summary_of
 from mcnet.model_file import CheckpointError, ModelFile, ModelInfo, bundled_models, find_model
 
 EVALUATION: dict[str, Any] = {
@@ -183,6 +183,17 @@ def test_licences_are_told_briefly() -> None:
     assert licence_of({}) == licence_of({"data": 3}) == licence_of({"data": {"licences": {"not stated": 4}}}) == ""
     many = dict.fromkeys(("MIT", "CC0", "CC BY 4.0", "BSD", "Apache-2.0"), 1)
     assert licence_of({"data": {"licences": many}}) == "MIT, CC0, CC BY 4.0 and 2 more"
+
+
+def test_a_part_of_which_nothing_is_noted_has_no_licence() -> None:
+    data = {"licences": {"MIT": 4}}
+    for part in ({"from": "old", "content_hash": "x"}, {"from": "old", "licences": {}}):
+        for name in ("initial", "teacher"):
+            assert licence_of({"data": data, name: part}) == "MIT; not stated for some"
+    assert licence_of({"data": data, "initial": {}}) == "MIT"
+    assert licence_of({"data": data, "initial": {"licences": licences_of({"initial": {"from": "old"}})}}) == (
+        "MIT; not stated for some"  # along a chain
+    )
 
 
 def test_a_summary_is_of_what_people_get() -> None:

@@ -34,7 +34,7 @@ from training.data import (
     write_landmarks,
     write_table,
 )
-from training.fit.config import FitConfig, differences
+from training.fit.config import STAGES, FitConfig, differences
 from training.fit.loop import fit
 from training.fit.stages import in_steps
 from training.fit.state import CHECKPOINT, load_state
@@ -132,7 +132,9 @@ def ablate(
     if config.run.initial:
         raise AblationError(f"run.initial is {config.run.initial}, expected none: its memory would come along")
     if not config.full.runs:
-        raise AblationError("full.steps is 0, expected the steps of the stage in which the variants differ")
+        raise AblationError(
+            "full.steps and full.epochs are 0, expected those of the stage in which the variants differ"
+        )
     started = time.monotonic()
     check_held_out(Path(config.data.path), table_of(Path(config.data.path)).clips, config.data.held_out_split)
     out.mkdir(parents=True, exist_ok=True)
@@ -307,7 +309,13 @@ def _check_same(out: Path, config: FitConfig, dataset: Dataset, frames_per_clip:
     now = {**table, "ablation": {"frames_per_clip": frames_per_clip, "data": dataset.fingerprint}}
     path = out / CONFIG
     if path.is_file():
-        changed = differences(json.loads(path.read_text(encoding="utf-8")), now)
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if epochs := [name for name in STAGES if before.get(name, {}).get("epochs")]:
+            raise AblationError(
+                f"{out} is of an earlier version, whose stages went by epochs ({epochs[0]}.epochs); "
+                "they go by steps now: use another --out"
+            )
+        changed = differences(before, now)
         if changed:
             raise AblationError(
                 f"{out} is of another ablation: {'; '.join(map(str, changed[:5]))}. Use another --out, "

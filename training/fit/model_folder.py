@@ -29,6 +29,7 @@ _HUB_LICENCES = {
     "mit": "mit",
 }
 """How people write a licence, in lower case, and its name on the hubs."""
+_NOTHING_NOTED = "Its file notes nothing about the licence of its data: see what was published with it."
 _FIGURES = {
     "l1_of_copying": ("L1, of copying the source", "at most 100 %: showing the portrait as it is"),
     "akd_of_copying": ("AKD, of copying the source", "the face's landmarks, likewise"),
@@ -225,7 +226,7 @@ def _licence_lines(data: Mapping[str, Any]) -> list[str]:
     return [
         "| licence | clips |",
         "| --- | --- |",
-        *(f"| {fit_to_show(licence)} | {clips} |" for licence, clips in licences.items()),
+        *(f"| {fit_to_show(licence)} | {clips or 'unknown'} |" for licence, clips in licences.items()),
     ]
 
 
@@ -236,7 +237,8 @@ def _origin_lines(training: Mapping[str, Any]) -> list[str]:
         origin = training.get(part)
         if isinstance(origin, Mapping):
             name = fit_to_show(str(origin.get("from", origin.get("name", "a model without a name"))))
-            lines += ["", f"{told} {name}.", "", *_licence_lines(origin)]
+            noted = _licence_lines(origin) if origin.get("licences") else [_NOTHING_NOTED]
+            lines += ["", f"{told} {name}.", "", *noted]
     return lines
 
 

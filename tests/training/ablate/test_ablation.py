@@ -130,7 +130,7 @@ def test_nothing_to_measure_by_is_told_before_anything_is_trained(held_out: Clip
     ("changes", "message"),
     [
         ({"model": {**SMALL, "memory": {"levels_px": []}}}, "levels_px is empty"),
-        ({"full": {"steps": 0}}, "full.steps is 0"),
+        ({"full": {"steps": 0}}, "full.steps and full.epochs are 0"),
         ({"run": {"initial": "starter"}}, "run.initial is starter, expected none"),
         ({"optim": {"ema_decay": 0.5}}, r"is of another ablation: optim\.ema_decay: 0\.999 -> 0\.5"),
     ],
@@ -140,6 +140,14 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(AblationError, match=message):
         run(small(heads, **changes), done[1])
+
+
+def test_a_folder_that_went_by_epochs_is_refused_with_the_reason(heads: Path, tmp_path: Path) -> None:
+    """A version before wrote down the epochs, and its variants had no steps."""
+    config = small(heads, full={"steps": 0, "epochs": 2})
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    with pytest.raises(AblationError, match=r"earlier version, .*full\.epochs.*they go by steps now: use another"):
+        run(config, tmp_path)
 
 
 def test_pictures_are_shrunk_as_the_detector_does_it(heads: Path, tmp_path: Path) -> None:

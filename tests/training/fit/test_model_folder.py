@@ -161,6 +161,19 @@ def test_one_licence_is_told_as_hubs_spell_it(licence: str, hub: str) -> None:
     assert ("license_name" in front) == (hub == "other")
 
 
+@pytest.mark.parametrize("part", ["initial", "teacher"])
+def test_hubs_are_told_no_licence_where_that_of_a_part_is_unknown(part: str) -> None:
+    """As of the bundled starter, whose licences stand in what is published with it."""
+    info = ModelInfo("a", "0" * 64, {"data": {"licences": {"mit": 3}}, part: {"from": "starter"}})
+    text = readme(McnetConfig.named("tiny"), info, sheet=False)
+    assert text.startswith('---\nlicense: other\nlicense_name: "mit; not stated for some"\n')
+    assert "starter.\n\nIts file notes nothing about the licence of its data: see what was published with it." in text
+    chain = {"data": {"licences": {"mit": 3}}, part: {"from": "b", "licences": {"mit": 3, "not stated": 0}}}
+    text = readme(McnetConfig.named("tiny"), ModelInfo("a", "0" * 64, chain), sheet=False)
+    assert "license: other" in text
+    assert "| not stated | unknown |" in text
+
+
 def test_the_offline_commands_take_a_folder(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["export", str(run), str(out)]) == 0
