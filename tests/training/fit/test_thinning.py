@@ -307,7 +307,8 @@ def test_a_narrower_motion_learns_from_the_one_that_it_was_cut_out_of(
     state = load_state(tmp_path / "run" / CHECKPOINT)
     assert state.facts["initial"]["thinned"] is True
     given = load_model(teacher)
-    assert state.facts["teacher"] == {"from": given.info.name, "content_hash": given.info.content_hash}
+    noted = {"from": given.info.name, "content_hash": given.info.content_hash}
+    assert state.facts["teacher"] == {**noted, "licences": {"not stated": 0}}, "nothing is noted of its data"
     told = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
     for name, share in (("taught_mask", 0.5), ("taught_px", 0.8)):
         figures = [line[name] for line in told]
