@@ -198,6 +198,7 @@ def test_order_of_calls(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_keypoints_of_another_shape_are_refused_alike(backend: Any, tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    pytest.importorskip(backend)
     engine = Engine(tiny, EngineOptions(device="cpu", precision="fp32", backend=backend, warm_up_frames=0))
     value, jacobian = engine.set_source(noise).keypoints
     expected = engine.render(Keypoints(value, jacobian))
