@@ -13,7 +13,7 @@ from app.errors import CameraError
 from app.pipeline import camera_spec
 from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture import cameras
-from app.pipeline.capture.camera import Camera, CameraFormat, CameraInfo
+from app.pipeline.capture.camera import CameraFormat, CameraInfo
 from app.pipeline.capture.cameras import camera_system, list_cameras, open_camera
 from app.pipeline.capture.enumerated_cameras import EnumeratedCameras
 from app.pipeline.capture.file_camera import FileCamera
@@ -36,7 +36,9 @@ from tests.media.matrix import bundled_frame, stored_for
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of
 
 
-def _on_clock(camera: Camera, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> FileCamera:
+def _on_clock(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> FileCamera:
+    """What is there as a camera, that waits by a clock of the test's."""
+    camera = open_camera(parse_camera(str(path)))
     assert isinstance(camera, FileCamera)
     monkeypatch.setattr(camera._tenancy.closed, "wait", clock.pass_s)
     return camera
@@ -117,8 +119,7 @@ class TestFile:
     def test_frames_come_one_after_another_and_loop(
         self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        camera = open_camera(parse_camera(str(make_video(tmp_path / "clip.mp4", counted(5), fps=10))))
-        camera = _on_clock(camera, clock, monkeypatch)
+        camera = _on_clock(make_video(tmp_path / "clip.mp4", counted(5), fps=10), clock, monkeypatch)
         start_s = clock.now_s
         seen, times_s = [], []
         for _ in range(12):
@@ -130,8 +131,7 @@ class TestFile:
     def test_who_reads_late_gets_the_frame_of_now(
         self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        camera = open_camera(parse_camera(str(make_video(tmp_path / "clip.mp4", counted(30), fps=10))))
-        camera = _on_clock(camera, clock, monkeypatch)
+        camera = _on_clock(make_video(tmp_path / "clip.mp4", counted(30), fps=10), clock, monkeypatch)
         seen = []
         for _ in range(4):
             seen.append(number_of(camera.read()))
@@ -141,8 +141,7 @@ class TestFile:
     def test_what_is_too_slow_to_decode_is_seen_frame_by_frame(
         self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        camera = open_camera(parse_camera(str(make_video(tmp_path / "clip.mp4", counted(30), fps=30))))
-        camera = _on_clock(camera, clock, monkeypatch)
+        camera = _on_clock(make_video(tmp_path / "clip.mp4", counted(30), fps=30), clock, monkeypatch)
         frames = camera._frames
 
         def slow() -> Iterator[NDArray[np.uint8]]:
@@ -161,8 +160,7 @@ class TestFile:
     def test_who_reads_very_late_goes_on_where_he_was(
         self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        camera = open_camera(parse_camera(str(make_video(tmp_path / "clip.mp4", counted(30), fps=10))))
-        camera = _on_clock(camera, clock, monkeypatch)
+        camera = _on_clock(make_video(tmp_path / "clip.mp4", counted(30), fps=10), clock, monkeypatch)
         first = number_of(camera.read())
         clock.pass_s(3600)
         assert (first, number_of(camera.read()), number_of(camera.read())) == (0, 1, 2)
@@ -171,7 +169,7 @@ class TestFile:
         self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         held = make_video(tmp_path / "held.mp4", counted(3), times_ms=[0, 400, 440])
-        camera = _on_clock(open_camera(parse_camera(str(held))), clock, monkeypatch)
+        camera = _on_clock(held, clock, monkeypatch)
         first, second = camera.read(), camera.read()
         assert number_of(first) == number_of(second) == 0
         first[:] = 0
@@ -182,7 +180,7 @@ class TestFile:
     ) -> None:
         """Whoever reads would take it for gone between two of them."""
         slow = make_video(tmp_path / "slow.mp4", counted(2), fps=1, times_ms=[0, 2000])
-        camera = _on_clock(open_camera(parse_camera(str(slow))), clock, monkeypatch)
+        camera = _on_clock(slow, clock, monkeypatch)
         start_s, seen = clock.now_s, []
         while clock.now_s < start_s + 5.7:
             before_s = clock.now_s
@@ -198,7 +196,7 @@ class TestFile:
     ) -> None:
         pillow_heif.register_heif_opener()
         Image.fromarray(counted(1)[0]).save(tmp_path / name)
-        camera = _on_clock(open_camera(parse_camera(str(tmp_path / name))), clock, monkeypatch)
+        camera = _on_clock(tmp_path / name, clock, monkeypatch)
         first = camera.read()
         (tmp_path / name).unlink()
         for _ in range(5):
@@ -220,7 +218,7 @@ class TestFile:
         self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = make_video(tmp_path / "clip.mp4", counted(2), fps=10)
-        camera = _on_clock(open_camera(parse_camera(str(path))), clock, monkeypatch)
+        camera = _on_clock(path, clock, monkeypatch)
         camera.read()
         path.unlink()
         camera.read()
@@ -269,7 +267,7 @@ class TestFolder:
     def test_pictures_in_natural_order(self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         for index, rgb in enumerate(counted(11)):
             write_rgb(tmp_path / f"{index}.png", rgb)
-        camera = _on_clock(open_camera(parse_camera(str(tmp_path))), clock, monkeypatch)
+        camera = _on_clock(tmp_path, clock, monkeypatch)
         assert camera.format == CameraFormat(96, 64, 25.0)
         assert [number_of(camera.read()) for _ in range(12)] == [*range(11), 0]
 
@@ -280,7 +278,7 @@ class TestFolder:
     def test_pictures_of_several_sizes(self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         write_rgb(tmp_path / "0.png", counted(1)[0])
         write_rgb(tmp_path / "1.png", counted(1, (64, 64))[0])
-        camera = _on_clock(open_camera(parse_camera(str(tmp_path))), clock, monkeypatch)
+        camera = _on_clock(tmp_path, clock, monkeypatch)
         camera.read()
         with pytest.raises(CameraError, match="differ in size"):
             camera.read()
