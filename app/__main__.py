@@ -15,7 +15,7 @@ from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
 from mcnet.files import as_written
-from mcnet.packages import missing_package
+from mcnet.packages import told_missing
 from mcnet.streams import steady_streams
 
 _HEADLESS_ONLY = (
@@ -89,9 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mcnet-avatar: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if (lack := missing_package(error)) is None:
-            raise
-        print(f"mcnet-avatar: {lack}", file=sys.stderr)
+        print(f"mcnet-avatar: {told_missing(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # whatever a file system may say that nobody has made a sentence of
         logging.getLogger(__name__).debug("from where it came", exc_info=True)

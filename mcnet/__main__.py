@@ -10,7 +10,7 @@ import mcnet
 from mcnet.commands import animate, bench, convert, credentials, inspect
 from mcnet.commands.status import INTERRUPTED
 from mcnet.errors import UserError, is_out_of_memory, told
-from mcnet.packages import missing_package
+from mcnet.packages import told_missing
 from mcnet.streams import steady_streams, untold
 
 
@@ -41,9 +41,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"mcnet {args.command}: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if (lack := missing_package(error)) is None:
-            raise
-        print(f"mcnet {args.command}: {lack}", file=sys.stderr)
+        print(f"mcnet {args.command}: {told_missing(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # whatever a file system may say that nobody has made a sentence of
         logging.getLogger(__name__).debug("from where it came", exc_info=True)

@@ -54,3 +54,11 @@ def missing_package(error: ImportError) -> str | None:
     if is_bundled():
         return lack_of(module)
     return phrase("{lack}; in a clone, `make setup` installs every package", lack=lack_of(module))
+
+
+def told_missing(error: ModuleNotFoundError) -> str:
+    """Likewise, for where a command ends: an error that no missing package explains is raised again."""
+    lack = missing_package(error)
+    if lack is None:
+        raise error
+    return lack

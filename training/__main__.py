@@ -14,7 +14,7 @@ from mcnet.commands.arguments import number, whole_number
 from mcnet.commands.outputs import check_apart, check_outputs
 from mcnet.config import ConfigError
 from mcnet.errors import UserError, is_out_of_memory, told
-from mcnet.packages import missing_package
+from mcnet.packages import told_missing
 from mcnet.streams import steady_streams
 from training.ablate import command as ablate
 from training.data import pack
@@ -41,9 +41,7 @@ def tell_mistakes(run: Callable[[], int]) -> int:
         sys.stderr.write(f"mcnet-train: {error}\n")
         return 2
     except ModuleNotFoundError as error:
-        if (lack := missing_package(error)) is None:
-            raise
-        sys.stderr.write(f"mcnet-train: {lack}\n")
+        sys.stderr.write(f"mcnet-train: {told_missing(error)}\n")
         return 2
     except OSError as error:
         sys.stderr.write(f"mcnet-train: {told(error)}; what was saved before is kept\n")

@@ -18,7 +18,7 @@ from app.control.protocol import GAINS, MOST_GAIN, VERSION
 from app.errors import AppError
 from app.places import control_folder, settings_file
 from mcnet.commands.arguments import number, whole_number
-from mcnet.packages import missing_package
+from mcnet.packages import told_missing
 from mcnet.phrases import offered
 
 REFUSED, UNREACHABLE = 1, 3
@@ -58,9 +58,7 @@ def run_ctl(argv: Sequence[str]) -> int:
         print(f"mcnet-avatar ctl: {error}", file=sys.stderr)
         return REFUSED
     except ModuleNotFoundError as error:
-        if (lack := missing_package(error)) is None:
-            raise
-        print(f"mcnet-avatar ctl: {lack}", file=sys.stderr)
+        print(f"mcnet-avatar ctl: {told_missing(error)}", file=sys.stderr)
         return REFUSED
     except BrokenPipeError:  # whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end

@@ -18,7 +18,7 @@ from app.pipeline.stats import LEAST_HZ
 from app.pipeline.v4l2 import VideoDevices
 from app.settings import AppSettings, load_settings
 from mcnet.errors import UserError
-from mcnet.packages import install_command, is_bundled, missing_package
+from mcnet.packages import install_command, is_bundled, told_missing
 
 if TYPE_CHECKING:  # what examines them is loaded once the rest is known to be there
     from mcnet.bench.tiers import Tier
@@ -88,9 +88,7 @@ def _examined(part: str, examine: Callable[[], Sequence[Finding]]) -> Sequence[F
     try:
         return examine()
     except ModuleNotFoundError as error:
-        if (lack := missing_package(error)) is None:
-            raise
-        return [Finding(part, False, f"{lack}.")]
+        return [Finding(part, False, f"{told_missing(error)}.")]
 
 
 def examine_settings(path: Path) -> tuple[AppSettings, Finding]:

@@ -11,7 +11,7 @@ import app.__main__
 import mcnet.__main__
 import training.__main__
 from mcnet.errors import sentence
-from mcnet.packages import lack_of, missing_package
+from mcnet.packages import lack_of, missing_package, told_missing
 
 
 def not_importable(name: str) -> ModuleNotFoundError:
@@ -42,8 +42,11 @@ def test_only_others_packages_are_missing(monkeypatch: pytest.MonkeyPatch) -> No
     lack = missing_package(not_importable("av"))
     assert lack == "the package av is not installed (pip install av); in a clone, `make setup` installs every package"
     assert missing_package(ModuleNotFoundError(name="av.error")) == sentence(not_importable("av")) == lack
+    assert told_missing(not_importable("av")) == lack
     for bug in ("mcnet.nothing", "app.nothing", "numpy.nothing", "json.nothing"):
         assert missing_package(not_importable(bug)) is None
+        with pytest.raises(ModuleNotFoundError, match=r"nothing"):
+            told_missing(not_importable(bug))
         assert sentence(not_importable(bug)).startswith("ModuleNotFoundError: ")
     assert missing_package(ImportError("libGL.so.1: cannot open shared object file", name="cv2")) is None
 
